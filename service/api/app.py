@@ -1,7 +1,6 @@
 """The ASGI applications: the API of a web process, and the probes of a worker."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
@@ -21,17 +20,20 @@ from service.api.metrics import Counters
 from service.api.models import ModelApi
 from service.api.openapi.endpoint import OpenApi
 from service.api.pages import PageTurns
-from service.api.ports import DeliveryLookup, Receiver, Replayer, SinglePassRunner, TaskService, WaitingNotes
+from service.api.ports import DeliveryLookup, Receiver, SinglePassRunner, TaskService, WaitingNotes
 from service.api.problems import error_response, raise_unexpected
 from service.api.reconcile import ReconcileApi
-from service.api.request_bodies import CALLBACK_BODIES, TASK_BODIES, BodyLimits, BodyReader
+from service.api.request_bodies import CALLBACK_BODIES, FILTER_BODIES, TASK_BODIES, BodyLimits, BodyReader
 from service.api.request_context import RequestContextMiddleware
 from service.api.tasks import TaskApi
 from service.domain.api_key import ApiKey
+from service.domain.duration_histogram import Histograms
 from service.domain.errors import BoomerangError
 from service.domain.ports.health import Health
+from service.domain.ports.replays import Replayer
 from service.domain.ports.signals import Clock, Signals
 from service.domain.ports.tasks import BlobStore, TaskQueries
+from service.domain.prices import DEFAULT_EACH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +55,9 @@ class ProbeServices:
     """The sources of the probes and the metrics.
 
     Without `api_keys` only callers on this machine are served, as the admin `local`. `metrics_key` may read `/metrics`
-    alone. `counters` returns the counters
-    of this process, by name (`polls`) and label. `stopping` returns whether the process shuts down. `failure_reason`
-    returns why the process is unhealthy, or None, `warnings` what an operator should know although it is healthy.
+    alone. `counters` and `histograms` return those of this process, by name (`polls`) and label; `budget_each` is
+    BUDGET_EACH. `stopping` returns whether the process shuts down. `failure_reason` returns why the process is
+    unhealthy, or None, `warnings` what an operator should know although it is healthy.
     """
 
     health: Health
@@ -63,6 +65,8 @@ class ProbeServices:
     api_keys: Sequence[ApiKey] = field(default=(), repr=False)
     metrics_key: str | None = field(default=None, repr=False)
     counters: Callable[[], Counters] = dict
+    histograms: Callable[[], Histograms] = dict
+    budget_each: float = DEFAULT_EACH
     stopping: Callable[[], bool] = lambda: False
     failure_reason: Callable[[], str | None] = lambda: None
     warnings: Callable[[], Sequence[str]] = tuple
@@ -111,6 +115,7 @@ def create_app(services: Services) -> ASGIApp:
         replayer=services.replayer,
         clock=services.clock,
         turns=turns,
+        bodies=BodyReader(FILTER_BODIES),
     )
     routes = [
         *callbacks.routes(),
@@ -119,7 +124,7 @@ def create_app(services: Services) -> ASGIApp:
         *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
         *ReconcileApi(services.single_pass).routes(),
         *OpenApi(allow_off_peak=services.allow_off_peak).routes(),
-        *_probe_routes(services, lambda: _with_counts(services.counters(), "callbacks", callbacks.refused)),
+        *_probe_routes(services, lambda: {**services.counters(), **callbacks.counters()}),
     ]
     router = _router(routes, services, max_requests=services.limits.requests)
     return RequestContextMiddleware(router, callbacks=callbacks)
@@ -135,14 +140,11 @@ def _probe_routes(services: ProbeServices, counters: Callable[[], Counters]) -> 
         health=services.health,
         clock=services.clock,
         counters=counters,
+        histograms=services.histograms,
+        budget_each=services.budget_each,
         failure_reason=services.failure_reason,
         warnings=services.warnings,
     ).routes()
-
-
-def _with_counts(counters: Counters, name: str, counts: Mapping[str, int]) -> Counters:
-    """Return `counters` with `counts` added to the counter `name`."""
-    return {**counters, name: Counter(counters.get(name, {})) + Counter(counts)}
 
 
 def _router(routes: Sequence[Route], services: ProbeServices, *, max_requests: int = MAX_CONNECTIONS) -> Starlette:

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -22,14 +23,20 @@ TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,2048}/?")
 METHODS = ("GET", "HEAD", "OPTIONS", "POST")
 """Methods that are served: providers and gateways probe an address with the first three."""
 
-VERDICTS: tuple[tuple[type[Exception], str], ...] = (
-    (BadToken, "bad_token"),
-    (BadSignature, "bad_signature"),
-    (BodyTooLarge, "body_too_large"),
-    (UnreadableBody, "refused_unreadable"),
-    (KeyMissing, "key_missing"),
-    (StoreUnavailable, "store_unavailable"),
+VERDICTS: tuple[tuple[type[Exception], str, str], ...] = (
+    (BadToken, "bad_token", "forged"),
+    (BadSignature, "bad_signature", "signature"),
+    (BodyTooLarge, "body_too_large", "too_large"),
+    (UnreadableBody, "refused_unreadable", "unreadable"),
+    (KeyMissing, "key_missing", "key_missing"),
+    (StoreUnavailable, "store_unavailable", "store_unavailable"),
 )
+"""The verdict and the reason of each error; a BadToken carries its reason."""
+
+REASONS = {"body_too_large": "too_large", "body_too_slow": "too_slow", "body_incomplete": "incomplete"}
+"""The reasons of problems by their kind; others keep it."""
+
+TOKEN_REASONS = frozenset({"forged", "expired", "another_task"})
 NO_CONTENT = Response(status_code=204)
 
 
@@ -37,13 +44,13 @@ NO_CONTENT = Response(status_code=204)
 class CallbackEndpoint:
     """Receives callbacks: responds 204 only after the receiver has returned, and never 4xx for an internal error.
 
-    It is an endpoint of the router, and an ASGI application for the fast path. `refused` counts the callbacks without
-    a 204, by verdict.
+    It is an endpoint of the router, and an ASGI application for the fast path. `verdicts` counts the callbacks, those
+    without a 204 too, by verdict.
     """
 
     receiver: Receiver
     bodies: BodyReader
-    refused: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)
 
     def routes(self) -> list[Route]:
         """Return its routes; the fast path serves POST before them."""
@@ -57,7 +64,7 @@ class CallbackEndpoint:
         try:
             self.receiver.verify_token(_segment(request))
         except Exception as error:  # noqa: BLE001 - as for a callback
-            return self._refuse(error).response()
+            return self._refuse(error, request).response()
         return Response(status_code=204, headers={"Allow": ", ".join(METHODS)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,7 +89,8 @@ class CallbackEndpoint:
                 await self.receiver.poll_at_once(claims)
                 raise
         except Exception as error:  # noqa: BLE001 - an internal error must not look like an error of the sender
-            return self._refuse(error).response()
+            return self._refuse(error, request).response()
+        self.verdicts["accepted"] += 1
         return NO_CONTENT
 
     async def _record(self, request: Request, claims: TokenClaims, body: bytes) -> None:
@@ -95,19 +103,33 @@ class CallbackEndpoint:
         state[TASK] = claims.task_id
         state[ALREADY_LOGGED] = await self.receiver.receive(claims, headers, body)
 
-    def _refuse(self, error: Exception) -> Problem:
+    def counters(self) -> dict[str, Mapping[str, int]]:
+        """Return the counters of this process: all callbacks by verdict, and the refused ones by reason."""
+        return {"callbacks": self.verdicts, "callbacks_refused": self.receiver.refused}
+
+    def _refuse(self, error: Exception, request: Request) -> Problem:
+        """Count the refusal, let the receiver leave a trace, and return the problem to respond with."""
         if isinstance(error, ProblemError):
-            self.refused[error.problem.kind.replace("-", "_")] += 1
-            return error.problem
-        verdict = next((name for kind, name in VERDICTS if isinstance(error, kind)), None)
-        self.refused[verdict or "internal_error"] += 1
-        return problem_of(error) if verdict else internal_error(error, status=503)
+            verdict = error.problem.kind.replace("-", "_")
+            reason, problem = REASONS.get(verdict, verdict), error.problem
+        else:
+            found = next((names for kind, *names in VERDICTS if isinstance(error, kind)), None)
+            verdict, reason = found or ("internal_error", "internal_error")
+            problem = problem_of(error) if found else internal_error(error, status=503)
+        if isinstance(error, BadToken) and error.reason in TOKEN_REASONS:
+            reason = error.reason
+        self.verdicts[verdict] += 1
+        self.receiver.note_refusal(reason, _raw_segment(request))
+        return problem
 
 
 def _segment(request: Request) -> str:
     """Return the last segment of the path as it was sent; raises BadToken if it spells no token."""
-    path = str(request.scope["path"])
-    raw = bytes(request.scope.get("raw_path") or path.encode()).decode("latin-1").removeprefix("/")
-    if not TOKEN.fullmatch(path.removeprefix(CALLBACK_PREFIX)):
+    if not TOKEN.fullmatch(str(request.scope["path"]).removeprefix(CALLBACK_PREFIX)):
         raise BadToken("the path contains no token")
-    return raw.partition("/")[2]
+    return _raw_segment(request)
+
+
+def _raw_segment(request: Request) -> str:
+    raw = bytes(request.scope.get("raw_path") or str(request.scope["path"]).encode())
+    return raw.decode("latin-1").removeprefix("/").partition("/")[2]

@@ -1,6 +1,6 @@
 """The endpoints of deliveries: list, show, replay."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from starlette.requests import Request
@@ -11,18 +11,23 @@ from service.api.authentication import caller_of
 from service.api.delivery_views import delivery_object
 from service.api.endpoints import json_response, route
 from service.api.pages import PageTurns, page_response
-from service.api.ports import DeliveryLookup, Replayer
+from service.api.ports import DeliveryLookup
 from service.api.problems import NOT_REQUESTED, ProblemError
 from service.api.query_params import MAX_ROWS, QueryParams, path_id
+from service.api.replays import replay_request, report_object
+from service.api.request_bodies import BodyReader, require_json
 from service.api.request_context import TASK
 from service.domain.errors import Conflict, NotFound
+from service.domain.ports.replays import Replayer
 from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import DeliveryView, TaskQueries
+from service.domain.strict_json import parse_json
+from service.tasks.bulk_replay import BulkReplay
 
 DeliveryStatus = Literal["pending", "delivered", "dead"]
 STATUSES: tuple[DeliveryStatus, ...] = get_args(DeliveryStatus)
 
-STILL_PENDING = "the delivery is still pending: only a dead or delivered one can be replayed"
+RUNNING = "an attempt of the delivery is running now"
 SECRET_DELETED = "its secret was deleted with the last delivery of the task: it can no longer be signed"  # noqa: S105
 
 
@@ -35,11 +40,17 @@ class DeliveryApi:
     replayer: Replayer
     clock: Clock
     turns: PageTurns
+    bodies: BodyReader
+    _bulk: BulkReplay = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._bulk = BulkReplay(replays=self.replayer, clock=self.clock)
 
     def routes(self) -> list[Route]:
         """Return its routes."""
         return [
             route("/v1/deliveries", get=self.list_deliveries),
+            route("/v1/deliveries/replay", post=self.replay_many),
             route("/v1/deliveries/{id}", get=self.show),
             route("/v1/deliveries/{id}/replay", post=self.replay),
         ]
@@ -69,7 +80,7 @@ class DeliveryApi:
         return json_response(delivery_object(await self._visible(request), caller_of(request)))
 
     async def replay(self, request: Request) -> Response:
-        """Replay one delivery: respond 202 with the delivery after the replay.
+        """Replay one delivery, or try a pending one now: respond 202 with the delivery after that.
 
         A client replays only what a `notify` entry of its own task asked for.
         """
@@ -77,9 +88,21 @@ class DeliveryApi:
         delivery = await self._visible(request)
         if not (delivery.requested or caller_of(request).admin):
             raise ProblemError(NOT_REQUESTED)
-        if not await self.replayer.replay([delivery.id], now=self.clock.now()):
-            raise Conflict(STILL_PENDING if delivery.status == "pending" else SECRET_DELETED)
+        outcomes = await self.replayer.replay([delivery.id], now=self.clock.now())
+        if outcomes.get(delivery.id) != "replayed":
+            raise Conflict(RUNNING if outcomes.get(delivery.id) == "running" else SECRET_DELETED)
         return json_response(delivery_object(await self._visible(request), caller_of(request)), status=202)
+
+    async def replay_many(self, request: Request) -> Response:
+        """Replay the deliveries that a filter selects, or count them: respond with the counts."""
+        QueryParams(request).reject_errors()
+        require_json(request)
+        async with self.bodies.read(request) as body:
+            data = parse_json(body)
+        caller = caller_of(request)
+        wanted = replay_request(data, caller, self.clock.now())
+        report = await self._bulk.run(wanted.wanted, cursor=wanted.cursor, dry_run=wanted.dry_run, caller=caller.name)
+        return json_response(report_object(report))
 
     async def _visible(self, request: Request) -> DeliveryView:
         """Return the delivery of the path; raises NotFound for an unknown one and for that of another client."""

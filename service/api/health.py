@@ -14,10 +14,14 @@ from starlette.routing import Route
 from service.api.endpoints import json_response, route
 from service.api.metrics import MEDIA_TYPE, Counters, exposition
 from service.api.problems import Problem
+from service.domain.duration_histogram import Histograms
+from service.domain.errors import OperatorError
 from service.domain.ports.health import Health
 from service.domain.ports.signals import Clock
+from service.domain.prices import DEFAULT_EACH
 
 READY_TIMEOUT = 5.0  # seconds
+METRICS_TIMEOUT = 8.0  # seconds; Prometheus waits for ten
 
 log = structlog.get_logger("boomerang.api")
 
@@ -26,7 +30,8 @@ log = structlog.get_logger("boomerang.api")
 class ProbeApi:
     """The endpoints `/healthz`, `/readyz` and `/metrics`.
 
-    `counters` returns the counters of this process. `failure_reason` returns why it is unhealthy, or None;
+    `counters` and `histograms` return those of this process; `budget_each` is what a task of unknown price counts as.
+    `failure_reason` returns why it is unhealthy, or None;
     `warnings` returns what an operator should know although it is healthy.
     """
 
@@ -35,6 +40,8 @@ class ProbeApi:
     counters: Callable[[], Counters]
     failure_reason: Callable[[], str | None]
     warnings: Callable[[], Sequence[str]] = tuple
+    histograms: Callable[[], Histograms] = dict
+    budget_each: float = DEFAULT_EACH
 
     def routes(self) -> list[Route]:
         """Return its routes. Balancers add a slash to the path of a probe, and ask `OPTIONS /` without a path."""
@@ -61,9 +68,14 @@ class ProbeApi:
         return Problem(status=503, kind="not-ready", detail=reason, headers={"Retry-After": "5"}).response()
 
     async def metrics(self, _: Request) -> Response:
-        """Respond with the current metrics as Prometheus text."""
-        gauges = await self.health.gauges(self.clock.now())
-        return Response(exposition(gauges, self.counters()), media_type=MEDIA_TYPE)
+        """Respond with the current metrics as Prometheus text, without a database with those of the process."""
+        gauges = None
+        try:
+            with anyio.fail_after(METRICS_TIMEOUT):
+                gauges = await self.health.gauges(self.clock.now(), each=self.budget_each)
+        except (OperatorError, TimeoutError) as error:
+            log.warning("metrics without the database", error=type(error).__qualname__)
+        return Response(exposition(gauges, self.counters(), self.histograms()), media_type=MEDIA_TYPE)
 
 
 async def _nothing(_: Request) -> Response:

@@ -1,7 +1,7 @@
 """The use cases that the API calls, as Protocols; the implementations fit structurally."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
 
 from service.domain.ports.tasks import DeliveryView
@@ -42,6 +42,13 @@ class Receiver(Protocol):
         Raises BadToken unless it is genuine and not expired, or KeyMissing.
         """
 
+    def note_refusal(self, reason: str, segment: str) -> None:
+        """Leave a bounded trace of a refused callback to the address with the last segment `segment`."""
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """Return how many callbacks were refused, by reason."""
+
     async def poll_at_once(self, claims: TokenClaims) -> None:
         """Make the task of a callback due whose body could not be received; raises StoreUnavailable."""
 
@@ -50,16 +57,6 @@ class Receiver(Protocol):
 
         Return whether the callback is already logged. Raises BadToken, BadSignature, UnreadableBody or
         StoreUnavailable.
-        """
-
-
-class Replayer(Protocol):
-    """Replays deliveries."""
-
-    async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> list[str]:
-        """Make dead or delivered deliveries due again at `now`; return their ids.
-
-        Each gets a new message id, so that no receiver takes it for a repeat, and starts its schedule again.
         """
 
 

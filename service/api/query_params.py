@@ -71,7 +71,7 @@ class QueryParams:
         text = self._values.get("cursor")
         if text is None:
             return None
-        row_id = _read_cursor(kind, text)
+        row_id = row_id_of(kind, text)
         if row_id is None:
             self._add_fault("cursor", "is not a next_cursor of this list: start without it")
         return row_id
@@ -142,7 +142,8 @@ def _suggestion(text: str, choices: Collection[str]) -> str:
     return f"; did you mean {similar[0]}?" if similar else ""
 
 
-def _read_cursor(kind: str, text: str) -> str | None:
+def row_id_of(kind: str, text: str) -> str | None:
+    """Return the row id in a cursor of the list of `kind`, None for any other text."""
     try:
         plain = urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
     except ValueError:

@@ -47,6 +47,7 @@ class BodyLimits:
 
 # while it is validated a task's body takes three times its size
 TASK_BODIES = BodyLimits(max_bytes=24 * MB, max_total_bytes=48 * MB, receive_timeout=10, memory_timeout=900)
+FILTER_BODIES = BodyLimits(max_bytes=MB // 16, max_total_bytes=4 * MB, receive_timeout=10, memory_timeout=20)
 CALLBACK_BODIES = BodyLimits(max_bytes=2 * MB, max_total_bytes=32 * MB, receive_timeout=10, memory_timeout=20)
 
 

@@ -217,7 +217,9 @@ class CallbackEntry(ApiModel):
     at: Moment
     kind: Literal["callback"]
     submission: WholeNumber
-    verdict: str
+    verdict: str = Field(description="`refused_...` for callbacks that were refused; they are one entry by reason.")
+    count: WholeNumber = _optional("Of refused callbacks: how many.")
+    last_at: Moment = _optional("Of refused callbacks: when the last one came; `at` is the time of the first.")
 
 
 class PollEntry(ApiModel):

@@ -8,6 +8,7 @@ import structlog
 
 from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.limits import BurstDetector, TaskQuota
+from service.callbacks.refusals import Refusals
 from service.concurrency.batcher import Batcher
 from service.domain.callback import Callback, ReadFact, UnreadableCallback, Verifier, read_callback, token_in
 from service.domain.errors import BadSignature, BadToken, BodyTooLarge, KeyMissing
@@ -41,8 +42,8 @@ class CallbackReceiver:
 
     `verifier_for(segment)` returns the check of the provider's signature for the callback address with that last
     segment; it is None where the provider does not sign with our key. `may_lack_keys` returns whether another process
-    may know a key that this one does not. `read_fact` reads a body of any provider. With `confirm` a terminal callback
-    is a hint, and a poll decides.
+    may know a key that this one does not. `refusals` takes traces of what is refused. `read_fact` reads a body of any
+    provider. With `confirm` a terminal callback is a hint, and a poll decides.
     """
 
     recorder: Recorder
@@ -53,6 +54,7 @@ class CallbackReceiver:
     confirm: bool
     read_fact: ReadFact
     verifier_for: Callable[[str], Verifier] | None
+    refusals: Refusals
     may_lack_keys: Callable[[], bool] = lambda: False
     _burst_detector: BurstDetector = field(init=False, default_factory=BurstDetector)
     _quota: TaskQuota = field(init=False, default_factory=TaskQuota)
@@ -75,6 +77,15 @@ class CallbackReceiver:
                 raise KeyMissing("another process may know the key of this token") from error
             raise
         return replace(claims, token=segment)
+
+    def note_refusal(self, reason: str, segment: str) -> None:
+        """Leave a trace of a refused callback to the address with the last segment `segment`."""
+        self.refusals.note(reason, token_in(segment))
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """Return how many callbacks were refused, by reason."""
+        return self.refusals.counts
 
     async def poll_at_once(self, claims: TokenClaims) -> None:
         """Make the task of a callback due whose body could not be received; raises StoreUnavailable."""
@@ -169,6 +180,7 @@ class CallbackReceiver:
         """Return once no callback waits to be stored or recorded."""
         await self._batcher.flush()
         await self.recorder.flush()
+        await self.refusals.flush(end=True)
 
 
 def _stored(headers: Mapping[str, str]) -> dict[str, str]:

@@ -30,7 +30,7 @@ COMMANDS = {
     "resubmit": ("service.cli.tasks", "Submit an in-doubt or failed task again as a new task."),
     "events": ("service.cli.events", "Show the history of a task."),
     "dead": ("service.cli.deliveries", "List dead letters."),
-    "replay": ("service.cli.deliveries", "Replay deliveries."),
+    "replay": ("service.cli.replays", "Replay deliveries, one by one or in bulk."),
     "reconcile": ("service.cli.server", "Process everything that is due once, then exit."),
     "handlers": ("service.cli.server", "List the handlers and whether they are loaded."),
     "secret": ("service.cli.server", "Print a new signing key."),

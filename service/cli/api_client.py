@@ -17,7 +17,7 @@ import httpx
 
 from service.cli import CommandFailed, Unreachable, UsageError
 from service.cli.output import clean, console
-from service.cli.response_checks import is_delivery, is_page, is_task
+from service.cli.response_checks import is_delivery, is_page, is_replay_report, is_task
 from service.domain.errors import BadSetting
 from service.domain.task import Json
 from service.network.addresses import names_loopback
@@ -107,6 +107,10 @@ class Client(AbstractAsyncContextManager["Client"]):
     async def replay(self, delivery_id: str) -> Json:
         """Replay a delivery."""
         return await self._call("POST", f"v1/deliveries/{_path_segment(delivery_id)}/replay", bool)
+
+    async def replay_many(self, wanted: Json) -> Json:
+        """Replay, or count, what a filter selects; return the report of one call."""
+        return await self._call("POST", "v1/deliveries/replay", is_replay_report, json=wanted)
 
     async def _call(self, method: str, path: str, is_valid: Callable[[Json], bool], **options: Any) -> Json:
         try:

@@ -1,10 +1,9 @@
-"""The commands `dead` and `replay`: list dead letters and replay them."""
+"""The command `dead`: list dead letters."""
 
 import click
 
-from service.cli import EXIT_FAILED, CommandFailed
 from service.cli.api_client import Client, with_client
-from service.cli.output import console, format_time, print_json, result_console, show_table, text_of
+from service.cli.output import console, format_time, print_json, show_table, text_of
 from service.cli.tasks import as_json
 from service.domain.task import Json
 
@@ -69,31 +68,3 @@ def _row(delivery: Json) -> tuple[object, ...]:
         text_of(delivery.get("task_id")),
         f"{error} ({attempts} attempt{'' if attempts == 1 else 's'})" if attempts else error,
     )
-
-
-@click.command()
-@click.argument("delivery_ids", metavar="ID...", nargs=-1, required=True)
-@as_json
-@with_client
-async def replay(client: Client, *, delivery_ids: tuple[str, ...], as_json: bool) -> None:
-    """Replay deliveries by the ids that `boomerang dead` shows.
-
-    A replayed delivery has all its attempts again. Its message id is new, so that receivers do not discard it as a
-    duplicate. The exit code is 1 if a delivery cannot be replayed.
-    """
-    replayed: list[str] = []
-    failures: dict[str, str] = {}
-    for delivery_id in delivery_ids:
-        try:
-            await client.replay(delivery_id)
-            replayed.append(delivery_id)
-        except CommandFailed as error:
-            failures[delivery_id] = error.message
-    if as_json:
-        print_json({"replayed": replayed, "failed": failures})
-    for delivery_id in replayed if not as_json else ():
-        result_console().print(f"Replayed {text_of(delivery_id)}")
-    for delivery_id, reason in failures.items():
-        console().print(f"Not replayed: {text_of(delivery_id)}: {reason}", soft_wrap=True)
-    if failures:
-        raise click.exceptions.Exit(EXIT_FAILED)

@@ -29,7 +29,7 @@ async def events(client: Client, *, task_id: str, as_json: bool) -> None:
 def _row(row: Json, event: str) -> tuple[object, ...]:
     attempt = f"attempt {row['attempt']}" if row.get("attempt") else None
     result = row.get("verdict") or row.get("outcome") or row.get("status")
-    error = row.get("last_error") or row.get("error")
+    error = row.get("last_error") or row.get("error") or (f"{row['count']} times" if row.get("count") else None)
     return (
         format_time(row.get("at"), seconds=True),
         attempt or text_of(row.get("kind")),

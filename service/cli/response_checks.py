@@ -21,6 +21,15 @@ TASK: Mapping[str, tuple[type, ...]] = {
 DELIVERY: Mapping[str, tuple[type, ...]] = {"id": (str,), "handler": (str,), "event_type": (str,)}
 
 
+REPLAY_REPORT: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("matched", "replayed", "running", "changed", "secret_deleted"), (int,)),
+    **dict.fromkeys(("by_status", "by_handler"), (dict,)),
+    "sample": (list,),
+    "last_due_at": TEXT,
+    "next_cursor": TEXT,
+}
+
+
 def is_task(body: Json) -> bool:
     """Return whether `body` is a task: it has an id and a status, and each known field has its type."""
     if not ({"id", "status"} <= body.keys() and _has_types(body, TASK) and _contains_objects(body, "output")):
@@ -32,6 +41,11 @@ def is_task(body: Json) -> bool:
 def is_delivery(body: Json) -> bool:
     """Return whether `body` is a delivery."""
     return DELIVERY.keys() <= body.keys() and _has_types(body, DELIVERY)
+
+
+def is_replay_report(body: Json) -> bool:
+    """Return whether `body` is the report of a bulk replay."""
+    return REPLAY_REPORT.keys() <= body.keys() and _has_types(body, REPLAY_REPORT)
 
 
 def is_page(body: Json, is_row: Callable[[Json], bool]) -> bool:

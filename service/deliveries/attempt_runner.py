@@ -88,10 +88,11 @@ class AttemptRunner:
     def _postponed(self, delivery: RunningDelivery) -> AttemptOutcome | None:
         """Return the outcome of an attempt that is not made, since its host fails; None for one that is made.
 
-        It counts, so that all deliveries to a failing host share the attempts. The last one of each is made.
+        It counts, so that all deliveries to a failing host share the attempts. The last one of each is made,
+        and one that a person requested.
         """
         key = _host_key(delivery.claim)
-        if key is None or delivery.claim.attempt >= self._limit(delivery):
+        if key is None or delivery.claim.manual or delivery.claim.attempt >= self._limit(delivery):
             return None
         timeout = timedelta(seconds=delivery.handler.timeout)
         until = self.hosts.pause(key, self.clock.now(), timeout, _address(delivery.claim))

@@ -17,6 +17,7 @@ from service.deliveries.handler_api import Handler, Tools
 from service.deliveries.handler_slots import HandlerSlots, SlotReservations
 from service.deliveries.loop_monitor import LoopMonitor
 from service.deliveries.running_delivery import RunningDelivery, log_outcome, log_unfinished
+from service.domain.duration_histogram import DELIVERIES, DurationHistogram
 from service.domain.errors import StoreUnavailable
 from service.domain.ports.queues import AttemptResult, DeliveryQueue, HandlerCapacity
 from service.domain.ports.signals import Clock
@@ -45,7 +46,7 @@ class Dispatcher:
     `tools` makes the tools of a handler, `schedule` holds the delays before each attempt, `schedules` those of the
     handlers that have their own, by name, `jitter` returns a number from 0 to 1, `store_retry_delays` holds the seconds
     between attempts to store a result. `mask` masks the values of handler settings in error texts, `webhook_secrets`
-    opens the sealed secret of a target.
+    opens the sealed secret of a target. `delivery_times` are the times from an event to its delivery, by handler.
     """
 
     queue: DeliveryQueue
@@ -58,6 +59,7 @@ class Dispatcher:
     store_retry_delays: Sequence[float] = STORE_RETRY_DELAYS
     mask: SecretMask = field(default_factory=SecretMask)
     webhook_secrets: WebhookSecrets | None = None
+    delivery_times: dict[str, DurationHistogram] = field(default_factory=dict, init=False)
     _in_flight: dict[tuple[str, int], RunningDelivery] = field(default_factory=dict, init=False)  # by id and fence
     _claiming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _attempts: AttemptRunner = field(init=False)
@@ -250,6 +252,9 @@ class Dispatcher:
             due_at=outcome.due_at,
         )
         stored = await self._store_with_retry(result)
+        if stored and result.outcome == "delivered":
+            times = self.delivery_times.setdefault(delivery.handler.name, DurationHistogram(bounds=DELIVERIES))
+            times.observe(result.finished_at - delivery.claim.created_at)
         log_outcome(delivery, result, stored=stored, where=outcome.where)
 
     async def _store_with_retry(self, result: AttemptResult) -> bool | None:

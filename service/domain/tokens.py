@@ -34,6 +34,10 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _CALLBACK = re.compile(r"([A-Za-z0-9_-]{1,100})~([1-9][0-9]{0,8}|0)~([0-9]{1,11})")
 
 
+_SIGNATURE = re.compile(r"[A-Za-z0-9_-]{43}")
+"""32 bytes in base64 without padding."""
+
+
 _PAYLOAD = re.compile(r"([A-Za-z0-9_-]{1,100})~([1-9][0-9]{0,8}|0)")
 
 
@@ -101,6 +105,18 @@ def names_submission(payload: str, task_id: TaskId, submissions: range) -> bool:
     value, _, signature = payload[:MAX_TOKEN_LENGTH].rpartition(".")
     found = _PAYLOAD.fullmatch(value)
     return bool(found and signature and found[1] == task_id and int(found[2]) in submissions)
+
+
+def unverified_claims(token: str) -> TokenClaims | None:
+    """Return what an address token claims without a check of its signature, None for another text.
+
+    Nothing may be decided by them: anybody can write them.
+    """
+    value, _, signature = token[: MAX_TOKEN_LENGTH + 1].rpartition(".")
+    found = _CALLBACK.fullmatch(value) if len(token) <= MAX_TOKEN_LENGTH else None
+    if found is None or not _SIGNATURE.fullmatch(signature):
+        return None
+    return TokenClaims(task_id=TaskId(found[1]), submission=int(found[2]))
 
 
 class CachedSigner(Signer):

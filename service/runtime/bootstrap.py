@@ -9,6 +9,7 @@ from functools import partial
 
 from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.receiver import CallbackReceiver
+from service.callbacks.refusals import Refusals
 from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.egress_clients import EgressClients
 from service.deliveries.handler_api import Handler
@@ -18,6 +19,7 @@ from service.deliveries.handler_tools import ToolsFactory
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.deliveries.task_results import TaskResults
 from service.domain.callback import Verifier, callback_address, token_in
+from service.domain.duration_histogram import Histograms
 from service.domain.event_routing import Subscription
 from service.domain.key_ring import KeyRing
 from service.domain.poll_planner import PollPlanner
@@ -67,14 +69,22 @@ class Application:
         """Return what an operator should know although the process is healthy."""
         return [*self.keys.warnings, *self.connection_warnings()]
 
-    def counters(self) -> Mapping[str, Mapping[str, int]]:
+    def histograms(self) -> Histograms:
+        """Return the histograms of this process for its metrics."""
+        deliveries = {"time_to_deliver_seconds": self.worker.dispatcher.delivery_times}
+        return {**self.recorder.task_times.histograms(), **deliveries}
+
+    def counters(self) -> Mapping[str, Mapping[str, int] | Mapping[tuple[str, ...], int]]:
         """Return the counters of this process for its metrics."""
-        requests: Counter[str] = Counter()
+        requests: Counter[tuple[str, ...]] = Counter()
+        joined: Counter[str] = Counter()
         for (kind, outcome), count in self.upstream.requests.items():
-            requests[f"{kind}_{outcome}"] += count
+            requests[kind, outcome] += count
+            joined[f"{kind}_{outcome}"] += count
         return {
             "polls": self.worker.poller.outcomes,
-            "upstream_requests": requests,
+            "provider_requests": requests,
+            "upstream_requests": joined,
             "cost_faults": self.recorder.cost_faults,
             "log_lines_dropped": dropped_lines(),
         }
@@ -127,8 +137,10 @@ class ApplicationBuilder:
     immediate_polls: ImmediatePolls = field(init=False)
     recorder: Recorder = field(init=False)
     webhook_secrets: WebhookSecrets = field(init=False)
+    refusals: Refusals = field(init=False)
 
     def __post_init__(self) -> None:
+        self.refusals = Refusals(store=self.store.refusals, clock=self.clock)
         self.key_ring = KeyRing(self.settings.secret_keys)
         self.tokens = Tokens(self.key_ring)
         self.keys = KeyAgreement(
@@ -181,6 +193,7 @@ class ApplicationBuilder:
             keys=self.keys,
             worker=Worker(
                 inbox_worker=inbox_worker,
+                refusals=self.refusals,
                 submitter=self._submitter(),
                 poller=self._poller(),
                 dispatcher=self._dispatcher(egress_clients),
@@ -239,6 +252,7 @@ class ApplicationBuilder:
             confirm=self.settings.confirm == "always",
             read_fact=callback_reader(self.settings.upstream_url, self.settings.upstream_key),
             verifier_for=partial(signature_check, self.settings) if self.settings.provider == "vidu" else None,
+            refusals=self.refusals,
             may_lack_keys=self.keys.may_lack_keys,
         )
 

@@ -127,7 +127,7 @@ class KeyAgreement:
         if tasks and renewal.lost != self._lost:
             log.warning("callbacks of unfinished tasks are refused, polls settle the tasks", tasks=tasks)
         self._lost = renewal.lost
-        self.warnings = (_lost_text(tasks),) if tasks else ()
+        self.warnings = (LOST_TEXT,) if tasks else ()
 
 
 @dataclass(slots=True)
@@ -164,8 +164,8 @@ class _Renewal:
         return KeyDecision(signing=self.signing or self.key_ring.fingerprints[0], ended=ended, unused=unused)
 
 
-def _lost_text(tasks: int) -> str:
-    return (
-        f"{tasks} unfinished tasks may have been submitted with a signing key that no process has any more: their "
-        "callbacks are refused and polls settle them; add the key to BOOMERANG_SECRET_KEYS again until they have ended"
-    )
+LOST_TEXT = (
+    "unfinished tasks may have been submitted with a signing key that no process has any more: their callbacks are "
+    "refused and polls settle them; add the key to BOOMERANG_SECRET_KEYS again until they have ended"
+)
+"""Anybody may read `/readyz`: only the log says how many tasks."""

@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import partial
 
 from service.callbacks.inbox_worker import InboxWorker
+from service.callbacks.refusals import Refusals
 from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.domain.ports.provider import RateLimitedProvider
@@ -24,6 +25,7 @@ class Worker:
     """The use cases that process due work."""
 
     inbox_worker: InboxWorker
+    refusals: Refusals
     submitter: Submitter
     poller: Poller
     dispatcher: Dispatcher
@@ -44,10 +46,15 @@ class Worker:
     def web_jobs(self) -> list[PeriodicJob]:
         """Return the jobs of a process that only serves HTTP.
 
-        They update the estimates of run times, which answers contain, and record callbacks that no worker recorded.
+        They update the estimates of run times, which answers contain, record callbacks that no worker recorded, and
+        store what refused callbacks leave.
         """
         inbox = partial(self.inbox_worker.run_once, INBOX_GRACE)
-        return [self._estimates_job(), PeriodicJob(name="inbox", run=inbox, every=timedelta(seconds=5))]
+        return [
+            self._estimates_job(),
+            self._refusals_job(),
+            PeriodicJob(name="inbox", run=inbox, every=timedelta(seconds=5)),
+        ]
 
     def jobs(self) -> list[PeriodicJob]:
         """Return every job with its interval and topic.
@@ -59,6 +66,7 @@ class Worker:
         self.poller.open()
         return [
             self._estimates_job(),
+            self._refusals_job(),
             PeriodicJob(name="inbox", run=self.inbox_worker.run_once, every=timedelta(seconds=0.5), topic="inbox"),
             PeriodicJob(name="sweep", run=self._sweep, every=timedelta(seconds=5), repeat=False),
             PeriodicJob(name="submit", run=self.submitter.run_once, every=timedelta(seconds=0.5), topic="submit"),
@@ -74,6 +82,9 @@ class Worker:
         return PeriodicJob(
             name="estimates", run=self.poller.update_estimates, every=timedelta(seconds=30), repeat=False
         )
+
+    def _refusals_job(self) -> PeriodicJob:
+        return PeriodicJob(name="refusals", run=self.refusals.flush, every=timedelta(seconds=5), repeat=False)
 
     async def _sweep(self) -> None:
         await self.clock_jumps.check()

@@ -49,6 +49,7 @@ def delivery_values(leased: LeasedDelivery, result: AttemptResult) -> Values:
         "attempted": leased.attempted + 1,
         "due_at": None if ended else result.due_at or result.finished_at,
         "leased_until": None,
+        "manual_at": None,
         "fault": result.fault,
         "last_error": result.error,
         "finished_at": result.finished_at if ended else None,

@@ -33,4 +33,5 @@ def delivery_claim(row: Values, event: EventRow, payload: bytes | None, *, aband
         payload=payload_text(payload),
         created_at=row["created_at"],
         abandoned=abandoned,
+        manual=row.get("manual_at") is not None,
     )

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import Integer, Label, Select, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,7 +12,6 @@ from service.domain.fair_share import share_owner
 from service.domain.ports.queues import AttemptResult, HandlerCapacity
 from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim
-from service.domain.sealed_targets import secret_id
 from service.storage.attempt_results import LeasedDelivery, attempt_values, delivery_values, lane_values
 from service.storage.bulk_writes import insert_many, update_many
 from service.storage.column_types import in_list
@@ -21,7 +19,7 @@ from service.storage.database import Database
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
 from service.storage.event_log import EVENT_COLUMNS, event_from_row
 from service.storage.queries import delivery_view
-from service.storage.sealed_secrets import delete_secrets, stored_secrets
+from service.storage.sealed_secrets import delete_secrets
 from service.storage.tables import IS_PENDING, PENDING, attempts, deliveries, events
 from service.storage.task_rows import Values
 
@@ -29,6 +27,7 @@ LEASED_COLUMNS = (
     deliveries.c.id,
     deliveries.c.fence,
     deliveries.c.attempts,
+    deliveries.c.manual_at,
     deliveries.c.handler,
     deliveries.c.message_id,
     deliveries.c.target,
@@ -117,30 +116,12 @@ class SqlDeliveryQueue:
         async with self._database.reading() as connection:
             return await pending_handlers(connection)
 
-    async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> list[str]:
-        """Make dead or delivered deliveries due again with a new message id and schedule; return the ids found.
-
-        A delivery whose secret is deleted stays as it is.
-        """
-        wanted = list(dict.fromkeys(delivery_ids))
-        query = select(deliveries.c.id, deliveries.c.target).where(deliveries.c.id.in_(wanted), ~IS_PENDING)
-        async with self._database.writing() as write:
-            rows = await write.connection.execute(query.order_by(deliveries.c.id).with_for_update())
-            secrets = {row.id: secret_id(row.target) for row in rows}
-            known = await stored_secrets(write.connection, [one for one in secrets.values() if one])
-            ended = {delivery_id for delivery_id, one in secrets.items() if one is None or one in known}
-            if ended:
-                await write.connection.execute(REPLAY, [_replay_values(one, now) for one in sorted(ended)])
-                write.topics.add("dispatch")
-        return [one for one in wanted if one in ended]
-
     async def delivery(self, delivery_id: str) -> DeliveryView | None:
         """Return one delivery, None if it is unknown."""
         async with self._database.reading() as connection:
             return await delivery_view(connection, delivery_id)
 
 
-REPLAY = update(deliveries).where(deliveries.c.id == bindparam("this_id"))
 POSTPONE_LANE = update(deliveries).where(
     IS_PENDING,
     deliveries.c.lane == bindparam("this_lane"),
@@ -262,17 +243,3 @@ async def _set_lease(connection: AsyncConnection, claims: Mapping[str, int], unt
     leased = set(await _lock_leased(connection, claims))
     await connection.execute(update(deliveries).where(deliveries.c.id.in_(leased)).values(leased_until=until))
     return leased
-
-
-def _replay_values(delivery_id: str, now: datetime) -> Values:
-    return {
-        "this_id": delivery_id,
-        "status": "pending",
-        "attempts": 0,
-        "message_id": f"msg_{uuid4().hex}",
-        "due_at": now,
-        "leased_until": None,
-        "fault": None,
-        "last_error": None,
-        "finished_at": None,
-    }

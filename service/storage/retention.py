@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Table, delete, select, tuple_
 
 from service.storage.blob_store import delete_unreferenced
+from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.sealed_secrets import no_longer_needed
 from service.storage.tables import (
@@ -17,6 +18,7 @@ from service.storage.tables import (
     input_references,
     inputs,
     polls,
+    refused_callbacks,
     run_times,
     sealed_secrets,
     tasks,
@@ -38,7 +40,21 @@ class SqlRetention:
         are deleted with them, and once no delivery needs them. Returns the number of deleted rows.
         """
         deleted = sum([await self._delete(table, where) for table, where in _prunable(before)])
-        return deleted + await self._delete_references(before)
+        return deleted + await self._delete_secrets(before) + await self._delete_references(before)
+
+    async def _delete_secrets(self, before: datetime) -> int:
+        """Lock sealed secrets, then delete those that are still unneeded; a replay locks what it needs."""
+        waiting = select(deliveries.c.id).where(deliveries.c.task_id == sealed_secrets.c.task_id, IS_PENDING)
+        unneeded = no_longer_needed() | _ended_before(sealed_secrets.c.task_id, before) & ~waiting.exists()
+        chosen = select(sealed_secrets.c.id).where(unneeded).limit(ROWS_PER_DELETE).with_for_update(skip_locked=True)
+        again = delete(sealed_secrets).where(in_list(sealed_secrets.c.id, "ids"), unneeded)
+        deleted, last = 0, ROWS_PER_DELETE
+        while last == ROWS_PER_DELETE:
+            async with self._database.writing() as write:
+                ids = (await write.connection.execute(chosen)).scalars().all()
+                last = (await write.connection.execute(again, {"ids": ids})).rowcount if ids else 0
+            deleted += last
+        return deleted
 
     async def _delete(self, table: Table, where: ColumnElement[bool]) -> int:
         """Delete in short transactions of ROWS_PER_DELETE rows, so that other writers do not wait long."""
@@ -72,11 +88,14 @@ def _prunable(before: datetime) -> list[tuple[Table, ColumnElement[bool]]]:
     known = select(tasks.c.id).where(tasks.c.id == inbox.c.task_id)
     own_delivery = deliveries.c.id == attempts.c.delivery_id
     finished = select(deliveries.c.id).where(own_delivery, ~IS_PENDING, _ended_before(deliveries.c.task_id, before))
-    waiting = select(deliveries.c.id).where(deliveries.c.task_id == sealed_secrets.c.task_id, IS_PENDING)
-    too_old = _ended_before(sealed_secrets.c.task_id, before) & ~waiting.exists()
+    named = select(tasks.c.id).where(tasks.c.id == refused_callbacks.c.task_id)
     return [
-        (sealed_secrets, no_longer_needed() | too_old),
         (inbox, (inbox.c.received_at < before) & (_ended_before(inbox.c.task_id, before) | ~known.exists())),
+        (
+            refused_callbacks,
+            (refused_callbacks.c.last_at < before)
+            & (_ended_before(refused_callbacks.c.task_id, before) | ~named.exists()),
+        ),
         (polls, (polls.c.at < before) & _ended_before(polls.c.task_id, before)),
         (attempts, (attempts.c.finished_at < before) & finished.exists()),
         (inputs, _ended_before(inputs.c.task_id, before) & ~needed.exists()),

@@ -33,6 +33,13 @@ async def stored_secrets(connection: AsyncConnection, ids: Collection[str]) -> d
     return {row.id: row.sealed for row in await connection.execute(query)}
 
 
+async def lock_secrets(connection: AsyncConnection, ids: Collection[str]) -> set[str]:
+    """Return those of `ids` that are stored, locked in their order until the end of the transaction."""
+    if not ids:
+        return set()
+    return set((await connection.execute(LOCK_BY_ID, {"ids": list(ids)})).scalars())
+
+
 async def insert_secrets(connection: AsyncConnection, secrets: Sequence[SealedSecret]) -> None:
     """Insert the sealed secrets of new tasks."""
     await insert_many(connection, sealed_secrets, [vars(one) for one in sorted(secrets, key=attrgetter("id"))])
@@ -51,9 +58,18 @@ def no_longer_needed() -> ColumnElement[bool]:
     return completed.exists() & ~others.exists()
 
 
+LOCK = select(sealed_secrets.c.id).order_by(sealed_secrets.c.id).with_for_update()
+LOCK_BY_ID = LOCK.where(in_list(sealed_secrets.c.id, "ids"))
+LOCK_OF_TASKS = LOCK.where(in_list(sealed_secrets.c.task_id, "task_ids"))
 DELETE = delete(sealed_secrets).where(in_list(sealed_secrets.c.task_id, "task_ids"), no_longer_needed())
 
 
 async def delete_secrets(connection: AsyncConnection, task_ids: Collection[str]) -> None:
-    """Delete the secrets of these tasks that no delivery needs any more."""
-    await connection.execute(DELETE, {"task_ids": list(task_ids)})
+    """Delete the secrets of these tasks that no delivery needs any more.
+
+    They are locked first, by a statement of its own: on PostgreSQL each statement sees what was committed before it
+    began, and a replay that makes a delivery due again holds the lock until its commit.
+    """
+    parameters = {"task_ids": list(task_ids)}
+    if (await connection.execute(LOCK_OF_TASKS, parameters)).first():
+        await connection.execute(DELETE, parameters)

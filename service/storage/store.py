@@ -15,6 +15,8 @@ from service.storage.inbox import SqlInbox
 from service.storage.local_signals import LocalSignals
 from service.storage.process_registry import SqlProcessRegistry
 from service.storage.queries import SqlTaskQueries
+from service.storage.refusals import SqlRefusals
+from service.storage.replays import SqlReplays
 from service.storage.retention import SqlRetention
 from service.storage.run_time_stats import SqlRunTimeStats
 from service.storage.sealed_secrets import SqlSealedSecrets
@@ -38,6 +40,8 @@ class Store:
         self.events = SqlEventLog(database)
         self.tasks = SqlTaskQueue(database)
         self.deliveries = SqlDeliveryQueue(database)
+        self.replays = SqlReplays(database)
+        self.refusals = SqlRefusals(database)
         self.health = SqlHealth(database)
         self.run_time_stats = SqlRunTimeStats(database)
         self.retention = SqlRetention(database)
@@ -54,6 +58,7 @@ class Store:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self.health.close()
         await self._database.close()
 
     async def __aenter__(self) -> Self:

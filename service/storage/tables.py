@@ -171,6 +171,7 @@ deliveries = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
     Column("destination", SafeText),
+    Column("manual_at", UtcDateTime),  # when a person requested the next attempt
     UniqueConstraint("event_id", "lane", name="deliveries_event_lane"),
 )
 
@@ -213,6 +214,17 @@ run_times = Table(
     Column("called_back", Boolean, nullable=False),
     Column("at", UtcDateTime, nullable=False),
     sqlite_autoincrement=True,
+)
+
+refused_callbacks = Table(
+    "refused_callbacks",
+    metadata,
+    Column("task_id", SafeText, primary_key=True),
+    Column("reason", SafeText, primary_key=True),
+    Column("submission", Integer, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("first_at", UtcDateTime, nullable=False),
+    Column("last_at", UtcDateTime, nullable=False),
 )
 
 processes = Table(

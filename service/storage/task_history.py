@@ -7,10 +7,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.task import Json, TaskId
 from service.domain.task_view import rfc3339
-from service.storage.tables import REQUESTED, attempts, deliveries, events, inbox, polls
+from service.storage.tables import REQUESTED, attempts, deliveries, events, inbox, polls, refused_callbacks
 
 EVENT = (events.c.at, literal("event").label("kind"), events.c.id, events.c.type)
 CALLBACK = (inbox.c.received_at.label("at"), literal("callback").label("kind"), inbox.c.submission, inbox.c.verdict)
+REFUSED = (
+    refused_callbacks.c.first_at.label("at"),
+    literal("callback").label("kind"),
+    refused_callbacks.c.submission,
+    (literal("refused_") + refused_callbacks.c.reason).label("verdict"),
+    refused_callbacks.c.count,
+    refused_callbacks.c.last_at,
+)
 POLL = (polls.c.at, literal("poll").label("kind"), polls.c.outcome)
 DELIVERY = (
     deliveries.c.created_at.label("at"),
@@ -48,6 +56,7 @@ async def load_history(connection: AsyncConnection, task_id: TaskId, *, data: bo
     queries = (  # causes before their effects
         select(*EVENT, *([events.c.data] if data else [])).where(events.c.task_id == task_id).order_by(events.c.seq),
         select(*CALLBACK).where(inbox.c.task_id == task_id),
+        select(*REFUSED).where(refused_callbacks.c.task_id == task_id).order_by(refused_callbacks.c.reason),
         select(*POLL).where(polls.c.task_id == task_id),
         select(*DELIVERY).where(deliveries.c.task_id == task_id).order_by(deliveries.c.event_seq),
         tried.where(deliveries.c.task_id == task_id).order_by(attempts.c.delivery_id, attempts.c.number),

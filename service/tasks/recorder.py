@@ -27,6 +27,7 @@ from service.domain.prices import Pricing
 from service.domain.task import replace_fields
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.tasks.immediate_polls import ImmediatePolls
+from service.tasks.task_times import TaskTimes
 from service.tasks.update_batch import UpdateBatch
 
 log = structlog.get_logger("boomerang.tasks")
@@ -43,7 +44,7 @@ class Recorder:
     """Records updates, many in one commit.
 
     `new_id` returns ids that sort by time. `subscriptions` are the handlers with their events. `cost_faults` counts
-    reported costs that cannot be right, by their fault.
+    reported costs that cannot be right, by their fault; `task_times` are the times of the tasks recorded here.
     """
 
     units_of_work: UnitOfWorkFactory
@@ -55,6 +56,7 @@ class Recorder:
     new_id: Callable[[], str]
     pricing: Pricing = field(default_factory=Pricing)
     cost_faults: Counter[str] = field(init=False, default_factory=Counter)
+    task_times: TaskTimes = field(init=False, default_factory=TaskTimes)
     _batcher: Batcher[TaskUpdate, UpdateResult | Exception] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,6 +90,7 @@ class Recorder:
         which no callback causes; all callbacks stay unread then.
         """
         rows: list[InboxEntry] = []
+        results: list[UpdateResult] = []
         try:
             async with self._batch() as batch:
                 rows += await batch.unit_of_work.unread(limit)
@@ -101,6 +104,8 @@ class Recorder:
             if len(rows) > 1:
                 return await self.process_inbox(to_update, limit=len(rows) // 2)
             await self._quarantine(rows[0], error)
+        else:
+            self.task_times.observe(results)
         return len(rows)
 
     async def _quarantine(self, row: InboxEntry, error: Exception) -> None:
@@ -113,7 +118,9 @@ class Recorder:
 
     async def _commit(self, updates: Sequence[TaskUpdate]) -> list[UpdateResult]:
         async with self._batch() as batch:
-            return await batch.write(updates)
+            results = await batch.write(updates)
+        self.task_times.observe(results)
+        return results
 
     @asynccontextmanager
     async def _batch(self) -> AsyncIterator[UpdateBatch]:

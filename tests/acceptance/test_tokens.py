@@ -21,6 +21,7 @@ TIME_DEPENDENT = ("boomerang_oldest_unsettled_task_seconds", "boomerang_oldest_d
 """Metrics that change with time."""
 
 REFUSED = 'boomerang_callbacks_total{verdict="bad_token"}'
+BY_REASON = "boomerang_callbacks_refused_total"
 UNKNOWN_KEY = "a-key-that-this-service-has-never-had-at-all"
 
 
@@ -59,7 +60,7 @@ async def recording_callbacks() -> AsyncIterator[CallbackRecorder]:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """Everything about a task that a callback could change."""
+    """Everything about a task that a callback could change, without the traces of refused ones."""
 
     task: Json
     history: list[Json]
@@ -71,8 +72,28 @@ async def take_snapshot(at: Service, task_id: str) -> Snapshot:
     """Read a snapshot."""
     metrics = await at.metrics()
     refused = metrics.pop(REFUSED, 0.0)
-    stable = {name: value for name, value in metrics.items() if name not in TIME_DEPENDENT}
-    return Snapshot(task=await at.task(task_id), history=await at.history(task_id), metrics=stable, refused=refused)
+    stable = {
+        name: value for name, value in metrics.items() if name not in TIME_DEPENDENT and not name.startswith(BY_REASON)
+    }
+    history = [entry for entry in await at.history(task_id) if not is_refusal(entry)]
+    return Snapshot(task=await at.task(task_id), history=history, metrics=stable, refused=refused)
+
+
+def is_refusal(entry: Json) -> bool:
+    """Return whether an entry of a history counts refused callbacks."""
+    return bool(str(entry.get("verdict", "")).startswith("refused_"))
+
+
+async def wait_for_refusals(at: Service, task_id: str) -> dict[str, int]:
+    """Return how many refused callbacks the history of a task shows, by verdict, once it shows expired ones."""
+    found: dict[str, int] = {}
+
+    async def shown() -> bool:
+        found.update({entry["verdict"]: entry["count"] for entry in await at.history(task_id) if is_refusal(entry)})
+        return "refused_expired" in found
+
+    await until(shown, what="refused callbacks in the history")
+    return found
 
 
 async def wait_until_running(at: Service, task_id: str) -> None:
@@ -121,6 +142,9 @@ async def test_only_the_original_token_is_accepted(workspace: Workspace) -> None
             after = await take_snapshot(at, task_id)
             assert after.refused == before.refused + len(wrong)
             assert (after.task, after.history, after.metrics) == (before.task, before.history, before.metrics)
+            traces = await wait_for_refusals(at, task_id)
+            assert traces.keys() == {"refused_unknown_key", "refused_expired"}
+            assert sum(traces.values()) <= len(wrong)
             assert (await call_back(at, token, body)).status_code == 204
             assert (await at.wait_until_settled(task_id))["settled_by"] == "callback"
 

@@ -13,7 +13,7 @@ from service.domain import submission_limits
 from service.domain import task as core_task
 from service.domain.prices import Price
 from service.domain.submission_limits import LimitUsage
-from service.storage import attempt_results, daily_budget, delivery_queue, limit_usage, task_queue
+from service.storage import attempt_results, daily_budget, delivery_queue, limit_usage, replays, task_queue
 from service.storage.delivery_queue import SqlDeliveryQueue
 from service.storage.inbox import SqlInbox
 from service.storage.tables import IS_PENDING, deliveries
@@ -55,14 +55,14 @@ def submission_lease_not_renewed() -> AbstractContextManager[Any]:
 
 def replay_under_the_old_id() -> AbstractContextManager[Any]:
     """Replay under the id that receivers know already."""
-    original = delivery_queue._replay_values
+    original = replays._reopened
 
     def replayed(*args: Any) -> Any:
         values = original(*args)
         del values["message_id"]
         return values
 
-    return patch.object(delivery_queue, "_replay_values", replayed)
+    return patch.object(replays, "_reopened", replayed)
 
 
 def order_ignored() -> AbstractContextManager[Any]:

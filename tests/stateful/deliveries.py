@@ -80,13 +80,20 @@ class DeliveryMachine(LifecycleMachine):
     @precondition(lambda self: self.model.deliveries)
     @rule(number=st.integers(0, 20))
     def replay(self, number: int) -> None:
-        """Replay a delivery: only an ended one."""
+        """Replay a delivery: an ended one anew, a waiting one at once, and not one that is leased."""
         one = list(self.model.deliveries.values())[number % len(self.model.deliveries)]
         now = self.clock.now() + MOMENT
-        ended = not one.pending
-        assert self.do(self.system.store.deliveries.replay([one.id], now=now)) == ([one.id] if ended else [])
-        if ended:
-            one.status, one.attempts, one.due, one.lease = "pending", 0, now, None
+        running = one.pending and one.lease is not None and one.lease > now
+        outcome = "running" if running else "replayed"
+        assert self.do(self.system.store.replays.replay([one.id], now=now)) == {one.id: outcome}
+        if running:
+            return
+        for each in self.model.deliveries.values():
+            if each.pending and each.lane == one.lane and each.seq < one.seq and each.lease is None:
+                each.due = min(each.due or now, now)
+        one.lease = one.lease if one.pending else None
+        one.due = min(one.due or now, now) if one.pending else now
+        one.status, one.attempts = "pending", 0
 
     @precondition(lambda self: any(one.pending for one in self.model.deliveries.values()))
     @rule(outcome=st.sampled_from(OUTCOMES))

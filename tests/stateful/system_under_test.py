@@ -10,6 +10,7 @@ from sqlalchemy import Table, select
 from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.limits import BurstDetector
 from service.callbacks.receiver import CallbackReceiver
+from service.callbacks.refusals import Refusals
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.task_results import TaskResults
 from service.domain.event_routing import Subscription
@@ -109,6 +110,7 @@ class SystemUnderTest:
             clock=self.clock,
             confirm=self.confirm,
             read_fact=read_fact,
+            refusals=Refusals(store=self.store.refusals, clock=self.clock),
             verifier_for=None,
         )
         if self.burst:

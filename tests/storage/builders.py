@@ -106,6 +106,12 @@ async def claim_deliveries(store: Store, *names: str, now: datetime = NOW, limit
     return await store.deliveries.claim([capacity], now=now, until=now + LEASE)
 
 
+async def replay(store: Store, *ids: str, now: datetime = NOW) -> list[str]:
+    """Replay single deliveries; return those that are due again, in the order of `ids`."""
+    outcomes = await store.replays.replay(ids, now=now)
+    return [one for one in dict.fromkeys(ids) if outcomes.get(one) == "replayed"]
+
+
 async def claim_submissions(
     store: Store, *, now: datetime = NOW, limit: int = 100, limits: Limits = NO_LIMITS
 ) -> list[Task]:

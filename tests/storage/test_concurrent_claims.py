@@ -5,6 +5,7 @@ The order is forced with a lock of the test, because two claims of one process r
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from psycopg import sql
 
 from service.domain.submission_limits import Limits
 from service.domain.task import Usage
-from service.storage import Store
+from service.storage import Store, replays
+from service.storage.task_rows import Values
 from tests.storage.builders import (
     NOW,
     a_task,
@@ -24,6 +26,7 @@ from tests.storage.builders import (
     claim_polls,
     claim_submissions,
     in_progress,
+    replay,
 )
 from tests.storage.conftest import EmptyDatabase, OpenStore
 from tests.storage.held_locks import other_session, updates_held
@@ -124,16 +127,22 @@ async def test_claim_does_not_wait_for_a_locked_row(
     assert [one.id for one in claimed] == [row.replace("1", "2")]
 
 
-async def test_replays_at_the_same_time_replay_once(
-    store: Store, open_another: OpenStore, database: EmptyDatabase
+async def test_replays_at_the_same_time_give_one_new_message_id(
+    store: Store, open_another: OpenStore, database: EmptyDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two operators who replay one delivery at the same time, one has replayed it: it has one new message id."""
+    """Of two operators who replay one dead letter at the same time, the second one keeps its new id."""
     await add_deliveries(store, "log")
     await store.deliveries.finish([an_attempt(claim) for claim in await claim_deliveries(store)])
-    replayed = await both_claim(
-        database, "deliveries", (store, open_another()), lambda one: one.deliveries.replay(["e1-log"], now=NOW)
-    )
-    assert replayed == ["e1-log"]
+    reopen, ids = replays._reopened, list[str]()
+
+    def noted(delivery_id: str, due_at: datetime) -> Values:
+        ids.append(delivery_id)
+        return reopen(delivery_id, due_at)
+
+    monkeypatch.setattr(replays, "_reopened", noted)
+    stores = (store, open_another())
+    assert await both_claim(database, "deliveries", stores, lambda one: replay(one, "e1-log")) == ["e1-log"] * 2
+    assert ids == ["e1-log"]
 
 
 async def test_unread_callbacks_are_read_by_one_process(store: Store, open_another: OpenStore) -> None:

@@ -19,6 +19,7 @@ from tests.storage.builders import (
     an_attempt,
     an_event,
     claim_deliveries,
+    replay,
 )
 from tests.storage.conftest import OpenStore
 
@@ -215,7 +216,7 @@ async def test_replay_restarts_the_attempts(store: Store) -> None:
     [dead], [good] = [await claim_deliveries(store, name) for name in "ab"]
     await store.deliveries.finish([an_attempt(dead, "dead", fault="ours", error="boom"), an_attempt(good)])
     later = NOW + HOUR
-    assert await store.deliveries.replay([good.id, dead.id, "nobody", dead.id], now=later) == [good.id, dead.id]
+    assert await replay(store, good.id, dead.id, "nobody", dead.id, now=later) == [good.id, dead.id]
     assert await claim_deliveries(store, "a", "b") == []
     replayed = {claim.id: claim for claim in await claim_deliveries(store, "a", "b", now=later)}
     assert {claim.attempt for claim in replayed.values()} == {1}
@@ -228,11 +229,11 @@ async def test_replay_restarts_the_attempts(store: Store) -> None:
     assert (view.status, view.attempts, view.fault, view.last_error) == ("delivered", 1, None, None)
 
 
-async def test_pending_delivery_is_not_replayed(store: Store) -> None:
-    """A pending delivery keeps its message id."""
+async def test_running_delivery_is_not_replayed(store: Store) -> None:
+    """A leased delivery keeps its lease, and its attempt can still be stored."""
     await add_deliveries(store, "log")
     [claim] = await claim_deliveries(store)
-    assert await store.deliveries.replay([claim.id], now=NOW) == []
+    assert await store.replays.replay([claim.id], now=NOW) == {claim.id: "running"}
     assert await store.deliveries.finish([an_attempt(claim)]) == {claim.id}
 
 
@@ -242,7 +243,7 @@ async def test_replayed_delivery_goes_before_later_events_of_its_lane(store: Sto
     [claim] = await claim_deliveries(store)
     await store.deliveries.finish([an_attempt(claim, "dead", fault="ours")])
     await add_deliveries(store, "log", events=["e2"])
-    await store.deliveries.replay([E1], now=NOW)
+    await replay(store, E1)
     assert [claim.id for claim in await claim_deliveries(store)] == [E1]
 
 
@@ -250,7 +251,7 @@ async def test_replay_and_finish_notify_dispatch(store: Store) -> None:
     """A wait for `dispatch` ends when a delivery becomes due."""
     await add_deliveries(store, "log", events=["e1", "e2"])
     [claim] = await claim_deliveries(store)
-    for act in (store.deliveries.finish([an_attempt(claim)]), store.deliveries.replay([E1], now=NOW)):
+    for act in (store.deliveries.finish([an_attempt(claim)]), replay(store, E1)):
         waiting = asyncio.create_task(store.signals.wait("dispatch", 10))
         await act
         assert await waiting

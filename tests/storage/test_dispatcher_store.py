@@ -15,7 +15,7 @@ from service.deliveries.handler_slots import HandlerSlots
 from service.domain.ports.tasks import DeliveryView
 from service.domain.task import TaskId
 from service.storage import Store
-from tests.storage.builders import NOW, a_delivery, a_task, add_tasks, an_event, claim_deliveries
+from tests.storage.builders import NOW, a_delivery, a_task, add_tasks, an_event, claim_deliveries, replay
 from tests.storage.conftest import OpenStore
 from tests.support.delivery_builders import LEASE, SCHEDULE, TIMEOUT, ManualClock, handler, tools, view
 from tests.support.wait_until_idle import ended
@@ -118,7 +118,7 @@ async def test_replay_restarts_the_attempts(store: Store, dispatchers: Dispatche
     await _add(store, "e1")
     dispatchers.add(handler("sample", dispatchers.record))
     await dispatchers.run_until_idle()
-    assert await store.deliveries.replay(["e1-sample"], now=NOW) == ["e1-sample"]
+    assert await replay(store, "e1-sample") == ["e1-sample"]
     assert await dispatchers.run_until_idle() == 1
     assert dispatchers.seen == ["e1", "e1"]
 

@@ -21,6 +21,7 @@ from tests.storage.builders import (
     claim_deliveries,
     claim_polls,
     in_progress,
+    replay,
 )
 
 NOTHING = timedelta(0)
@@ -178,7 +179,7 @@ async def test_attempt_numbers_continue_after_a_prune(store: Store) -> None:
     """A delivery whose attempts were deleted can be replayed and tried again."""
     await _fill(store)
     await store.retention.prune(before=NOW + DAY)
-    await store.deliveries.replay(["e-old-log"], now=NOW)
+    await replay(store, "e-old-log")
     [claim] = await claim_deliveries(store)
     assert await store.deliveries.finish([an_attempt(claim)]) == {"e-old-log"}
     attempts = [row["attempt"] for row in await store.queries.history(TaskId("old")) if row["kind"] == "attempt"]

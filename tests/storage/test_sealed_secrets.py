@@ -7,15 +7,7 @@ import pytest
 from service.domain.sealed_targets import SealedSecret
 from service.domain.task import Json, Status, Task, TaskId
 from service.storage import Store
-from tests.storage.builders import (
-    NOW,
-    SECOND,
-    a_delivery,
-    a_task,
-    an_attempt,
-    an_event,
-    claim_deliveries,
-)
+from tests.storage.builders import NOW, SECOND, a_delivery, a_task, an_attempt, an_event, claim_deliveries, replay
 
 PLAIN = {"handler": "webhook", "url": "https://example.org/hook"}
 
@@ -94,7 +86,7 @@ async def test_dead_letter_keeps_its_secret_until_it_is_replayed(store: Store) -
     [claim] = await claim_deliveries(store, "webhook")
     await store.deliveries.finish([an_attempt(claim, "dead", fault="destination")])
     assert await _kept(store) == ["t1"]
-    await store.deliveries.replay([claim.id], now=NOW)
+    await replay(store, claim.id)
     [claim] = await claim_deliveries(store, "webhook")
     await store.deliveries.finish([an_attempt(claim)])
     assert await _kept(store) == []
@@ -109,7 +101,7 @@ async def test_delivery_without_its_secret_is_not_replayed(store: Store) -> None
         await transaction.append([event], rows)
     claims = await claim_deliveries(store, "webhook") + await claim_deliveries(store, "other")
     await store.deliveries.finish([an_attempt(claim) for claim in claims])
-    assert await store.deliveries.replay([row.id for row in rows], now=NOW) == [rows[1].id]
+    assert await replay(store, *(row.id for row in rows)) == [rows[1].id]
     found = await store.deliveries.delivery(rows[0].id)
     assert found is not None
     assert found.status == "delivered"

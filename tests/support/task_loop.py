@@ -11,6 +11,7 @@ from typing import Any
 
 from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.receiver import CallbackReceiver
+from service.callbacks.refusals import Refusals
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.task_results import TaskResults
 from service.domain.errors import ReplyLost
@@ -110,6 +111,7 @@ class Loop:
             clock=clock,
             confirm=options.confirm,
             read_fact=read_fact,
+            refusals=Refusals(store=store.refusals, clock=clock),
             verifier_for=None if (verifier := options.verifier) is None else lambda _token: verifier,
         )
         self.results = TaskResults(queries=store.queries, upstream=upstream, recorder=self.recorder)

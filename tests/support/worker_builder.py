@@ -30,6 +30,7 @@ def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Wo
     )
     return Worker(
         inbox_worker=loop.inbox_worker,
+        refusals=loop.receiver.refusals,
         submitter=loop.submitter,
         poller=loop.poller,
         dispatcher=dispatcher,

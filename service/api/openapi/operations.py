@@ -18,6 +18,7 @@ from service.api.openapi.parameters import (
     in_path,
     in_query,
 )
+from service.api.replay_schemas import ReplayReport, ReplayRequest
 from service.api.schemas import (
     Counts,
     Delivery,
@@ -159,11 +160,21 @@ OPERATIONS = (
         errors=[404, 422],
     ),
     Operation(
+        path="/v1/deliveries/replay",
+        method="post",
+        id="replayDeliveries",
+        tag="deliveries",
+        summary="Replay all dead or pending deliveries that a filter selects, oldest event first, or count them.",
+        request=ReplayRequest,
+        responses={200: DeclaredResponse("The counts.", ReplayReport)},
+        errors=[400, 408, 413, 415, 422],
+    ),
+    Operation(
         path="/v1/deliveries/{id}/replay",
         method="post",
         id="replayDelivery",
         tag="deliveries",
-        summary="Replay a dead or delivered delivery with a new message id.",
+        summary="Replay a dead or delivered delivery with a new message id; try a pending one now.",
         parameters=[DELIVERY_ID],
         responses={202: DeclaredResponse("The delivery after the replay.", Delivery)},
         errors=[403, 404, 409, 422],

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from service.domain.poll_schedule import CallbackStats
 from service.domain.ports.unit_of_work import RunTime
+from service.domain.prices import DEFAULT_EACH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +15,9 @@ class Gauges:
     """The figures for /metrics: counts by status and outcome, and the ages of the oldest unfinished and due rows.
 
     `status_words` is how long the provider has reported each status word of unknown meaning.
-    `day_costs` are the reported costs of the UTC day's submissions by client, in US dollars.
+    `day_costs` are the reported costs of the UTC day's submissions by client, in US dollars, and `spent` what counts
+    for the budgets: costs and prices of tasks whose cost is not known. `dead_letters` counts by handler. Counts of many
+    rows may be some minutes old.
     """
 
     tasks: Mapping[str, int]
@@ -26,6 +29,8 @@ class Gauges:
     in_doubt: int
     status_words: Mapping[str, timedelta] = field(default_factory=dict)
     day_costs: Mapping[str, float] = field(default_factory=dict)
+    dead_letters: Mapping[str, int] = field(default_factory=dict)
+    spent: Mapping[str, float] = field(default_factory=dict)
 
 
 class Health(Protocol):
@@ -34,8 +39,8 @@ class Health(Protocol):
     async def ready(self) -> str | None:
         """Return None if the database answers and its schema is current, else the reason with the fix."""
 
-    async def gauges(self, now: datetime) -> Gauges:
-        """Return the current figures."""
+    async def gauges(self, now: datetime, *, each: float = DEFAULT_EACH) -> Gauges:
+        """Return the current figures; `each` is what a task of unknown price counts as, in US dollars."""
 
 
 class RunTimeStats(Protocol):

@@ -67,7 +67,7 @@ class DeliveryClaim:
     """A claimed delivery: `attempt` is the number of the next attempt, from 1; `event` and `payload` are its content.
 
     An `abandoned` one is claimed only to record its attempt, which began under another lease that expired: its result
-    is not known.
+    is not known. A person started a `manual` attempt: it is made although its host fails now.
     """
 
     id: str
@@ -80,6 +80,7 @@ class DeliveryClaim:
     payload: str | None = field(default=None, repr=False)
     created_at: datetime
     abandoned: bool = False
+    manual: bool = False
 
     @property
     def share_owner(self) -> str | None:

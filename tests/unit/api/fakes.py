@@ -1,5 +1,6 @@
 """A fake application behind the HTTP API: configurable results, recorded calls."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from service.domain.api_key import ApiKey
 from service.domain.blob import Blob
 from service.domain.errors import BadToken
 from service.domain.ports.health import Gauges
+from service.domain.ports.replays import Matches, Replayable, ReplayFilter, ReplayOutcome
 from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.task import Json, Status, Task, TaskId
 from service.domain.tokens import TokenClaims
@@ -98,7 +100,11 @@ class FakeApplication:
     accepted: list[NewTask] = field(default_factory=list)
     received: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     due: list[str] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+    refused_segments: list[str] = field(default_factory=list)
     replayed: list[str] = field(default_factory=list)
+    not_replayed: dict[str, ReplayOutcome] = field(default_factory=dict)
+    replay_filters: list[ReplayFilter] = field(default_factory=list)
     filters: list[TaskFilter] = field(default_factory=list)
     waits: list[tuple[str, float]] = field(default_factory=list)
     entries: list[Json] = field(default_factory=lambda: [POLL])
@@ -163,15 +169,39 @@ class FakeApplication:
         self.received.append((claim.token, dict(headers), body))
         return self.already_logged
 
-    async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> list[str]:
-        """Make dead deliveries pending."""
+    def note_refusal(self, reason: str, segment: str) -> None:
+        """Count a refused callback; record the segment of its address."""
+        self.refused[reason] += 1
+        self.refused_segments.append(segment)
+
+    async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> dict[str, ReplayOutcome]:
+        """Make deliveries pending, but those in `not_replayed`."""
         self._maybe_fail()
         assert now.tzinfo
-        found = [each for each in delivery_ids if self.deliveries_by_id[each].status == "dead"]
+        found = [each for each in delivery_ids if each not in self.not_replayed]
         for each in found:
-            self.deliveries_by_id[each] = replace(self.deliveries_by_id[each], status="pending")
+            self.deliveries_by_id[each] = replace(self.deliveries_by_id[each], status="pending", due_at=now)
         self.replayed.extend(found)
-        return found
+        return {each: self.not_replayed.get(each, "replayed") for each in delivery_ids}
+
+    async def matching(self, wanted: ReplayFilter, *, after: str | None, limit: int) -> Matches:
+        """Return the deliveries with a wanted status, after one of them; record the filter."""
+        self._maybe_fail()
+        assert limit
+        self.replay_filters.append(wanted)
+        found = [
+            Replayable(id=one.id, handler=one.handler, status="dead" if one.status == "dead" else "pending")
+            for one in self.deliveries_by_id.values()
+            if one.status in wanted.statuses and (after is None or one.id > after)
+        ]
+        return Matches(found=found, last=None)
+
+    async def replay_at(
+        self, due: Mapping[str, datetime], wanted: ReplayFilter, *, now: datetime
+    ) -> dict[str, ReplayOutcome]:
+        """Replay each one."""
+        assert wanted.statuses
+        return await self.replay(list(due), now=now)
 
     async def reconcile_once(self, *, start_within: timedelta | None = None) -> Mapping[str, int]:
         """Return the counts of a single pass."""
@@ -237,9 +267,9 @@ class FakeApplication:
         self._maybe_fail()
         return self.not_ready_reason
 
-    async def gauges(self, now: datetime) -> Gauges:
+    async def gauges(self, now: datetime, *, each: float = 1.0) -> Gauges:
         """Return the gauges, at the time of the clock only."""
-        assert now == NOW
+        assert (now, each) == (NOW, 1.0)
         return self.gauges_now
 
     def now(self) -> datetime:

@@ -1,6 +1,7 @@
 """The callback endpoint: 204 only after the commit, and never 4xx for an internal error."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import anyio
 import httpx
@@ -169,3 +170,47 @@ async def test_response_starts_after_the_receiver_returned() -> None:
     scope = {"type": "http", "method": "POST", "path": "/callbacks/abc", "query_string": b"", "headers": []}
     await app(scope, receive, send)
     assert order == ["durable", "http.response.start", "http.response.body"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (errors.BadToken("forged"), "forged"),
+        (errors.BadToken("expired"), "expired"),
+        (errors.BadToken("another_task"), "another_task"),
+        (errors.BadToken("signed with key 2"), "forged"),
+        (errors.BadSignature("stale"), "signature"),
+        (errors.UnreadableBody("html"), "unreadable"),
+        (errors.BodyTooLarge("decompressed"), "too_large"),
+        (errors.KeyMissing("another process"), "key_missing"),
+        (errors.StoreUnavailable("disk full"), "store_unavailable"),
+        (RuntimeError("a bug"), "internal_error"),
+    ],
+)
+async def test_refused_callback_leaves_its_reason(
+    client: httpx.AsyncClient, fake: FakeApplication, error: Exception, reason: str
+) -> None:
+    """The receiver gets the reason and the segment as it was sent; the metrics count the reason."""
+    fake.error = error
+    await client.post("/callbacks/abc/", content=b"{}")
+    fake.error = None
+    assert (fake.refused, fake.refused_segments) == ({reason: 1}, ["abc/"])
+    metrics = (await client.get("/metrics")).text
+    assert f'boomerang_callbacks_refused_total{{reason="{reason}"}} 1.0' in metrics
+
+
+async def test_too_large_and_misspelt_callbacks_leave_their_reason(
+    client: httpx.AsyncClient, fake: FakeApplication
+) -> None:
+    """A body over the limit is refused before it is read, and a path that spells no token before anything else."""
+    await client.post("/callbacks/abc", content=b"x" * (2 * 1024 * 1024 + 1))
+    await client.post("/callbacks/a%20b", content=b"{}")
+    assert fake.refused == {"too_large": 1, "forged": 1}
+
+
+async def test_accepted_callbacks_are_counted_by_the_process(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """The counter counts answers of this process: rows that retention deletes do not lower it."""
+    for _ in range(2):
+        await client.post("/callbacks/abc", content=b"{}")
+    fake.gauges_now = replace(fake.gauges_now, callbacks={})
+    assert 'boomerang_callbacks_total{verdict="accepted"} 2.0' in (await client.get("/metrics")).text

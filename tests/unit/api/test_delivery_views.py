@@ -85,12 +85,9 @@ async def test_client_replays_only_what_it_requested(name: str, delivery_id: str
 
 async def test_replay_without_its_secret_is_refused() -> None:
     """A delivered webhook whose secret is deleted cannot be signed again."""
-
-    async def replay(_: object, __: object, **___: object) -> list[str]:
-        return []
-
-    with patch.object(FakeApplication, "replay", replay):
-        async with client_of(app_of(_fake(), api_keys=KEYS), "key-of-ann") as client:
-            response = await client.post("/v1/deliveries/delivery-2/replay")
+    fake = _fake()
+    fake.not_replayed["delivery-2"] = "secret_deleted"
+    async with client_of(app_of(fake, api_keys=KEYS), "key-of-ann") as client:
+        response = await client.post("/v1/deliveries/delivery-2/replay")
     assert response.status_code == 409
     assert "secret was deleted" in response.json()["detail"]

@@ -17,8 +17,9 @@ def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
 
 async def test_metrics_have_every_gauge_and_counter(fake: FakeApplication) -> None:
     """The page has every value of the database and of the process, and zero for statuses without tasks."""
-    counters = {"polls": {"settled": 4}, "callbacks": {"accepted": 2}, "throttles": {"429": 1}}
+    counters = {"polls": {"settled": 4}, "throttles": {"429": 1}}
     async with client_of(app_of(fake, counters=lambda: counters)) as client:
+        await client.post("/callbacks/token", content=b"{}")
         response = await client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
     found = samples(response.text)
@@ -28,7 +29,9 @@ async def test_metrics_have_every_gauge_and_counter(fake: FakeApplication) -> No
         ("boomerang_tasks", ("in_doubt",)): 0,
         ("boomerang_deliveries", ("dead",)): 2,
         ("boomerang_attempts", ("webhook", "retry")): 5,
-        ("boomerang_callbacks_total", ("accepted",)): 13,
+        ("boomerang_inbox_callbacks", ("accepted",)): 11,
+        ("boomerang_callbacks_total", ("accepted",)): 1,
+        ("boomerang_database_up", ()): 1,
         ("boomerang_polls_total", ("settled",)): 4,
         ("boomerang_throttles_total", ("429",)): 1,
         ("boomerang_oldest_unsettled_task_seconds", ()): 90,

@@ -79,15 +79,18 @@ async def test_deliveries_are_filtered(client: httpx.AsyncClient, fake: FakeAppl
     assert ([each["id"] for each in rest["data"]], rest["next_cursor"]) == (["delivery-1"], None)
 
 
-async def test_dead_delivery_is_replayed_and_pending_one_is_not(
+async def test_dead_and_waiting_deliveries_are_replayed_and_a_running_one_is_not(
     client: httpx.AsyncClient, fake: FakeApplication
 ) -> None:
-    """A replay is 202 with the pending delivery; a second one is a conflict."""
+    """A replay is 202 with the pending delivery, also of a pending one; while an attempt runs it is a conflict."""
     fake.deliveries_by_id["delivery-1"] = a_delivery()
-    first = await client.post("/v1/deliveries/delivery-1/replay")
-    assert (first.status_code, first.json()["status"]) == (202, "pending")
-    second = await client.post("/v1/deliveries/delivery-1/replay")
-    assert (second.status_code, fake.replayed) == (409, ["delivery-1"])
+    for _ in range(2):
+        response = await client.post("/v1/deliveries/delivery-1/replay")
+        assert (response.status_code, response.json()["status"]) == (202, "pending")
+    fake.not_replayed["delivery-1"] = "running"
+    refused = await client.post("/v1/deliveries/delivery-1/replay")
+    assert (refused.status_code, fake.replayed) == (409, ["delivery-1"] * 2)
+    assert refused.json()["detail"] == "an attempt of the delivery is running now"
     assert (await client.get("/v1/deliveries/delivery-1")).json()["status"] == "pending"
 
 

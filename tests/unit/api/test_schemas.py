@@ -44,6 +44,7 @@ SUCCESSES = [
     ("listDeliveries", 200, {}),
     ("showDelivery", 200, {}),
     ("replayDelivery", 202, {}),
+    ("replayDeliveries", 200, {"json": {"handler": "webhook"}}),
     ("listModels", 200, {}),
     ("showModel", 200, {}),
     ("reconcile", 200, {}),

@@ -110,7 +110,9 @@ def _handler(respond: Callable[[Request], Response]) -> type[BaseHTTPRequestHand
     return Handler
 
 
-def run(*arguments: str, url: str | None = None, env: Mapping[str, str | None] | None = None) -> Result:
+def run(
+    *arguments: str, url: str | None = None, env: Mapping[str, str | None] | None = None, typed: str | None = None
+) -> Result:
     """Run a command as a shell does, without the BOOMERANG_* variables of the test process."""
     environment = {"BOOMERANG_URL": url, "BOOMERANG_API_KEY": None, "COLUMNS": "120", **(env or {})}
-    return CliRunner().invoke(boomerang, list(arguments), env=environment, prog_name="boomerang")
+    return CliRunner().invoke(boomerang, list(arguments), env=environment, prog_name="boomerang", input=typed)

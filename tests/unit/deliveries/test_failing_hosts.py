@@ -186,3 +186,20 @@ async def test_deliveries_without_a_target_are_not_delayed() -> None:
         setup.queue.put("webhook")
     await _run(setup, seconds=1)
     assert host.requests == 5
+
+
+async def test_manual_attempt_is_made_although_the_host_fails() -> None:
+    """A replay of one delivery is no "Postponed": the person knows that the receiver works again."""
+    host = Host(Retry("the receiver answered 500"))
+    setup = _setup(host, 1)
+    await _run(setup, seconds=1)
+    host.error = None
+    url = "https://hooks0.test/7"
+    waiting, manual = (
+        setup.queue.put("webhook", target={"handler": "webhook", "url": f"{url}{manual}"}, manual=manual)
+        for manual in (False, True)
+    )
+    await _run(setup, seconds=1)
+    outcomes = {result.delivery_id: result.outcome for result in setup.queue.results}
+    assert (outcomes[waiting], outcomes[manual]) == ("retry", "delivered")
+    assert host.requests == 2

@@ -1,0 +1,162 @@
+"""Replays of deliveries: one by one, and many at given times."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import RowMapping, Select, bindparam, or_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.domain.event_routing import target_host
+from service.domain.ports.replays import Matches, Replayable, ReplayFilter, ReplayOutcome
+from service.domain.sealed_targets import secret_id
+from service.storage.bulk_writes import update_many
+from service.storage.column_types import UtcDateTime, in_list
+from service.storage.database import Database
+from service.storage.sealed_secrets import lock_secrets
+from service.storage.tables import IS_DEAD, IS_PENDING, REQUESTED, deliveries
+from service.storage.task_rows import Values
+
+ANY_STATUS = frozenset({"pending", "delivered", "dead"})
+CONDITIONS = {"dead": IS_DEAD, "pending": IS_PENDING}
+
+LOCKED = (
+    select(
+        deliveries.c.id,
+        deliveries.c.status,
+        deliveries.c.target,
+        deliveries.c.lane,
+        deliveries.c.event_seq,
+        deliveries.c.due_at,
+        deliveries.c.leased_until,
+    )
+    .where(in_list(deliveries.c.id, "ids"))
+    .order_by(deliveries.c.id)
+    .with_for_update()
+)
+ADVANCE_LANE = (
+    update(deliveries)
+    .where(
+        IS_PENDING,
+        deliveries.c.lane == bindparam("this_lane"),
+        deliveries.c.event_seq < bindparam("this_seq"),
+        deliveries.c.leased_until.is_(None),
+        deliveries.c.due_at > bindparam("now", type_=UtcDateTime()),
+    )
+    .values(due_at=bindparam("now", type_=UtcDateTime()))
+)
+
+
+class SqlReplays:
+    """Implements `Replayer`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> dict[str, ReplayOutcome]:
+        """Make single deliveries due at `now`; return what became of those that exist."""
+        async with self._database.writing() as write:
+            due = dict.fromkeys(delivery_ids, now)
+            outcomes, rows = await _replay(write.connection, due, statuses=ANY_STATUS, now=now, manual_at=now)
+            lanes = [
+                {"this_lane": row["lane"], "this_seq": row["event_seq"], "now": now}
+                for row in rows
+                if outcomes[row["id"]] == "replayed"
+            ]
+            if lanes:
+                await write.connection.execute(ADVANCE_LANE, lanes)
+                write.topics.add("dispatch")
+            return outcomes
+
+    async def matching(self, wanted: ReplayFilter, *, after: str | None, limit: int) -> Matches:
+        """Return at most `limit` deliveries that match, oldest event first, after the delivery with the id `after`."""
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(_matching(wanted, after).limit(limit))).mappings().all()
+        found = [
+            Replayable(id=row["id"], handler=row["handler"], status=row["status"])
+            for row in rows
+            if wanted.receiver is None or target_host(row["target"]) == wanted.receiver
+        ]
+        return Matches(found=found, last=rows[-1]["id"] if len(rows) == limit else None)
+
+    async def replay_at(
+        self, due: Mapping[str, datetime], wanted: ReplayFilter, *, now: datetime
+    ) -> dict[str, ReplayOutcome]:
+        """Make deliveries due at the times in `due`, in one transaction, if they still have a wanted status."""
+        async with self._database.writing() as write:
+            outcomes, _ = await _replay(write.connection, due, statuses=wanted.statuses, now=now)
+            if "replayed" in outcomes.values():
+                write.topics.add("dispatch")
+            return outcomes
+
+
+def _matching(wanted: ReplayFilter, after: str | None) -> Select[Any]:
+    columns = [deliveries.c.id, deliveries.c.handler, deliveries.c.status]
+    query = select(*columns, *([deliveries.c.target] if wanted.receiver is not None else []))
+    query = query.where(or_(*(CONDITIONS[status] for status in sorted(wanted.statuses))))
+    for column, value in ((deliveries.c.handler, wanted.handler), (deliveries.c.client, wanted.client)):
+        query = query if value is None else query.where(column == value)
+    if wanted.requested:
+        query = query.where(REQUESTED.element)
+    if wanted.since is not None:
+        query = query.where(deliveries.c.created_at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(deliveries.c.created_at < wanted.until)
+    order = (deliveries.c.created_at, deliveries.c.id)
+    if after is not None:
+        position = select(*order).where(deliveries.c.id == after)
+        query = query.where(tuple_(*order) > position.scalar_subquery())
+    return query.order_by(*order)
+
+
+async def _replay(
+    connection: AsyncConnection,
+    due: Mapping[str, datetime],
+    *,
+    statuses: frozenset[Any],
+    now: datetime,
+    manual_at: datetime | None = None,
+) -> tuple[dict[str, ReplayOutcome], Sequence[RowMapping]]:
+    """Lock the deliveries of `due`, then the secrets of those that have ended, and make them due.
+
+    Attempts that end lock in the same order, so that a secret is not deleted while its delivery becomes due again.
+    """
+    rows = (await connection.execute(LOCKED, {"ids": list(due)})).mappings().all()
+    outcomes: dict[str, ReplayOutcome] = {}
+    pending, ended = [], []
+    for row in rows:
+        if row["status"] not in statuses:
+            outcomes[row["id"]] = "changed"
+        elif row["status"] != "pending":
+            ended.append(row)
+        elif row["leased_until"] is not None and row["leased_until"] > now:
+            outcomes[row["id"]] = "running"
+        else:
+            pending.append(row)
+    known = await lock_secrets(connection, [one for row in ended if (one := secret_id(row["target"]))])
+    signed = [row for row in ended if secret_id(row["target"]) is None or secret_id(row["target"]) in known]
+    outcomes |= dict.fromkeys((row["id"] for row in ended), "secret_deleted")
+    outcomes |= dict.fromkeys((row["id"] for row in (*pending, *signed)), "replayed")
+    again: Values = {"attempts": 0, "manual_at": manual_at}
+    await update_many(
+        connection,
+        deliveries,
+        [{"id": row["id"], "due_at": min(row["due_at"] or now, due[row["id"]])} | again for row in pending],
+    )
+    await update_many(connection, deliveries, [_reopened(row["id"], due[row["id"]]) | again for row in signed])
+    return outcomes, rows
+
+
+def _reopened(delivery_id: str, due_at: datetime) -> Values:
+    """Return the columns of an ended delivery that is due again, with a new message id."""
+    return {
+        "id": delivery_id,
+        "status": "pending",
+        "message_id": f"msg_{uuid4().hex}",
+        "due_at": due_at,
+        "leased_until": None,
+        "fault": None,
+        "last_error": None,
+        "finished_at": None,
+    }
