@@ -26,6 +26,7 @@ from service.api.problems import error_response, raise_unexpected
 from service.api.reconcile import ReconcileApi
 from service.api.request_bodies import CALLBACK_BODIES, TASK_BODIES, BodyLimits, BodyReader
 from service.api.request_context import RequestContextMiddleware
+from service.api.request_work import BACKGROUND, RequestWork
 from service.api.tasks import TaskApi
 from service.domain.api_key import ApiKey
 from service.domain.errors import BoomerangError
@@ -77,6 +78,7 @@ class Services(ProbeServices):
     blobs: BlobStore
     deliveries: DeliveryLookup
     signals: Signals
+    work: RequestWork = BACKGROUND
     allow_off_peak: bool = False
     limits: WebLimits = field(default_factory=WebLimits)
 
@@ -88,8 +90,11 @@ def create_app(services: Services) -> ASGIApp:
         signals=services.signals,
         stopping=services.stopping,
         max_waits=services.limits.waits,
+        work=services.work,
     )
-    callbacks = CallbackEndpoint(receiver=services.receiver, bodies=BodyReader(services.limits.callbacks))
+    callbacks = CallbackEndpoint(
+        receiver=services.receiver, bodies=BodyReader(services.limits.callbacks), work=services.work
+    )
     turns = PageTurns()
     tasks = TaskApi(
         task_service=services.task_service,
@@ -99,6 +104,7 @@ def create_app(services: Services) -> ASGIApp:
         bodies=BodyReader(services.limits.tasks),
         notes=services.notes,
         turns=turns,
+        work=services.work,
     )
     deliveries = DeliveryApi(
         queries=services.queries,
@@ -106,6 +112,7 @@ def create_app(services: Services) -> ASGIApp:
         replayer=services.replayer,
         clock=services.clock,
         turns=turns,
+        work=services.work,
     )
     routes = [
         *callbacks.routes(),

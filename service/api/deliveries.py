@@ -15,6 +15,7 @@ from service.api.ports import DeliveryLookup, Replayer
 from service.api.problems import NOT_REQUESTED, ProblemError
 from service.api.query_params import MAX_ROWS, QueryParams, path_id
 from service.api.request_context import TASK
+from service.api.request_work import RequestWork
 from service.domain.errors import Conflict, NotFound
 from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import DeliveryView, TaskQueries
@@ -35,6 +36,7 @@ class DeliveryApi:
     replayer: Replayer
     clock: Clock
     turns: PageTurns
+    work: RequestWork
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -79,6 +81,7 @@ class DeliveryApi:
             raise ProblemError(NOT_REQUESTED)
         if not await self.replayer.replay([delivery.id], now=self.clock.now()):
             raise Conflict(STILL_PENDING if delivery.status == "pending" else SECRET_DELETED)
+        await self.work.drive(delivery.task_id)
         return json_response(delivery_object(await self._visible(request), caller_of(request)), status=202)
 
     async def _visible(self, request: Request) -> DeliveryView:

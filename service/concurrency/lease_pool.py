@@ -58,6 +58,10 @@ class LeasePool(Generic[K]):
         """Return the asyncio tasks that have not ended."""
         return set(self._running)
 
+    def keys(self) -> set[K]:
+        """Return the keys of the rows that are worked on."""
+        return {key for key, _ in self._running.values()}
+
     def close(self) -> None:
         """Offer no more free slots; rows that are being leased at insert may still be started."""
         self.closed = True
@@ -91,6 +95,10 @@ class LeasePool(Generic[K]):
         self.close()
         if self._running:
             await asyncio.wait(list(self._running), timeout=seconds)
+        return await self.cancel_running()
+
+    async def cancel_running(self) -> dict[K, int]:
+        """Cancel the running tasks; return their leases (key to fence), which are no longer renewed."""
         unfinished = self._fences()
         remaining = [*self._running, *([self._renewer] if self._renewer else [])]
         for task in remaining:

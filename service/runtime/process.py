@@ -12,6 +12,7 @@ import structlog
 from starlette.types import ASGIApp
 
 from service.api.app import Services, WebLimits, create_app, create_probe_app
+from service.api.request_work import BACKGROUND, RequestWork
 from service.api.server import listen, serving
 from service.deliveries import handler_loader
 from service.domain.errors import BadSetting, SchemaBehind
@@ -22,6 +23,7 @@ from service.runtime.log_config import configure_logging
 from service.runtime.malloc import return_large_blocks_to_os
 from service.runtime.open_files import max_connections, max_waits, raise_open_files_limit
 from service.runtime.scheduler import JobScheduler
+from service.runtime.serverless import ServerlessWork, serverless_work
 from service.runtime.shutdown import DRAIN_TIMEOUT, EXIT_GRACE, SHUTDOWN_TIMEOUT, force_exit, install_signal_handlers
 from service.runtime.startup_checks import check_delivery_targets, log_warnings
 from service.runtime.worker import Worker
@@ -31,12 +33,17 @@ log = structlog.get_logger("boomerang.runtime")
 
 Role = Literal["all", "web", "worker"]
 
+Scheduler = JobScheduler | ServerlessWork
+
 FailureReason = Callable[[], str | None]
 """Returns why the process is unhealthy, or None."""
 
 
 READY_CHECK_INTERVAL = 2.0
 """Seconds between two checks of a database that is not ready."""
+
+START_TIMEOUT = 5.0
+"""Seconds that a serverless process waits for its database before it opens its port."""
 
 GC_THRESHOLD = 10_000
 """Allocations between two garbage collections: a busy event loop holds some thousands of live new objects."""
@@ -78,18 +85,18 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
     async with AsyncExitStack() as stack:
         application = await stack.enter_async_context(build_application(settings))
         log.info("handlers loaded", handlers=sorted(application.handlers))
-        if role != "web":
+        serverless = serverless_work(application, role)
+        if role != "web" or serverless:
             await check_delivery_targets(settings, application.handlers)
         log_warnings(settings)
-        await stack.enter_async_context(application.store.listening())
-        jobs = application.worker.web_jobs() if role == "web" else application.worker.jobs()
-        jobs.append(application.keys.job())
-        stopping, scheduler = asyncio.Event(), JobScheduler(jobs, application.store.signals)
+        stopping, scheduler = asyncio.Event(), serverless or _scheduler(application, role)
+        if not serverless:  # a connection that listens would be lost while the process does not run
+            await stack.enter_async_context(application.store.listening())
         failure_reason = await stack.enter_async_context(_running_jobs(application, scheduler, stopping))
         address = ""
         if port is not None:
             limits = WebLimits(requests=connections, waits=max_waits(connections))
-            app = _app(application, role, stopping, failure_reason, limits)
+            app = _app(application, role, stopping, failure_reason, limits, work=serverless or BACKGROUND)
             try:
                 server_socket = listen(host, port)
             except OSError as error:
@@ -105,6 +112,11 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
             stopping.set()
 
 
+def _scheduler(application: Application, role: Role) -> JobScheduler:
+    jobs = application.worker.web_jobs() if role == "web" else application.worker.jobs()
+    return JobScheduler([*jobs, application.keys.job()], application.store.signals)
+
+
 async def _prepare_storage(settings: Settings) -> Settings:
     """Return the settings with their keys; migrate the database if it is an SQLite file.
 
@@ -117,7 +129,7 @@ async def _prepare_storage(settings: Settings) -> Settings:
 
 @asynccontextmanager
 async def _running_jobs(
-    application: Application, scheduler: JobScheduler, stopping: asyncio.Event
+    application: Application, scheduler: Scheduler, stopping: asyncio.Event
 ) -> AsyncIterator[FailureReason]:
     """Run the jobs from the moment that the database is ready until `stopping` is set or the block ends.
 
@@ -127,6 +139,8 @@ async def _running_jobs(
     start = asyncio.create_task(_start_when_ready(application, scheduler, stopping), name="start")
     start.add_done_callback(lambda _: _log_failed_start(start, stopping))
     work = asyncio.create_task(_run_until_stopped(application, scheduler, stopping, start), name="work")
+    if isinstance(scheduler, ServerlessWork):  # the platform may stop the process as soon as its port is open
+        await asyncio.wait([start], timeout=START_TIMEOUT)
     try:
         yield lambda: _start_failure(start, stopping) or scheduler.failure_reason()
     finally:
@@ -140,7 +154,7 @@ async def _running_jobs(
 
 
 async def _run_until_stopped(
-    application: Application, scheduler: JobScheduler, stopping: asyncio.Event, start: asyncio.Task[None]
+    application: Application, scheduler: Scheduler, stopping: asyncio.Event, start: asyncio.Task[None]
 ) -> float:
     """Wait for `stopping`, then for running work to end; return the loop time at which the shutdown times out."""
     await stopping.wait()
@@ -163,7 +177,7 @@ def _log_failed_start(start: asyncio.Task[None], stopping: asyncio.Event) -> Non
         log.error(reason, exc_info=None if start.cancelled() else start.exception())
 
 
-async def _start_when_ready(application: Application, scheduler: JobScheduler, stopping: asyncio.Event) -> None:
+async def _start_when_ready(application: Application, scheduler: Scheduler, stopping: asyncio.Event) -> None:
     logged = None
     while (reason := await _not_ready_reason(application)) and not stopping.is_set():
         if reason != logged:
@@ -193,13 +207,19 @@ def _app(
     stopping: asyncio.Event,
     failure_reason: FailureReason,
     limits: WebLimits | None = None,
+    *,
+    work: RequestWork = BACKGROUND,
 ) -> ASGIApp:
-    services = _services(application, stopping, failure_reason, limits or WebLimits())
+    services = _services(application, stopping, failure_reason, limits or WebLimits(), work)
     return create_probe_app(services) if role == "worker" else create_app(services)
 
 
 def _services(
-    application: Application, stopping: asyncio.Event, failure_reason: FailureReason, limits: WebLimits
+    application: Application,
+    stopping: asyncio.Event,
+    failure_reason: FailureReason,
+    limits: WebLimits,
+    work: RequestWork = BACKGROUND,
 ) -> Services:
     return Services(
         health=application.store.health,
@@ -214,7 +234,8 @@ def _services(
         notes=application.notes,
         receiver=application.receiver,
         replayer=application.store.deliveries,
-        single_pass=application.worker,
+        single_pass=work if isinstance(work, ServerlessWork) else application.worker,
+        work=work,
         queries=application.store.queries,
         blobs=application.store.blobs,
         deliveries=application.store.deliveries,

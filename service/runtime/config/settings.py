@@ -158,6 +158,9 @@ class Settings(BaseModel):
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], Word] = setting(
         "info", "lowest level"
     )
+    serverless: Annotated[Literal["off", "on"], Word] = setting(
+        "off", "on: the platform runs the process only while a request is open"
+    )
     port: Port = setting("8080", "port that is bound; PORT also sets it")
     web_concurrency: ProcessCount | None = setting(None, "without effect: each `boomerang serve` is one process")
     present: SkipValidation[Mapping[str, str]] = secret({}, "text of each given setting that handlers see")
