@@ -186,7 +186,7 @@ async def frozen_service(
     workspace: Workspace, database_url: str, faults: Mapping[str, str] | None = None, **more: str
 ) -> AsyncIterator[FrozenService]:
     """Start a serverless process and stop it whenever no request is open; `more` are further settings."""
-    switches = [word for name, value in (faults or {}).items() for word in (f"--{name}", value)]
+    switches = [word for name, value in (faults or {}).items() for word in (f"--{name}", value) if word]
     port, public = free_port(), free_port()
     async with (
         upstream(workspace, "--tiny-videos", "--run-time", "1s..3s", "--seed", "1", *switches) as sandbox,

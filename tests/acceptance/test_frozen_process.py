@@ -1,17 +1,12 @@
 """A serverless process that is stopped whenever no request is open, in real processes."""
 
-import asyncio
-import os
-import signal
-
 import anyio
 import httpx
 import pytest
 
-from service.runtime.open_request import CLOSE_SECONDS, WORK_SECONDS
-from tests.acceptance.environment import SECRET, service, settings
-from tests.acceptance.frozen_process import FrozenService, frozen_service, run, scenarios
-from tests.acceptance.processes import TIMEOUT, Workspace, until
+from tests.acceptance.environment import sqlite
+from tests.acceptance.frozen_process import frozen_service, run, scenarios
+from tests.acceptance.processes import Workspace, until
 
 
 @pytest.mark.parametrize("number", range(3), ids=[scenario.name.replace(" ", "-") for scenario in scenarios(4)])
@@ -37,8 +32,8 @@ async def test_a_client_that_goes_away_cancels_nothing(workspace: Workspace, dat
 
 async def test_a_reply_that_arrives_while_the_process_is_stopped_is_read(workspace: Workspace) -> None:
     """The provider's answer waits in the socket, and the next request finds it: nothing is in doubt."""
-    faults = {"slow-create": "1", "create-delay": "1s", "callbacks": "no"}
-    async with frozen_service(workspace, "sqlite:///" + str(workspace.home / "b.db"), faults) as at:
+    faults = {"slow-create": "1", "create-delay": "1s", "no-callbacks": ""}
+    async with frozen_service(workspace, sqlite(workspace), faults) as at:
         with pytest.raises(httpx.TimeoutException):
             await at.through.post("/v1/tasks", json=_body(), timeout=0.5)
         await anyio.sleep(2)
@@ -48,6 +43,30 @@ async def test_a_reply_that_arrives_while_the_process_is_stopped_is_read(workspa
         events = [row.get("type") for row in await at.direct.history(task["id"])]
     assert task["upstream_id"]
     assert "task.in_doubt" not in events
+
+
+async def test_a_stopped_process_ends_in_order(workspace: Workspace, database_url: str) -> None:
+    """SIGTERM during the stop, followed by some time to run, ends it like any other, and leaves no lease."""
+    async with frozen_service(workspace, database_url) as at:
+        await at.submit()
+        child = at.direct.child
+        child.terminate()
+        await anyio.sleep(0.5)
+        assert child.alive
+        at.proxy.release()
+        assert await child.ended(seconds=9) == 0
+
+
+async def test_probes_of_a_stopped_process_do_no_work(workspace: Workspace, database_url: str) -> None:
+    """A health check wakes the process and asks the provider nothing; a forged callback is refused as such."""
+    async with frozen_service(workspace, database_url, {"no-callbacks": ""}) as at:
+        await at.submit()
+        before = (await at.sandbox.ledger())["requests"]
+        await anyio.sleep(2)
+        for path in ("/healthz", "/readyz", "/metrics", "/v1/tasks"):
+            assert (await at.through.get(path)).status_code == 200
+        assert (await at.through.post("/callbacks/forged", json={})).status_code == 403
+        assert (await at.sandbox.ledger())["requests"] == before
 
 
 def _body() -> dict[str, object]:
