@@ -7,6 +7,7 @@ from uvicorn.server import ServerState
 
 from service.api.connections import BoundedFlow, Connections, unacknowledged_bytes
 from service.api.request_bodies import BODY_COMPLETE
+from service.concurrency.late_timeout import LATE
 
 MAX_HEAD = 64 * 1024
 """Maximum size of request line, headers and trailers in bytes; callback tokens and cookies of browsers fit easily."""
@@ -96,6 +97,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unparsed = b""
         self.pipeline.clear()
         super().connection_lost(exc)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the idle connection, unless the process was stopped: a request may be on its way that woke it up."""
+        timer = self.timeout_keep_alive_task
+        if timer and self.loop.time() - timer.when() > LATE:
+            self.timeout_keep_alive_task = self.loop.call_later(LATE, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes, as far as their requests can be queued."""
