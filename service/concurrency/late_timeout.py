@@ -19,17 +19,17 @@ async def timeout_after(seconds: float) -> AsyncIterator[None]:
     block waits for may be there, unread.
     """
     loop = asyncio.get_running_loop()
+    timers: list[asyncio.TimerHandle] = []
     async with asyncio.timeout(None) as limit:
 
         def expire() -> None:
-            nonlocal timer
-            if loop.time() - timer.when() > LATE:
-                timer = loop.call_later(GRACE, expire)
+            if loop.time() - timers[-1].when() > LATE:
+                timers.append(loop.call_later(GRACE, expire))
             else:
                 limit.reschedule(loop.time())
 
-        timer = loop.call_later(seconds, expire)
+        timers.append(loop.call_later(seconds, expire))
         try:
             yield
         finally:
-            timer.cancel()
+            timers[-1].cancel()

@@ -107,9 +107,10 @@ class LeasePool(Generic[K]):
         return unfinished
 
     def stop(self) -> None:
-        """Renew no more leases."""
-        if self._renewer:
-            self._renewer.cancel()
+        """Renew no more leases, until another task starts."""
+        renewer, self._renewer = self._renewer, None
+        if renewer:
+            renewer.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         key, fence = self._running.pop(task)
@@ -149,7 +150,8 @@ class LeasePool(Generic[K]):
                     if self.upkeep:
                         await self._try(self.upkeep, "lease upkeep failed")
         finally:
-            self._renewer = None
+            if self._renewer is asyncio.current_task():
+                self._renewer = None
 
     async def _try(self, step: Callable[[], Awaitable[None]], event: str) -> None:
         try:

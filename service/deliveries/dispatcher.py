@@ -126,6 +126,8 @@ class Dispatcher:
             self._release([one for one in running if one.started_at > began_by]),
             *(self._end_late(one, reason) for one in running if one.started_at <= began_by),
         )
+        if not self._in_flight:
+            self._lease_pool.stop()  # a stop of the process must not look like a handler that blocks it
 
     async def drain(self, seconds: float) -> None:
         """Claim no more and wait up to `seconds` for handlers.

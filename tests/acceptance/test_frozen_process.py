@@ -2,11 +2,17 @@
 
 import anyio
 import httpx
+import psycopg
 import pytest
 
+from tests.acceptance.bookkeeping import read_records
 from tests.acceptance.environment import sqlite
-from tests.acceptance.frozen_process import frozen_service, run, scenarios
+from tests.acceptance.frozen_process import HANDLERS, frozen_service, run, scenarios
 from tests.acceptance.processes import Workspace, until
+
+OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+END_ALL = f"SELECT pg_terminate_backend(pid) {OTHERS}"
+STATES = f"SELECT state {OTHERS}"
 
 
 @pytest.mark.parametrize("number", range(3), ids=[scenario.name.replace(" ", "-") for scenario in scenarios(4)])
@@ -67,6 +73,52 @@ async def test_probes_of_a_stopped_process_do_no_work(workspace: Workspace, data
             assert (await at.through.get(path)).status_code == 200
         assert (await at.through.post("/callbacks/forged", json={})).status_code == 403
         assert (await at.sandbox.ledger())["requests"] == before
+
+
+async def test_lost_database_connections_are_replaced_within_the_request(
+    workspace: Workspace, empty_postgres: str
+) -> None:
+    """After a stop in which the database has closed every connection, submission, callback and cron job succeed."""
+    async with frozen_service(workspace, empty_postgres) as at:
+        await at.submit()
+        async with await psycopg.AsyncConnection.connect(empty_postgres, autocommit=True) as admin:
+            for _ in range(3):
+                ended = await admin.execute(END_ALL)
+                assert ended.rowcount > 0
+                await at.submit()
+            await admin.execute(END_ALL)
+        await at.receiver.received("artifact.stored")
+        (await at.through.post("/v1/reconcile")).raise_for_status()
+        await until(lambda: at.all_done(4), what="the end of all work")
+
+
+async def test_a_stopped_process_holds_no_transaction(workspace: Workspace, empty_postgres: str) -> None:
+    """Between the requests no session of the service is inside a transaction, whose locks others would wait for."""
+    async with frozen_service(workspace, empty_postgres) as at:
+        async with await psycopg.AsyncConnection.connect(empty_postgres, autocommit=True) as admin:
+            for _ in range(5):
+                await at.submit()
+                await anyio.sleep(0.1)
+                states = await (await admin.execute(STATES)).fetchall()
+                assert at.proxy.stopped is False or {state for (state,) in states} == {"idle"}
+        await until(lambda: at.all_done(5), what="the end of all work")
+
+
+async def test_a_callback_that_is_repeated_while_it_is_held_settles_once(workspace: Workspace) -> None:
+    """A provider that gives up and calls again gets one bill, one end and one report of each event."""
+    async with frozen_service(workspace, sqlite(workspace), {"callback-timeout": "500ms"}) as at:
+        at.receiver.pause = 1.5
+        await at.submit()
+        await at.receiver.received("artifact.stored")
+        await until(lambda: at.all_done(1), what="the end of all work")
+        at.proxy.release()
+        records = await read_records(at.direct, at.sandbox, at.receiver, HANDLERS)
+        abandoned = at.proxy.abandoned
+        log = at.direct.child.output()
+    assert records.faults(count=1) == []
+    assert "event loop blocked" not in log
+    assert abandoned > 0
+    assert len(at.receiver.hooks) == len(at.receiver.ids)
 
 
 def _body() -> dict[str, object]:

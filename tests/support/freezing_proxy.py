@@ -30,6 +30,11 @@ class FreezingProxy:
     _open: int = 0
     _since: float = 0.0
 
+    @property
+    def stopped(self) -> bool:
+        """Return whether the process is stopped."""
+        return self.pid is not None and not self._open
+
     def freeze(self, pid: int) -> None:
         """Stop the process from now on while no request is open."""
         self.pid = pid

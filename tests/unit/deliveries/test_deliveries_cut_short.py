@@ -64,6 +64,18 @@ async def test_a_handler_that_ignores_its_end_keeps_its_slot(monkeypatch: pytest
         assert (setup.dispatcher.running(), setup.dispatcher.in_flight, setup.slots.full) == (set(), 1, True)
 
 
+async def test_the_loop_is_not_watched_between_the_requests() -> None:
+    """A process that is stopped for a while does not report that a handler blocked it; the next work is watched."""
+    hanging = HangingHandler()
+    setup = dispatcher_setup(handler("hanging", hanging))
+    for _ in range(2):
+        setup.queue.put("hanging")
+        await setup.dispatcher.run_once()
+        assert setup.dispatcher._lease_pool._renewer
+        await setup.dispatcher.end_running("cut short", counted_after=LIMIT)
+        assert setup.dispatcher._lease_pool._renewer is None
+
+
 async def test_the_tasks_of_running_deliveries_are_known() -> None:
     """A request finds out whether its task is still worked on."""
     hanging = HangingHandler()

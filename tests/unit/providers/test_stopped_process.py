@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from service.concurrency import late_timeout
-from service.providers import PooledTransport, connection_pool
+from service.providers import PooledTransport
 from service.providers.bounded_request import HttpExchange, Timeouts
 from service.providers.connection_pool import SUSPENDED
 from tests.unit.providers.test_connection_pool import URL, FakeNetwork
@@ -59,7 +59,7 @@ async def test_no_connection_outlasts_a_suspended_machine(
     """A clock that has moved on more than the loop's time shows that the machine was suspended: connections are new."""
     network, ahead = FakeNetwork(), [0.0]
     real = time.time
-    monkeypatch.setattr(connection_pool.time, "time", lambda: real() + ahead[0])
+    monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
     async with network.client() as client:
         await client.get(URL)
         ahead[0] = passed
