@@ -162,6 +162,7 @@ class FrozenService:
     direct: Service
     sandbox: Upstream
     receiver: Receiver
+    env: Mapping[str, str] = field(repr=False)
 
     async def submit(self, *, patience: float = TIMEOUT) -> None:
         """Submit a task; a client whose `patience` in seconds is over goes away, and submits it again."""
@@ -172,6 +173,11 @@ class FrozenService:
                 await self.through.post("/v1/tasks", json=body, headers=key, timeout=patience)
         answer = await self.through.post("/v1/tasks", json=body, headers=key)
         assert answer.status_code in {200, 202}, answer.text
+
+    async def tick_until(self, count: int) -> bool:
+        """Call as a cron job does; return whether `count` tasks are settled and nothing is left to deliver."""
+        (await self.through.post("/v1/reconcile")).raise_for_status()
+        return await self.all_done(count)
 
     async def all_done(self, count: int) -> bool:
         """Return whether `count` tasks are settled and nothing is left to deliver, at the cost of one request."""
@@ -208,7 +214,9 @@ async def frozen_service(
         child = await serve(workspace, env, port=port)
         proxy.freeze(child.process.pid)
         async with service(child) as direct:
-            yield FrozenService(proxy=proxy, through=through, direct=direct, sandbox=sandbox, receiver=receiver)
+            yield FrozenService(
+                proxy=proxy, through=through, direct=direct, sandbox=sandbox, receiver=receiver, env=env
+            )
             proxy.release()
         child.terminate()
         await child.ended()

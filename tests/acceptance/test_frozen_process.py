@@ -8,7 +8,7 @@ import pytest
 from tests.acceptance.bookkeeping import read_records
 from tests.acceptance.environment import sqlite
 from tests.acceptance.frozen_process import HANDLERS, frozen_service, run, scenarios
-from tests.acceptance.processes import Workspace, until
+from tests.acceptance.processes import Workspace, command, until
 
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 END_ALL = f"SELECT pg_terminate_backend(pid) {OTHERS}"
@@ -49,6 +49,26 @@ async def test_a_reply_that_arrives_while_the_process_is_stopped_is_read(workspa
         events = [row.get("type") for row in await at.direct.history(task["id"])]
     assert task["upstream_id"]
     assert "task.in_doubt" not in events
+
+
+async def test_another_instance_does_not_submit_what_a_stopped_one_has_sent(
+    workspace: Workspace, database_url: str
+) -> None:
+    """Its lease expires, the other one finds it in doubt, and the reply that the first one reads later settles that."""
+    faults = {"slow-create": "1", "create-delay": "1s", "no-callbacks": ""}
+    async with frozen_service(workspace, database_url, faults, LEASE="2s", ON_IN_DOUBT="resubmit") as at:
+        with pytest.raises(httpx.TimeoutException):
+            await at.through.post("/v1/tasks", json=_body(), timeout=0.5)
+        await anyio.sleep(3)
+        code, _, err = await command(workspace, "reconcile", "--once", env=at.env)
+        assert code == 0, err
+        await until(lambda: at.tick_until(1), what="the end of the task", pause=0.3)
+        at.proxy.release()
+        [task] = await at.direct.tasks()
+        events = [row.get("type") for row in await at.direct.history(task["id"])]
+        bills = (await at.sandbox.ledger())["bills"]
+    assert "task.in_doubt" in events
+    assert (task["status"], len(bills)) == ("completed", 1)
 
 
 async def test_a_stopped_process_ends_in_order(workspace: Workspace, database_url: str) -> None:
