@@ -50,7 +50,7 @@ class LongPoll:
     async def until_settled(self, task: Task, seconds: float, request: Request) -> Task:
         """Return `task` once it is settled or expired, after `seconds`, or when the client has disconnected."""
         client = _client_of(request)
-        seconds = min(seconds, self.work.longest_wait)
+        seconds = min(seconds, self.work.max_wait)
         if seconds <= 0 or _ended(task) or self._clients[client] >= self.max_waits - self._clients.total():
             return task
         newest = [task]

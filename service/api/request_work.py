@@ -10,10 +10,10 @@ from service.domain.task import Task, TaskId
 class RequestWork(Protocol):
     """Does what is due while a request is open, within a time limit; what is left stays due.
 
-    `longest_wait` is the maximum in seconds of a wait for a task.
+    `max_wait` is the maximum in seconds of a wait for a task.
     """
 
-    longest_wait: float
+    max_wait: float
 
     async def prepare(self) -> None:
         """Renew what became out of date while the process did not run; raises StoreUnavailable."""
@@ -31,7 +31,7 @@ class RequestWork(Protocol):
 class BackgroundWork:
     """Nothing waits: the jobs of a process that always runs do the work."""
 
-    longest_wait = math.inf
+    max_wait = math.inf
 
     async def prepare(self) -> None:
         """Do nothing."""

@@ -26,7 +26,7 @@ POST_IDLE_SECONDS = 0.5
 SUSPENDED = 5.0
 """Seconds by which the system's time has passed faster than the loop's if the machine, or its image, was suspended.
 
-The loop's time stands still then, and the other side may have closed the connection long ago.
+The loop's time does not pass then, and the other side may have closed the connection long ago.
 """
 
 OpenConnection = Callable[[], httpx.AsyncBaseTransport]

@@ -10,7 +10,7 @@ from service.domain.task import Status, Task, TaskId
 WORK_SECONDS = 22.0
 """Seconds that a request waits for work. What is running then is ended and recorded in CLOSE_SECONDS.
 
-Together they are less than 25 seconds, within which the request is answered: routers give up after 30.
+Together they are less than 25 seconds, within which the request is answered: routers end requests after 30.
 """
 
 CLOSE_SECONDS = 2.5

@@ -44,7 +44,7 @@ class ServerlessWork:
     driven.
     """
 
-    longest_wait = WORK_SECONDS - LAST_STARTS / 2
+    max_wait = WORK_SECONDS - LAST_STARTS / 2
 
     def __init__(
         self, worker: Worker, *, keys: PeriodicJob, upkeep: Sequence[PeriodicJob], queries: TaskQueries, clock: Clock
@@ -80,7 +80,7 @@ class ServerlessWork:
     # ── requests ─────────────────────────────────────────────────────────────
 
     async def prepare(self) -> None:
-        """Register the keys again if that is long ago, so that callbacks are judged by the keys that are valid now.
+        """Register the keys again if that is long ago, so that callbacks are verified with the keys that are valid now.
 
         Raises StoreUnavailable.
         """

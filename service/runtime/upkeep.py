@@ -66,7 +66,7 @@ class Upkeep:
             self._task = None
 
     def _is_due(self, job: PeriodicJob) -> bool:
-        """Return whether the last run is long ago by either clock: the loop's may stand still with the machine."""
+        """Return whether the last run is long ago by either clock: a suspended machine stops the loop's."""
         if job.name not in self._ran_at:
             return True
         time, at = self._ran_at[job.name]

@@ -48,7 +48,7 @@ HANDLERS: dict[str, frozenset[str] | None] = {
 TICK_PAUSE = 0.3
 """Seconds between two calls of the cron job, while the process is stopped."""
 
-PATIENCE = 0.05
+CLIENT_TIMEOUT = 0.05
 """Seconds after which an impatient client goes away."""
 
 
@@ -164,13 +164,13 @@ class FrozenService:
     receiver: Receiver
     env: Mapping[str, str] = field(repr=False)
 
-    async def submit(self, *, patience: float = TIMEOUT) -> None:
-        """Submit a task; a client whose `patience` in seconds is over goes away, and submits it again."""
+    async def submit(self, *, gone_after: float = TIMEOUT) -> None:
+        """Submit a task; a client whose `gone_after` seconds are over goes away, and submits it again."""
         body = {"model": MODEL, "params": {"prompt": "a cat", "images": [IMAGE]}}
         key = {"Idempotency-Key": uuid4().hex}
         with suppress(httpx.TimeoutException):
-            if patience < TIMEOUT:
-                await self.through.post("/v1/tasks", json=body, headers=key, timeout=patience)
+            if gone_after < TIMEOUT:
+                await self.through.post("/v1/tasks", json=body, headers=key, timeout=gone_after)
         answer = await self.through.post("/v1/tasks", json=body, headers=key)
         assert answer.status_code in {200, 202}, answer.text
 
@@ -225,7 +225,7 @@ async def frozen_service(
 async def _work(at: FrozenService, scenario: Scenario) -> int:
     """Submit the tasks and wait until everything is done; return how often the cron job called."""
     for number in range(scenario.tasks):
-        await at.submit(patience=PATIENCE if number < scenario.impatient else TIMEOUT)
+        await at.submit(gone_after=CLIENT_TIMEOUT if number < scenario.impatient else TIMEOUT)
     if not scenario.cron:
         # nothing but the provider's callback wakes the process
         await at.receiver.received("artifact.stored")

@@ -28,7 +28,7 @@ async def test_a_client_that_goes_away_cancels_nothing(workspace: Workspace, dat
     """A process that is stopped in the middle of a submission goes on with it later, and bills it once."""
     faults = {"slow-create": "1", "create-delay": "1s"}
     async with frozen_service(workspace, database_url, faults) as at:
-        await at.submit(patience=0.5)
+        await at.submit(gone_after=0.5)
         await until(lambda: at.all_done(1), what="the end of the task", pause=0.5)
         at.proxy.release()
         [task] = await at.direct.tasks()
@@ -125,7 +125,7 @@ async def test_a_stopped_process_holds_no_transaction(workspace: Workspace, empt
 
 
 async def test_a_callback_that_is_repeated_while_it_is_held_settles_once(workspace: Workspace) -> None:
-    """A provider that gives up and calls again gets one bill, one end and one report of each event."""
+    """A provider that calls again before it is answered gets one bill, one end and one report of each event."""
     async with frozen_service(workspace, sqlite(workspace), {"callback-timeout": "500ms"}) as at:
         at.receiver.pause = 1.5
         await at.submit()

@@ -17,7 +17,7 @@ class RecordingWork:
     """Records what it is asked for, and what the application had done by then; a driven task is in progress."""
 
     fake: FakeApplication
-    longest_wait: float = 19.0
+    max_wait: float = 19.0
     calls: list[str] = field(default_factory=list)
     error: Exception | None = None
 
@@ -84,7 +84,7 @@ async def test_an_invalid_submission_starts_no_work(client: httpx.AsyncClient, w
 
 
 async def test_a_callback_is_driven_after_it_is_durable(client: httpx.AsyncClient, work: RecordingWork) -> None:
-    """The keys are up to date before its token is judged; the work comes after its commit and before its answer."""
+    """The keys are up to date before its token is verified; the work comes after its commit and before its answer."""
     assert (await client.post("/callbacks/token", json={})).status_code == 204
     assert work.calls == ["prepare", "drive t1 after 1 callbacks"]
 
@@ -111,7 +111,7 @@ async def test_a_callback_that_is_too_large_is_driven(client: httpx.AsyncClient,
     assert work.calls == ["prepare", "drive t1"]
 
 
-async def test_a_question_about_a_task_is_a_tick(
+async def test_showing_a_due_task_drives_it(
     client: httpx.AsyncClient, fake: FakeApplication, work: RecordingWork
 ) -> None:
     """A due task is driven before it is shown."""

@@ -25,7 +25,7 @@ async def test_a_connection_that_was_idle_during_a_stop_serves_the_next_request(
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         writer.write(GET)
         await reader.readuntil(b"\r\n\r\nxx")
-        time.sleep(stopped)  # noqa: ASYNC251 - the event loop stands still, as it does in a stopped process
+        time.sleep(stopped)  # noqa: ASYNC251 - the event loop is blocked, as it does in a stopped process
         if not stopped:
             assert await reader.read() == b""
         for _ in range(3):

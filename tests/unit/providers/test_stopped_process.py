@@ -22,7 +22,7 @@ DELAY = 0.1
 
 @pytest.fixture
 def provider() -> Iterator[str]:
-    """Yield the address of a provider in a thread, which answers one request while the event loop stands still."""
+    """Yield the address of a provider in a thread, which answers one request while the event loop is blocked."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -47,7 +47,7 @@ async def test_a_reply_that_arrived_during_a_stop_is_read(provider: str, monkeyp
         while not client._transport._all:  # type: ignore[attr-defined] # noqa: ASYNC110 - the pool offers no event
             await asyncio.sleep(0)
         await asyncio.sleep(DELAY / 2)  # it is sent
-        time.sleep(1)  # noqa: ASYNC251 - the event loop stands still, as it does in a stopped process
+        time.sleep(1)  # noqa: ASYNC251 - the event loop is blocked, as it does in a stopped process
         response = await sending
     assert (response.status, response.body, response.error) == (200, b'{"id": "up"}', None)
 

@@ -151,7 +151,7 @@ async def test_work_that_ends_during_a_search_is_followed_up() -> None:
 
 
 async def test_reconcile_returns_the_numbers_of_what_it_started() -> None:
-    """A cron job learns how many tasks were swept, submitted and polled and how many deliveries were made."""
+    """The result of a cron job has how many tasks were swept, submitted and polled and how many deliveries were made."""
     bench = Bench()
     bench.add(bench.submitter, ("a", 0.1), ("b", 0.1))
     bench.add(bench.dispatcher, ("a", 0.1))
@@ -217,7 +217,7 @@ async def test_a_task_is_returned_as_it_is_after_its_submission() -> None:
 
 
 async def test_a_task_that_is_not_due_is_returned_at_once() -> None:
-    """A question about a task drives nothing unless a step of the task is due."""
+    """Showing a task drives nothing unless a step of the task is due."""
     bench = Bench()
     task = a_task(status=Status.IN_PROGRESS, due_at=bench.clock.now() + SECOND)
     bench.add(bench.poller, ("task-1", 1))
