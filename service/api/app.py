@@ -25,6 +25,7 @@ from service.api.problems import error_response, raise_unexpected
 from service.api.reconcile import ReconcileApi
 from service.api.request_bodies import CALLBACK_BODIES, FILTER_BODIES, TASK_BODIES, BodyLimits, BodyReader
 from service.api.request_context import RequestContextMiddleware
+from service.api.request_work import BACKGROUND, RequestWork
 from service.api.tasks import TaskApi
 from service.domain.api_key import ApiKey
 from service.domain.duration_histogram import Histograms
@@ -85,6 +86,7 @@ class Services(ProbeServices):
     blobs: BlobStore
     deliveries: DeliveryLookup
     signals: Signals
+    work: RequestWork = BACKGROUND
     allow_off_peak: bool = False
     limits: WebLimits = field(default_factory=WebLimits)
 
@@ -97,8 +99,11 @@ def create_app(services: Services) -> ASGIApp:
         stopping=services.stopping,
         max_waits=services.limits.waits,
         max_seconds=services.limits.wait_seconds,
+        work=services.work,
     )
-    callbacks = CallbackEndpoint(receiver=services.receiver, bodies=BodyReader(services.limits.callbacks))
+    callbacks = CallbackEndpoint(
+        receiver=services.receiver, bodies=BodyReader(services.limits.callbacks), work=services.work
+    )
     turns = PageTurns()
     tasks = TaskApi(
         task_service=services.task_service,
@@ -108,6 +113,7 @@ def create_app(services: Services) -> ASGIApp:
         bodies=BodyReader(services.limits.tasks),
         notes=services.notes,
         turns=turns,
+        work=services.work,
     )
     deliveries = DeliveryApi(
         queries=services.queries,
@@ -116,6 +122,7 @@ def create_app(services: Services) -> ASGIApp:
         clock=services.clock,
         turns=turns,
         bodies=BodyReader(FILTER_BODIES),
+        work=services.work,
     )
     routes = [
         *callbacks.routes(),

@@ -15,6 +15,7 @@ from service.api.ports import Receiver
 from service.api.problems import Problem, ProblemError, internal_error, problem_of
 from service.api.request_bodies import BodyReader
 from service.api.request_context import ALREADY_LOGGED, TASK
+from service.api.request_work import BACKGROUND, RequestWork
 from service.domain.errors import BadSignature, BadToken, BodyTooLarge, KeyMissing, StoreUnavailable, UnreadableBody
 from service.domain.tokens import TokenClaims
 
@@ -50,6 +51,7 @@ class CallbackEndpoint:
 
     receiver: Receiver
     bodies: BodyReader
+    work: RequestWork = BACKGROUND
     verdicts: Counter[str] = field(default_factory=Counter)
 
     def routes(self) -> list[Route]:
@@ -76,6 +78,7 @@ class CallbackEndpoint:
     async def call_back(self, request: Request) -> Response:
         """Receive one callback."""
         try:
+            await self.work.prepare()
             # before the body: a forged token costs no memory and no time
             claims = self.receiver.verify_token(_segment(request))
             try:
@@ -87,7 +90,9 @@ class CallbackEndpoint:
                         await self._record(request, claims, body)
             except ProblemError:  # the body is too large or too slow, and what it says is asked at once
                 await self.receiver.poll_at_once(claims)
+                await self.work.drive(claims.task_id)
                 raise
+            await self.work.drive(claims.task_id)
         except Exception as error:  # noqa: BLE001 - an internal error must not look like an error of the sender
             return self._refuse(error, request).response()
         self.verdicts["accepted"] += 1

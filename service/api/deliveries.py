@@ -17,6 +17,7 @@ from service.api.query_params import MAX_ROWS, QueryParams, path_id
 from service.api.replays import replay_request, report_object
 from service.api.request_bodies import BodyReader, require_json
 from service.api.request_context import TASK
+from service.api.request_work import RequestWork
 from service.domain.errors import Conflict, NotFound
 from service.domain.ports.replays import Replayer
 from service.domain.ports.signals import Clock
@@ -41,6 +42,7 @@ class DeliveryApi:
     clock: Clock
     turns: PageTurns
     bodies: BodyReader
+    work: RequestWork
     _bulk: BulkReplay = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,6 +93,7 @@ class DeliveryApi:
         outcomes = await self.replayer.replay([delivery.id], now=self.clock.now())
         if outcomes.get(delivery.id) != "replayed":
             raise Conflict(RUNNING if outcomes.get(delivery.id) == "running" else SECRET_DELETED)
+        await self.work.drive(delivery.task_id)
         return json_response(delivery_object(await self._visible(request), caller_of(request)), status=202)
 
     async def replay_many(self, request: Request) -> Response:

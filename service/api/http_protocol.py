@@ -6,6 +6,7 @@ from service.api.http_closing import ClosingProtocol
 from service.api.ignored_upgrade import UpgradeIgnoringParser
 from service.api.raw_responses import HEAD_TOO_LARGE, TOO_MANY_CONNECTIONS
 from service.api.request_bodies import BODY_COMPLETE
+from service.concurrency.late_timeout import LATE
 
 MAX_HEAD = 64 * 1024
 """Maximum size of request line, headers and trailers in bytes; callback tokens and cookies of browsers fit easily."""
@@ -78,6 +79,14 @@ class BoundedProtocol(ClosingProtocol):
         self._unparsed = b""
         self.pipeline.clear()
         super().connection_lost(exc)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the idle connection, unless the process was stopped: a request may be on its way that woke it up."""
+        timer = self.timeout_keep_alive_task
+        if timer and self.loop.time() - timer.when() > LATE:
+            self.timeout_keep_alive_task = self.loop.call_later(LATE, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes, as far as their requests can be queued; discard those behind the last response."""

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from service.api.connections import MAX_CONNECTIONS
+from service.api.request_work import BACKGROUND, RequestWork
 from service.domain.errors import StoreUnavailable
 from service.domain.ports.signals import Signals
 from service.domain.ports.tasks import TaskQueries
@@ -43,6 +44,7 @@ class LongPoll:
     stopping: Callable[[], bool]
     max_waits: int = MAX_WAITS
     max_seconds: int = WAIT_MAX
+    work: RequestWork = BACKGROUND
     _clients: Counter[str] = field(default_factory=Counter)
     _waiting: Counter[TaskId] = field(default_factory=Counter)
     _checks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -51,12 +53,13 @@ class LongPoll:
         """Return `task` once it is settled or expired, after `seconds`, or when the client has disconnected."""
         seconds = min(seconds, self.max_seconds)
         client = _client_of(request)
+        seconds = min(seconds, self.work.max_wait)
         if seconds <= 0 or _ended(task) or self._clients[client] >= self.max_waits - self._clients.total():
             return task
         newest = [task]
         try:
             with self._counted(client), self._checked(task.id):
-                async with anyio.create_task_group() as group:
+                async with self.work.awake(task.id, seconds), anyio.create_task_group() as group:
                     group.start_soon(_cancel_on_disconnect, request.receive, group.cancel_scope)
                     await self._wait(newest, anyio.current_time() + seconds)
                     group.cancel_scope.cancel()

@@ -28,6 +28,7 @@ from service.api.query_params import (
 )
 from service.api.request_bodies import MB, BodyReader, require_json
 from service.api.request_context import TASK
+from service.api.request_work import RequestWork
 from service.domain.errors import Conflict, Fault, InvalidParams, NotFound
 from service.domain.json_digest import json_digest
 from service.domain.ports.tasks import BlobStore, IdempotencyKey, TaskFilter, TaskQueries
@@ -62,6 +63,7 @@ class TaskApi:
     bodies: BodyReader
     notes: WaitingNotes
     turns: PageTurns
+    work: RequestWork
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -80,14 +82,17 @@ class TaskApi:
         headers["Location"] = f"/v1/tasks/{task.id}"
         if seconds:
             [task] = await self.notes.noted([await self.long_poll.until_settled(task, seconds, request)])
+        else:
+            task = await self.work.tried(task)
         return json_response(task_json(task) | {"payload": payload}, status=202 if created else 200, headers=headers)
 
     async def show(self, request: Request) -> Response:
         """Show one task; with `wait` once it is settled or the time is up."""
         seconds, headers = self._wanted_wait(request)
-        [task] = await self.notes.noted(
-            [await self.long_poll.until_settled(await self._visible(request), seconds, request)]
-        )
+        task = await self._visible(request)
+        if not seconds:
+            task = await self.work.tried(task, if_due=True)
+        [task] = await self.notes.noted([await self.long_poll.until_settled(task, seconds, request)])
         return json_response(await task_object(task, self.blobs), headers=headers)
 
     async def list_tasks(self, request: Request) -> Response:
@@ -114,13 +119,13 @@ class TaskApi:
     async def cancel(self, request: Request) -> Response:
         """Cancel a task."""
         QueryParams(request).reject_errors()
-        task = await self.task_service.cancel((await self._visible(request)).id)
+        task = await self.work.tried(await self.task_service.cancel((await self._visible(request)).id))
         return json_response(await task_object(task, self.blobs))
 
     async def resubmit(self, request: Request) -> Response:
         """Create a new task from an in-doubt or failed one."""
         QueryParams(request).reject_errors()
-        task = await self.task_service.resubmit((await self._visible(request)).id)
+        task = await self.work.tried(await self.task_service.resubmit((await self._visible(request)).id))
         headers = {"Location": f"/v1/tasks/{task.id}"}
         return json_response(await task_object(task, self.blobs), status=202, headers=headers)
 

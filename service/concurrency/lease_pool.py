@@ -58,6 +58,10 @@ class LeasePool(Generic[K]):
         """Return the asyncio tasks that have not ended."""
         return set(self._running)
 
+    def keys(self) -> set[K]:
+        """Return the keys of the rows that are worked on."""
+        return {key for key, _ in self._running.values()}
+
     def close(self) -> None:
         """Offer no more free slots; rows that are being leased at insert may still be started."""
         self.closed = True
@@ -91,6 +95,10 @@ class LeasePool(Generic[K]):
         self.close()
         if self._running:
             await asyncio.wait(list(self._running), timeout=seconds)
+        return await self.cancel_running()
+
+    async def cancel_running(self) -> dict[K, int]:
+        """Cancel the running tasks; return their leases (key to fence), which are no longer renewed."""
         unfinished = self._fences()
         remaining = [*self._running, *([self._renewer] if self._renewer else [])]
         for task in remaining:
@@ -99,9 +107,10 @@ class LeasePool(Generic[K]):
         return unfinished
 
     def stop(self) -> None:
-        """Renew no more leases."""
-        if self._renewer:
-            self._renewer.cancel()
+        """Renew no more leases, until another task starts."""
+        renewer, self._renewer = self._renewer, None
+        if renewer:
+            renewer.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         key, fence = self._running.pop(task)
@@ -141,7 +150,8 @@ class LeasePool(Generic[K]):
                     if self.upkeep:
                         await self._try(self.upkeep, "lease upkeep failed")
         finally:
-            self._renewer = None
+            if self._renewer is asyncio.current_task():
+                self._renewer = None
 
     async def _try(self, step: Callable[[], Awaitable[None]], event: str) -> None:
         try:

@@ -22,6 +22,7 @@ from service.domain.errors import StoreUnavailable
 from service.domain.ports.queues import AttemptResult, DeliveryQueue, HandlerCapacity
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.task import TaskId
 from service.tasks.webhook_secrets import WebhookSecrets
 
 BATCH = 256
@@ -117,6 +118,26 @@ class Dispatcher:
         now = asyncio.get_running_loop().time()
         deliveries = [one for one in self._in_flight.values() if not (one.unresponsive or one.overdue(now))]
         return {delivery.task for delivery in deliveries if delivery.task}
+
+    def task_ids(self) -> set[TaskId]:
+        """Return the tasks whose deliveries `running` returns."""
+        running = self.running()
+        return {one.claim.event.task_id for one in self._in_flight.values() if one.task in running}
+
+    async def end_running(self, reason: str, *, counted_after: timedelta) -> None:
+        """Cancel the running deliveries: the process may stop running.
+
+        An attempt that had `counted_after` has failed for `reason`; the others are released uncounted.
+        """
+        tasks = self.running()
+        running = [one for one in self._in_flight.values() if one.running and one.task in tasks]
+        began_by = self.clock.now() - counted_after
+        await asyncio.gather(
+            self._release([one for one in running if one.started_at > began_by]),
+            *(self._end_late(one, reason) for one in running if one.started_at <= began_by),
+        )
+        if not self._in_flight:
+            self._lease_pool.stop()  # a stop of the process must not look like a handler that blocks it
 
     async def drain(self, seconds: float) -> None:
         """Claim no more, release what was leased ahead, and wait up to `seconds` for handlers.
@@ -231,6 +252,16 @@ class Dispatcher:
         delivery.unresponsive = True
         late = TimeoutError(f"no end within {delivery.handler.timeout:g} s, though it was cancelled")
         await self._finish(delivery, self._attempts.outcome(delivery, late))
+
+    async def _end_late(self, delivery: RunningDelivery, reason: str) -> None:
+        if delivery.task:
+            delivery.task.cancel()
+            await asyncio.wait([delivery.task], timeout=CANCEL_GRACE)
+        if not delivery.running:  # it ended at the same moment, and its result is stored
+            return
+        self._handler_ended(delivery)
+        delivery.unresponsive = delivery.task is not None and not delivery.task.done()
+        await self._finish(delivery, self._attempts.outcome(delivery, TimeoutError(reason)))
 
     def _cancel_lost(self, delivery_id: str, fence: int) -> None:
         """Cancel a handler whose delivery is leased by another process now: the fence would reject its late result."""

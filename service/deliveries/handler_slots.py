@@ -72,6 +72,11 @@ class HandlerSlots:
         """Return the handler with this `name`, its own or a former one; KeyError for an unknown one."""
         return self._by_name[name]
 
+    @property
+    def full(self) -> bool:
+        """Return whether a handler has no free slot."""
+        return any(not self._free(handler) for handler in self._handlers.values())
+
     def lease_half_elapsed(self, until: datetime, now: datetime) -> bool:
         """Return whether more than half of a new lease has elapsed, so that the rest may not last until its renewal."""
         return now >= until - self.lease / 2

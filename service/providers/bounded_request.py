@@ -1,6 +1,5 @@
 """One HTTP request to a provider, with limits on time and response size."""
 
-import asyncio
 import json
 import zlib
 from collections.abc import AsyncIterator, Mapping
@@ -11,6 +10,7 @@ from io import BytesIO
 
 import httpx
 
+from service.concurrency.late_timeout import timeout_after
 from service.domain.task import Json
 
 KIB = 1024
@@ -94,7 +94,7 @@ class HttpExchange:
         )
         received, response, failure = bytearray(), None, None
         try:
-            async with asyncio.timeout(timeouts.total):
+            async with timeout_after(timeouts.total):
                 response = await self.client.send(request, stream=True, follow_redirects=False)
                 try:
                     await _receive(response, received, timeouts.max_bytes)

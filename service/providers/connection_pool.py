@@ -5,8 +5,11 @@ as the request itself. Here each connection is an httpx pool of one, and the mos
 """
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 
 import httpx
@@ -22,6 +25,12 @@ A request on a connection that the server closes at the same moment is lost, and
 POST_IDLE_SECONDS = 0.5
 """The same for a POST, which may cost money: a busy submitter uses its connections again, any other opens new ones."""
 
+SUSPENDED = 5.0
+"""Seconds by which the system's time has passed faster than the loop's if the machine, or its image, was suspended.
+
+The loop's time does not pass then, and the other side may have closed the connection long ago.
+"""
+
 OpenConnection = Callable[[], httpx.AsyncBaseTransport]
 
 
@@ -34,13 +43,13 @@ class PooledTransport(httpx.AsyncBaseTransport):
     def __init__(self, open_connection: OpenConnection | None = None) -> None:
         self._open_connection = open_connection or connection_opener(Outgoing())
         self._all: set[httpx.AsyncBaseTransport] = set()
-        self._idle: deque[tuple[float, httpx.AsyncBaseTransport]] = deque()
+        self._idle: deque[_Idle] = deque()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request on a connection that stays reserved until the response is closed."""
         limit = POST_IDLE_SECONDS if request.method == "POST" else IDLE_SECONDS
-        if self._idle and asyncio.get_running_loop().time() - self._idle[-1][0] <= limit:
-            connection = self._idle.pop()[1]
+        if self._idle and self._idle[-1].age() <= limit:
+            connection = self._idle.pop().connection
         else:
             connection = self._open_connection()
             self._all.add(connection)
@@ -56,16 +65,15 @@ class PooledTransport(httpx.AsyncBaseTransport):
     async def _release(self, connection: httpx.AsyncBaseTransport, *, reusable: bool) -> None:
         """Make a connection available again, or close it: one whose close failed may block the next request."""
         if reusable:
-            self._idle.append((asyncio.get_running_loop().time(), connection))
+            self._idle.append(_Idle(connection, asyncio.get_running_loop().time(), time.time()))
         else:
             self._all.discard(connection)
             await connection.aclose()
 
     async def _close_expired(self) -> None:
         """Close connections that are idle for longer than IDLE_SECONDS."""
-        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
-        while self._idle and self._idle[0][0] < oldest:
-            _, connection = self._idle.popleft()
+        while self._idle and self._idle[0].age() > IDLE_SECONDS:
+            connection = self._idle.popleft().connection
             self._all.discard(connection)
             await connection.aclose()
 
@@ -73,6 +81,20 @@ class PooledTransport(httpx.AsyncBaseTransport):
         """Close every connection."""
         for connection in list(self._all):
             await connection.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Idle:
+    """An idle connection, with the loop's and the system's time of its last use in seconds."""
+
+    connection: httpx.AsyncBaseTransport
+    used: float
+    used_at: float
+
+    def age(self) -> float:
+        """Return for how many seconds it is idle, infinite if the machine was suspended meanwhile."""
+        idle = asyncio.get_running_loop().time() - self.used
+        return math.inf if time.time() - self.used_at - idle > SUSPENDED else idle
 
 
 class _PooledStream(httpx.AsyncByteStream):

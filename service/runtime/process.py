@@ -13,6 +13,7 @@ import structlog
 from starlette.types import ASGIApp
 
 from service.api.app import Services, WebLimits, create_app, create_probe_app
+from service.api.request_work import BACKGROUND, RequestWork
 from service.api.server import listen, serving
 from service.deliveries import handler_loader
 from service.domain.errors import BadSetting, SchemaBehind
@@ -24,6 +25,7 @@ from service.runtime.log_config import configure_logging
 from service.runtime.malloc import return_large_blocks_to_os
 from service.runtime.open_files import max_connections, max_waits, raise_open_files_limit
 from service.runtime.scheduler import JobScheduler
+from service.runtime.serverless import ServerlessWork, serverless_work
 from service.runtime.shutdown import DRAIN_TIMEOUT, EXIT_GRACE, SHUTDOWN_TIMEOUT, force_exit, install_signal_handlers
 from service.runtime.startup_checks import check_delivery_targets, log_warnings
 from service.runtime.worker import Worker
@@ -35,12 +37,17 @@ log = structlog.get_logger("boomerang.runtime")
 
 Role = Literal["all", "web", "worker"]
 
+Scheduler = JobScheduler | ServerlessWork
+
 FailureReason = Callable[[], str | None]
 """Returns why the process is unhealthy, or None."""
 
 
 READY_CHECK_INTERVAL = 2.0
 """Seconds between two checks of a database that is not ready."""
+
+START_TIMEOUT = 5.0
+"""Seconds that a serverless process waits for its database before it opens its port."""
 
 GC_THRESHOLD = 10_000
 """Allocations between two garbage collections: a busy event loop holds some thousands of live new objects."""
@@ -83,20 +90,21 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
     async with AsyncExitStack() as stack:
         application = await stack.enter_async_context(build_application(settings))
         log.info("handlers loaded", handlers=sorted(application.handlers))
-        if role != "web":
+        serverless = serverless_work(application, role)
+        if role != "web" or serverless:
             await check_delivery_targets(settings, application.handlers)
         log_warnings(settings)
-        await stack.enter_async_context(application.store.listening())
-        jobs = application.worker.web_jobs() if role == "web" else application.worker.jobs()
-        jobs.append(application.keys.job())
         stopping, listening = asyncio.Event(), asyncio.Event()
-        scheduler = JobScheduler(jobs, application.store.signals)
+        scheduler = serverless or _scheduler(application, role)
+        if not serverless:  # a connection that listens would be lost while the process does not run
+            await stack.enter_async_context(application.store.listening())
         failure_reason = await stack.enter_async_context(
             _running_jobs(application, scheduler, stopping, listening=listening)
         )
         address = ""
         if port is not None:
-            app = _app(application, role, stopping, failure_reason, _web_limits(settings, connections))
+            limits = _web_limits(settings, connections)
+            app = _app(application, role, stopping, failure_reason, limits, work=serverless or BACKGROUND)
             try:
                 server_socket = listen(host, port)
             except OSError as error:
@@ -119,6 +127,11 @@ def _web_limits(settings: Settings, connections: int) -> WebLimits:
     return WebLimits(requests=connections, waits=max_waits(connections), wait_seconds=seconds)
 
 
+def _scheduler(application: Application, role: Role) -> JobScheduler:
+    jobs = application.worker.web_jobs() if role == "web" else application.worker.jobs()
+    return JobScheduler([*jobs, application.keys.job()], application.store.signals)
+
+
 async def _prepare_storage(settings: Settings) -> Settings:
     """Return the settings with their keys; migrate the database if it is an SQLite file.
 
@@ -132,7 +145,7 @@ async def _prepare_storage(settings: Settings) -> Settings:
 @asynccontextmanager
 async def _running_jobs(
     application: Application,
-    scheduler: JobScheduler,
+    scheduler: Scheduler,
     stopping: asyncio.Event,
     *,
     listening: asyncio.Event | None = None,
@@ -148,6 +161,8 @@ async def _running_jobs(
     start.add_done_callback(lambda _: _log_failed_start(start, stopping))
     ready = asyncio.create_task(_log_ready(start, stopping, listening), name="ready")
     work = asyncio.create_task(_run_until_stopped(application, scheduler, stopping, start), name="work")
+    if isinstance(scheduler, ServerlessWork):  # the platform may stop the process as soon as its port is open
+        await asyncio.wait([start], timeout=START_TIMEOUT)
     try:
         yield lambda: _start_failure(start, stopping) or scheduler.failure_reason()
     finally:
@@ -162,7 +177,7 @@ async def _running_jobs(
 
 
 async def _run_until_stopped(
-    application: Application, scheduler: JobScheduler, stopping: asyncio.Event, start: asyncio.Task[None]
+    application: Application, scheduler: Scheduler, stopping: asyncio.Event, start: asyncio.Task[None]
 ) -> float:
     """Wait for `stopping`, then for running work to end; return the loop time at which the shutdown times out."""
     await stopping.wait()
@@ -194,7 +209,7 @@ def _log_failed_start(start: asyncio.Task[None], stopping: asyncio.Event) -> Non
         log.error(reason, exc_info=None if start.cancelled() else start.exception())
 
 
-async def _start_when_ready(application: Application, scheduler: JobScheduler, stopping: asyncio.Event) -> None:
+async def _start_when_ready(application: Application, scheduler: Scheduler, stopping: asyncio.Event) -> None:
     logged = None
     while (reason := await _not_ready_reason(application)) and not stopping.is_set():
         if reason != logged:
@@ -224,13 +239,19 @@ def _app(
     stopping: asyncio.Event,
     failure_reason: FailureReason,
     limits: WebLimits | None = None,
+    *,
+    work: RequestWork = BACKGROUND,
 ) -> ASGIApp:
-    services = _services(application, stopping, failure_reason, limits or WebLimits())
+    services = _services(application, stopping, failure_reason, limits or WebLimits(), work)
     return create_probe_app(services) if role == "worker" else create_app(services)
 
 
 def _services(
-    application: Application, stopping: asyncio.Event, failure_reason: FailureReason, limits: WebLimits
+    application: Application,
+    stopping: asyncio.Event,
+    failure_reason: FailureReason,
+    limits: WebLimits,
+    work: RequestWork = BACKGROUND,
 ) -> Services:
     return Services(
         health=application.store.health,
@@ -247,7 +268,8 @@ def _services(
         notes=application.notes,
         receiver=application.receiver,
         replayer=application.store.replays,
-        single_pass=application.worker,
+        single_pass=work if isinstance(work, ServerlessWork) else application.worker,
+        work=work,
         queries=application.store.queries,
         blobs=application.store.blobs,
         deliveries=application.store.deliveries,

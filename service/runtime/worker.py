@@ -68,13 +68,25 @@ class Worker:
             self._estimates_job(),
             self._refusals_job(),
             PeriodicJob(name="inbox", run=self.inbox_worker.run_once, every=timedelta(seconds=0.5), topic="inbox"),
-            PeriodicJob(name="sweep", run=self._sweep, every=timedelta(seconds=5), repeat=False),
+            self._sweep_job(),
             PeriodicJob(name="submit", run=self.submitter.run_once, every=timedelta(seconds=0.5), topic="submit"),
             PeriodicJob(name="reconcile", run=self.poller.run_once, every=timedelta(seconds=0.5), topic="reconcile"),
             PeriodicJob(name="dispatch", run=self.dispatcher.run_once, every=timedelta(seconds=1), topic="dispatch"),
-            PeriodicJob(
-                name="missing_handlers", run=self.missing_handlers.check, every=timedelta(minutes=1), repeat=False
-            ),
+            *self._rare_jobs(),
+        ]
+
+    def upkeep_jobs(self) -> list[PeriodicJob]:
+        """Return the jobs beside submissions, polls and deliveries, for a process that starts those itself."""
+        self.inbox_worker.enable_cache()
+        return [self._sweep_job(), self._estimates_job(), *self._rare_jobs()]
+
+    def _sweep_job(self) -> PeriodicJob:
+        return PeriodicJob(name="sweep", run=self._sweep, every=timedelta(seconds=5), repeat=False)
+
+    def _rare_jobs(self) -> list[PeriodicJob]:
+        check = self.missing_handlers.check
+        return [
+            PeriodicJob(name="missing_handlers", run=check, every=timedelta(minutes=1), repeat=False),
             PeriodicJob(name="prune", run=self.poller.prune, every=timedelta(minutes=10), repeat=False),
         ]
 
@@ -86,9 +98,9 @@ class Worker:
     def _refusals_job(self) -> PeriodicJob:
         return PeriodicJob(name="refusals", run=self.refusals.flush, every=timedelta(seconds=5), repeat=False)
 
-    async def _sweep(self) -> None:
+    async def _sweep(self) -> int:
         await self.clock_jumps.check()
-        await self.submitter.sweep()
+        return await self.submitter.sweep()
 
     async def reconcile_once(self, *, start_within: timedelta | None = None) -> dict[str, int]:
         """Process everything that is due now and what becomes due by that; return how many of each kind."""

@@ -130,6 +130,15 @@ class Poller:
         """Return the asyncio tasks of the running polls."""
         return self._lease_pool.running()
 
+    def task_ids(self) -> set[TaskId]:
+        """Return the tasks whose polls are running."""
+        return self._lease_pool.keys()
+
+    async def release_running(self) -> None:
+        """Cancel the running polls and release their leases, so that the next claim may take them at once."""
+        await self._release(await self._lease_pool.cancel_running())
+        self._polling = 0  # a poll that was cancelled before its first step has not counted down
+
     async def drain(self, seconds: float) -> None:
         """Start no more polls, wait up to `seconds` for the running ones, and release the leases of the rest."""
         self._lease_pool.close()
@@ -137,7 +146,9 @@ class Poller:
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 await self.immediate_polls.close()
-        unfinished = await self._lease_pool.drain(max(0.0, until - asyncio.get_running_loop().time()))
+        await self._release(await self._lease_pool.drain(max(0.0, until - asyncio.get_running_loop().time())))
+
+    async def _release(self, unfinished: dict[TaskId, int]) -> None:
         try:
             await self.queue.release(unfinished, due_at=self.clock.now())
         except StoreUnavailable as error:

@@ -127,6 +127,10 @@ class Submitter:
         """Return the asyncio tasks of the running submissions."""
         return self._lease_pool.running()
 
+    def task_ids(self) -> set[TaskId]:
+        """Return the tasks whose submissions are running."""
+        return self._lease_pool.keys()
+
     async def drain(self, seconds: float) -> None:
         """Wait up to `seconds` for the running submissions; requeue those of the rest that were not sent."""
         await self._lease_pool.drain(seconds)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
 from standardwebhooks.webhooks import Webhook
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -29,12 +30,14 @@ class ReceivedWebhook:
 class Receiver:
     """Accepts webhooks signed with `secret`; errors of invalid signatures are in `refused`.
 
+    It takes `pause` seconds for each.
     With `ignore_time` a webhook is valid at any time of signature, because the clock of the sender may be wrong.
     """
 
     url: str
     secret: str
     ignore_time: bool = False
+    pause: float = 0.0
     hooks: list[ReceivedWebhook] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
@@ -49,6 +52,7 @@ class Receiver:
             raw = await request.body()
         except ClientDisconnect:  # the sender was killed half-way
             return Response(status_code=400)
+        await anyio.sleep(self.pause)
         try:
             body = self._verified(raw, dict(request.headers))
         except Exception as error:  # noqa: BLE001 - tests check every error of the library

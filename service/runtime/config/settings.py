@@ -161,6 +161,9 @@ class Settings(BaseModel):
     )
     keep_alive: ShortTime = setting("75s", "how long an idle client connection is kept")
     wait_max: ShortTime = setting("25s", "longest `wait` of a request; a longer one is shortened to it")
+    serverless: Annotated[Literal["off", "on"], Word] = setting(
+        "off", "on: the platform runs the process only while a request is open"
+    )
     port: Port = setting("8080", "port that is bound; PORT also sets it")
     web_concurrency: ProcessCount | None = setting(None, "without effect: each `boomerang serve` is one process")
     retry_schedules: SkipValidation[Mapping[str, tuple[timedelta, ...]]] = setting(

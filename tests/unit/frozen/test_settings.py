@@ -85,6 +85,7 @@ def test_alternative_names(given: dict[str, str], name: str, value: object) -> N
         ("PROVIDER", {"vtrix", "vidu"}),
         ("CONFIRM", {"always", "never"}),
         ("ON_IN_DOUBT", {"fail", "resubmit"}),
+        ("SERVERLESS", {"off", "on"}),
         ("LOG_FORMAT", {"console", "json"}),
         ("LOG_LEVEL", {"debug", "info", "warning", "error", "critical"}),
     ],
