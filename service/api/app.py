@@ -99,6 +99,7 @@ def create_app(services: Services) -> ASGIApp:
         bodies=BodyReader(services.limits.tasks),
         notes=services.notes,
         turns=turns,
+        clock=services.clock,
     )
     deliveries = DeliveryApi(
         queries=services.queries,

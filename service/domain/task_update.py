@@ -19,6 +19,7 @@ from service.domain.task import (
     Usage,
     replace_fields,
 )
+from service.domain.task_wait import Wait
 
 RESUBMITTED_WARNING = (
     "the reply to a submission was lost, and the task was submitted again: the upstream may bill it twice"
@@ -66,6 +67,8 @@ class TaskUpdate:
     submission that the fact is about. `due_at` takes precedence over the poll planner. `named_id` is the id in a
     callback's body, which the provider's GET may not know. `tried` counts an attempt to submit that was not sent.
 
+    `waits` are what the task waited for, for its history.
+
     `warning` is stored with the task if the update advances it or carries nothing else; an update whose warning is
     stored already has no effect. `poll` is the outcome of a poll. With `expires` a task past its deadline expires in
     the same commit: otherwise its next step is due again at once, without end.
@@ -88,6 +91,7 @@ class TaskUpdate:
     artifact: Artifact | None = None
     poll: str | None = None
     expires: bool = False
+    waits: tuple[Wait, ...] = ()
 
     @property
     def named_by_provider(self) -> UpstreamId | None:
@@ -126,9 +130,9 @@ class TaskUpdate:
         return cls(task_id=task.id, fact=fact, fence=task.fence, requires_lease=True, due_at=due_at)
 
     @classmethod
-    def retry(cls, task: Task, due_at: datetime, note: str) -> "TaskUpdate":
+    def retry(cls, task: Task, due_at: datetime, note: str | None, wait: Wait) -> "TaskUpdate":
         """Return the update for an attempt to submit that was not sent, to be tried again at `due_at`."""
-        return replace(cls.requeue(task, due_at), tried=True, note=note)
+        return replace(cls.requeue(task, due_at), tried=True, note=note, waits=(wait,))
 
     # ── polls ────────────────────────────────────────────────────────────────
 

@@ -36,6 +36,7 @@ from service.runtime.limits import limits_of, pricing_of
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
 from service.storage import Store, open_store
+from service.tasks.credit_watch import CreditWatch
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.media_inspector import inspector
 from service.tasks.poller import Poller, PollerConfig
@@ -262,6 +263,12 @@ class ApplicationBuilder:
                 limits=limits_of(self.settings),
             ),
             jitter=self.jitter,
+            credit=CreditWatch(
+                pauses=self.store.credit_pauses,
+                clock=self.clock,
+                provider=self.settings.provider,
+                waits=self.settings.on_no_credit == "wait",
+            ),
         )
 
     def _poller(self) -> Poller:

@@ -209,7 +209,7 @@ def _services(
         counters=application.counters,
         stopping=stopping.is_set,
         failure_reason=failure_reason,
-        warnings=lambda: application.keys.warnings,
+        warnings=lambda: (*application.keys.warnings, *application.worker.submitter.credit.warnings),
         task_service=application.task_service,
         notes=application.notes,
         receiver=application.receiver,

@@ -50,7 +50,7 @@ def delivery_values(leased: LeasedDelivery, result: AttemptResult) -> Values:
         "due_at": None if ended else result.due_at or result.finished_at,
         "leased_until": None,
         "fault": result.fault,
-        "last_error": result.error,
+        "last_error": result.last_error,
         "finished_at": result.finished_at if ended else None,
     }
 

@@ -17,7 +17,7 @@ from service.storage.database import Database
 from service.storage.dialects import advisory_lock, parse_address
 from service.storage.local_signals import LocalSignals
 
-HEAD = "0003"
+HEAD = "0004"
 """The schema version that this code needs: the newest file in `migrations/versions`."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -6,6 +6,7 @@ from sqlalchemy import ColumnElement, Table, delete, select, tuple_
 
 from service.storage.blob_store import delete_unreferenced
 from service.storage.database import Database
+from service.storage.operation_tables import task_waits
 from service.storage.sealed_secrets import no_longer_needed
 from service.storage.tables import (
     ENDED,
@@ -81,6 +82,7 @@ def _prunable(before: datetime) -> list[tuple[Table, ColumnElement[bool]]]:
         (attempts, (attempts.c.finished_at < before) & finished.exists()),
         (inputs, _ended_before(inputs.c.task_id, before) & ~needed.exists()),
         (run_times, run_times.c.at < before),
+        (task_waits, (task_waits.c.last_at < before) & _ended_before(task_waits.c.task_id, before)),
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Self
 from service.domain.ports.signals import Signals
 from service.storage.blob_store import SqlBlobStore
 from service.storage.clock_jump import SqlClockJumpRepair
+from service.storage.credit_pauses import SqlCreditPauses
 from service.storage.database import DEFAULT_CONNECTIONS, Database
 from service.storage.delivery_queue import SqlDeliveryQueue
 from service.storage.event_log import SqlEventLog
@@ -37,6 +38,7 @@ class Store:
         self.queries = SqlTaskQueries(database)
         self.events = SqlEventLog(database)
         self.tasks = SqlTaskQueue(database)
+        self.credit_pauses = SqlCreditPauses(database)
         self.deliveries = SqlDeliveryQueue(database)
         self.health = SqlHealth(database)
         self.run_time_stats = SqlRunTimeStats(database)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
+from service.domain.credit_pause import CreditPause
+from service.domain.delivery_errors import with_reason_of_end
 from service.domain.fair_share import FairShare
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.submission_limits import LimitName, Limits, LimitUsage
@@ -29,6 +31,19 @@ class SubmissionQueue(Protocol):
 
     async def sweep(self, *, now: datetime) -> list[Task]:
         """Return `submitting` tasks whose lease has expired: abandoned, in doubt."""
+
+
+class CreditPauses(Protocol):
+    """The pause of all submissions while the provider's account has no credit. Claims respect it."""
+
+    async def current(self) -> CreditPause | None:
+        """Return the pause, None while there is none."""
+
+    async def refused(self, *, submitted_at: datetime, now: datetime) -> CreditPause:
+        """Begin or lengthen the pause after the refusal of a submission that began at `submitted_at`; return it."""
+
+    async def accepted(self, *, submitted_at: datetime) -> bool:
+        """End the pause: a submission that began after the last refusal was accepted. Return whether there was one."""
 
 
 class LimitUsageReader(Protocol):
@@ -67,7 +82,7 @@ ResponsibleParty = Literal["destination", "ours"]
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptResult:
-    """The result of an attempt; a `retry` has `due_at`, a `dead` letter has `fault`."""
+    """The result of an attempt; a `retry` has `due_at`, a `dead` letter has `fault` and the reason in `given_up`."""
 
     delivery_id: str
     fence: int
@@ -78,6 +93,12 @@ class AttemptResult:
     error: str | None = None
     fault: ResponsibleParty | None = None
     due_at: datetime | None = None
+    given_up: str | None = None
+
+    @property
+    def last_error(self) -> str | None:
+        """The error of the delivery: for a dead letter also why it was given up."""
+        return with_reason_of_end(self.error, self.given_up) if self.error and self.given_up else self.error
 
     @property
     def due_now(self) -> bool:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from service.domain.fair_share import share_owner
 from service.domain.task import EventType, Json, Task, TaskId, UpstreamId
+from service.domain.task_wait import WaitRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +146,9 @@ class UnitOfWork(Protocol):
 
     async def add_polls(self, rows: Sequence["PollRow"]) -> None:
         """Store polls for the task's history."""
+
+    async def add_task_waits(self, rows: Sequence[WaitRow]) -> None:
+        """Add what tasks waited for, one row at most for each task and reason."""
 
     async def add_run_times(self, samples: Sequence["RunTime"]) -> None:
         """Store run times, on which the estimates are based."""
