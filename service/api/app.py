@@ -16,7 +16,7 @@ from service.api.callbacks import CallbackEndpoint
 from service.api.connections import MAX_CONNECTIONS
 from service.api.deliveries import DeliveryApi
 from service.api.health import ProbeApi
-from service.api.long_poll import MAX_WAITS, LongPoll
+from service.api.long_poll import MAX_WAITS, LongPoll, Watching, not_watched
 from service.api.metrics import Counters
 from service.api.models import ModelApi
 from service.api.openapi.endpoint import OpenApi
@@ -66,7 +66,7 @@ class ProbeServices:
 
 @dataclass(frozen=True, kw_only=True)
 class Services(ProbeServices):
-    """The use cases, ports and limits that the API needs."""
+    """The use cases, ports and limits that the API needs. `watching` says that somebody watches a task in a block."""
 
     task_service: TaskService
     notes: WaitingNotes
@@ -77,6 +77,7 @@ class Services(ProbeServices):
     blobs: BlobStore
     deliveries: DeliveryLookup
     signals: Signals
+    watching: Watching = not_watched
     allow_off_peak: bool = False
     limits: WebLimits = field(default_factory=WebLimits)
 
@@ -87,6 +88,7 @@ def create_app(services: Services) -> ASGIApp:
         queries=services.queries,
         signals=services.signals,
         stopping=services.stopping,
+        watching=services.watching,
         max_waits=services.limits.waits,
     )
     callbacks = CallbackEndpoint(receiver=services.receiver, bodies=BodyReader(services.limits.callbacks))

@@ -36,8 +36,8 @@ def error_for_client(error: str | None, *, requested: bool) -> str | None:
     """Return what a client sees of the stored `error`, which is the class and the message.
 
     `requested`: the client's own `notify` named the handler. Then the client sees the message, but of every network
-    error the same sentence, so that nobody can explore our network. Otherwise it sees the class alone. Why a dead letter
-    was given up is no secret.
+    error the same sentence, so that nobody can explore our network. Otherwise it sees the class alone. Why a dead
+    letter was given up is no secret.
     """
     if error is None:
         return None

@@ -67,6 +67,7 @@ class TaskUpdate:
     submission that the fact is about. `due_at` takes precedence over the poll planner. `named_id` is the id in a
     callback's body, which the provider's GET may not know. `tried` counts an attempt to submit that was not sent.
 
+    With `keeps_schedule` the task's next step stays due when it was: the poll came in between and is not counted.
     `waits` are what the task waited for, for its history.
 
     `warning` is stored with the task if the update advances it or carries nothing else; an update whose warning is
@@ -92,6 +93,7 @@ class TaskUpdate:
     poll: str | None = None
     expires: bool = False
     waits: tuple[Wait, ...] = ()
+    keeps_schedule: bool = False
 
     @property
     def named_by_provider(self) -> UpstreamId | None:
@@ -168,6 +170,14 @@ class TaskUpdate:
         """
         note = task.note if note is None else note
         return cls(task_id=task.id, fence=task.fence, poll=outcome, due_at=due_at, note=note, expires=True)
+
+    def in_between(self, task: Task) -> "TaskUpdate":
+        """Return this result of a poll for somebody who watches: only what is new counts, and the schedule stays."""
+        if self.fact is None:
+            return replace(TaskUpdate.not_polled(task), keeps_schedule=True)
+        if self.fact.status is Status.IN_PROGRESS:
+            return replace(self, poll=None, keeps_schedule=True)
+        return self
 
     @classmethod
     def unconfirmed(cls, task: Task, fact: Fact) -> "TaskUpdate":

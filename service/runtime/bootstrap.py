@@ -40,10 +40,12 @@ from service.tasks.credit_watch import CreditWatch
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.media_inspector import inspector
 from service.tasks.poller import Poller, PollerConfig
+from service.tasks.progress_polls import ProgressPolls
 from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter, SubmitterConfig
 from service.tasks.task_service import TaskPolicy, TaskService
 from service.tasks.waiting_notes import WaitingNotes
+from service.tasks.watched_tasks import TaskWatch
 from service.tasks.webhook_secrets import WebhookSecrets
 
 
@@ -170,7 +172,7 @@ class ApplicationBuilder:
 
     def build(self, egress_clients: EgressClients) -> Application:
         """Return the application; `egress_clients` connect to addresses that clients and the provider give."""
-        inbox_worker = self._inbox_worker()
+        inbox_worker, submitter, poller = self._inbox_worker(), self._submitter(), self._poller()
         return Application(
             settings=self.settings,
             clock=self.clock,
@@ -186,8 +188,17 @@ class ApplicationBuilder:
             keys=self.keys,
             worker=Worker(
                 inbox_worker=inbox_worker,
-                submitter=self._submitter(),
-                poller=self._poller(),
+                submitter=submitter,
+                poller=poller,
+                progress=ProgressPolls(
+                    watched=self.store.watched_tasks,
+                    submitter=submitter,
+                    poller=poller,
+                    provider=self.upstream,
+                    clock=self.clock,
+                    every=self.settings.progress_every,
+                ),
+                watch=TaskWatch(store=self.store.watched_tasks, clock=self.clock),
                 dispatcher=self._dispatcher(egress_clients),
                 provider=self.upstream,
                 clock_jumps=ClockJumpDetector(

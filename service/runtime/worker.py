@@ -13,7 +13,9 @@ from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.scheduler import PeriodicJob
 from service.runtime.single_pass import SinglePass
 from service.tasks.poller import Poller
+from service.tasks.progress_polls import ProgressPolls
 from service.tasks.submitter import Submitter
+from service.tasks.watched_tasks import TaskWatch
 
 INBOX_GRACE = timedelta(seconds=15)
 """Age from which a web process records a callback in the inbox that no worker has recorded."""
@@ -30,6 +32,8 @@ class Worker:
     provider: RateLimitedProvider
     clock_jumps: ClockJumpDetector
     missing_handlers: MissingHandlerMonitor
+    progress: ProgressPolls
+    watch: TaskWatch
     _single_pass: SinglePass = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,10 +48,15 @@ class Worker:
     def web_jobs(self) -> list[PeriodicJob]:
         """Return the jobs of a process that only serves HTTP.
 
-        They update the estimates of run times, which answers contain, and record callbacks that no worker recorded.
+        They update the estimates of run times, which answers contain, record callbacks that no worker recorded, and
+        store which tasks are watched.
         """
         inbox = partial(self.inbox_worker.run_once, INBOX_GRACE)
-        return [self._estimates_job(), PeriodicJob(name="inbox", run=inbox, every=timedelta(seconds=5))]
+        return [
+            self._estimates_job(),
+            PeriodicJob(name="inbox", run=inbox, every=timedelta(seconds=5)),
+            self._watch_job(),
+        ]
 
     def jobs(self) -> list[PeriodicJob]:
         """Return every job with its interval and topic.
@@ -65,10 +74,17 @@ class Worker:
             PeriodicJob(name="reconcile", run=self.poller.run_once, every=timedelta(seconds=0.5), topic="reconcile"),
             PeriodicJob(name="dispatch", run=self.dispatcher.run_once, every=timedelta(seconds=1), topic="dispatch"),
             PeriodicJob(
+                name="progress", run=self.progress.run_once, every=timedelta(seconds=0.5), topic="watch", repeat=False
+            ),
+            self._watch_job(),
+            PeriodicJob(
                 name="missing_handlers", run=self.missing_handlers.check, every=timedelta(minutes=1), repeat=False
             ),
             PeriodicJob(name="prune", run=self.poller.prune, every=timedelta(minutes=10), repeat=False),
         ]
+
+    def _watch_job(self) -> PeriodicJob:
+        return PeriodicJob(name="watch", run=self.watch.renew, every=timedelta(seconds=2.5), repeat=False)
 
     def _estimates_job(self) -> PeriodicJob:
         return PeriodicJob(

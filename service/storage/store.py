@@ -22,6 +22,7 @@ from service.storage.sealed_secrets import SqlSealedSecrets
 from service.storage.task_intake import SqlTaskIntake
 from service.storage.task_queue import SqlTaskQueue
 from service.storage.unit_of_work import SqlUnitOfWorkFactory
+from service.storage.watched_tasks import SqlWatchedTasks
 
 
 class Store:
@@ -44,6 +45,7 @@ class Store:
         self.run_time_stats = SqlRunTimeStats(database)
         self.retention = SqlRetention(database)
         self.processes = SqlProcessRegistry(database)
+        self.watched_tasks = SqlWatchedTasks(database)
         self.clock_jump_repair = SqlClockJumpRepair(database)
 
     def listening(self) -> AbstractAsyncContextManager[None]:

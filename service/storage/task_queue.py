@@ -71,7 +71,7 @@ class SqlTaskQueue:
                 "submitted_at": now,
                 "note": None,
             }
-            return await _lease(write.connection, chosen, until, changes)
+            return await lease_rows(write.connection, chosen, until, changes)
 
     async def limit_reached(self, *, now: datetime, limits: Limits) -> LimitName | None:
         """Return the limit that the next due queued task waits for, None if there is none."""
@@ -102,7 +102,7 @@ class SqlTaskQueue:
             chosen = await _unleased(write.connection, OVERDUE, now, limit)
             if len(chosen) < limit:
                 chosen += await _unleased(write.connection, DUE, now, limit - len(chosen))
-            return await _lease(write.connection, chosen, until, {})
+            return await lease_rows(write.connection, chosen, until, {})
 
     async def renew(self, claims: Mapping[TaskId, int], *, until: datetime) -> set[TaskId]:
         """Extend leases to `until`; return the ids that are still held under their fence."""
@@ -191,7 +191,9 @@ async def _unleased(connection: AsyncConnection, wanted: Select[str], now: datet
     return [TaskId(task_id) for task_id in found.scalars()]
 
 
-async def _lease(connection: AsyncConnection, chosen: Sequence[TaskId], until: datetime, changes: Values) -> list[Task]:
+async def lease_rows(
+    connection: AsyncConnection, chosen: Sequence[TaskId], until: datetime, changes: Values
+) -> list[Task]:
     """Lease rows that this transaction has locked, with `changes`; return the tasks in the order of `chosen`."""
     if not chosen:
         return []

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import accumulate
 from operator import attrgetter
 
@@ -31,6 +32,7 @@ from service.storage.inbox import STORED_DIGESTS
 from service.storage.tables import IS_PENDING, UNREAD, deliveries, events, inbox, polls, run_times, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, changed_task_values, task_from_row
 from service.storage.task_waits import add_task_waits
+from service.storage.watched_tasks import add_watched
 
 MAX_UNREAD_BYTES = 8 * 1024 * 1024
 """Bytes of unread callbacks in one transaction: all of them are in memory, and are parsed without a pause."""
@@ -155,6 +157,11 @@ class SqlUnitOfWork:
     async def add_task_waits(self, rows: Sequence[WaitRow]) -> None:
         """Add what tasks waited for, for their history."""
         await add_task_waits(self.connection, rows)
+
+    async def watch(self, until: Mapping[TaskId, datetime]) -> None:
+        """Note that somebody watches the progress of these tasks, each until its time."""
+        await add_watched(self.connection, dict(until))
+        self.topics.add("watch")
 
     async def add_run_times(self, samples: Sequence[RunTime]) -> None:
         """Insert run times, from which polls are scheduled."""

@@ -68,7 +68,10 @@ class Reply:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Submitter:
-    """Claims queued tasks and submits each of them once. `jitter` returns a number from 0 to 1."""
+    """Claims queued tasks and submits each of them once. `jitter` returns a number from 0 to 1.
+
+    `behind` is true if more tasks may have been due than could be submitted.
+    """
 
     queue: SubmissionQueue
     blobs: BlobStore
@@ -80,6 +83,7 @@ class Submitter:
     config: SubmitterConfig
     jitter: Callable[[], float]
     credit: CreditWatch
+    behind: bool = field(init=False, default=False)
     _checked_at: datetime = field(init=False, default=LONG_AGO)
     _limit_reached: LimitName | None = field(init=False, default=None)
     _waits: WaitReasons = field(init=False, default_factory=WaitReasons)
@@ -115,7 +119,8 @@ class Submitter:
         started = [
             self._lease_pool.start(task.id, task.fence, self._submit(task), leased_until=until) for task in claimed
         ]
-        if len(claimed) < limit:
+        self.behind = len(claimed) == limit
+        if not self.behind:
             await self._note_reached_limit(now)
         else:
             self._waits.note("upstream_rate", now)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 from service.domain.credit_pause import CreditPause
@@ -64,6 +64,19 @@ class PollQueue(Protocol):
 
     async def release(self, claims: Mapping[TaskId, int], *, due_at: datetime) -> None:
         """Release leases whose fence is current; their polls are due again at `due_at`."""
+
+
+class WatchedTasks(Protocol):
+    """Tasks whose progress somebody watches, in any process."""
+
+    async def watch(self, ids: Collection[TaskId], *, until: datetime) -> None:
+        """Watch these tasks until that time, or longer if that is stored."""
+
+    async def claim(self, *, now: datetime, until: datetime, limit: int, every: timedelta) -> list[Task]:
+        """Lease watched tasks in progress that were not polled for `every` and are not due; the longest ago first."""
+
+    async def forget(self, *, now: datetime) -> int:
+        """Delete what is stored about tasks that nobody watches any more, or that have ended; return how many."""
 
 
 class ClockJumpRepair(Protocol):

@@ -1,6 +1,6 @@
 """One transaction over inbox, tasks, events and deliveries."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -149,6 +149,9 @@ class UnitOfWork(Protocol):
 
     async def add_task_waits(self, rows: Sequence[WaitRow]) -> None:
         """Add what tasks waited for, one row at most for each task and reason."""
+
+    async def watch(self, until: Mapping[TaskId, datetime]) -> None:
+        """Note that somebody watches the progress of these tasks, each until its time."""
 
     async def add_run_times(self, samples: Sequence["RunTime"]) -> None:
         """Store run times, on which the estimates are based."""
