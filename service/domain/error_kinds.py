@@ -31,10 +31,17 @@ class CodeTable:
     general: Codes
 
 
-HTTP_CERTAIN: Codes = {"402": "credit", "408": "timeout", "413": "input", "415": "input", "451": "content"}
+HTTP_CERTAIN: Codes = {
+    "401": "provider",
+    "402": "credit",
+    "408": "timeout",
+    "413": "input",
+    "415": "input",
+    "451": "content",
+}
 HTTP_GENERAL: Codes = {
     **dict.fromkeys(("400", "406", "411", "414", "416", "422"), "input"),
-    **dict.fromkeys(("401", "403", "404", "405", "409", "410", "429", "500", "501", "502", "503"), "provider"),
+    **dict.fromkeys(("403", "404", "405", "409", "410", "429", "500", "501", "502", "503"), "provider"),
     **dict.fromkeys(("504", "524"), "timeout"),
 }
 
@@ -98,18 +105,17 @@ WORDS: tuple[tuple[ErrorKind, re.Pattern[str]], ...] = (
     ),
     ("timeout", re.compile(r"(?i)time[\s_-]*d?[\s_-]*out|deadline|expired|超时")),
     (
-        "input",
-        re.compile(
-            r"(?i)invalid|unsupported|not[\s_-]*supported|required|missing|must[\s_-]*be|too[\s_-]*(?:large|long|many)"
-            r"|out[\s_-]*of[\s_-]*range|parameter|malformed|参数"
-        ),
-    ),
-    (
         "provider",
         re.compile(r"(?i)internal|unavailable|overload|capacity|busy|server|generation[\s_-]*failed|rate[\s_-]*limit"),
     ),
 )
 """Words in codes and messages, the first match counts: what `image download timed out` needs is another address."""
+
+FAULTY_REQUEST = re.compile(
+    r"(?i)invalid|unsupported|not[\s_-]*supported|required|missing|must[\s_-]*be|too[\s_-]*(?:large|long|many)"
+    r"|out[\s_-]*of[\s_-]*range|parameter|malformed|参数"
+)
+"""Words about a request, which count only if the code does not say that the provider failed."""
 
 DEADLINE_PASSED = TaskError(
     code="deadline_passed",
@@ -128,7 +134,10 @@ def error_kind(provider: str, error: TaskError) -> ErrorKind:
             return certain[code]
     general = next((known[code] for known in (table.general, HTTP_GENERAL, OWN_GENERAL) if code in known), None)
     texts = (error.message,) if general else (error.code, error.message)
-    return next((kind for text in texts if (kind := _kind_of_words(text))), general or "unknown")
+    found = next((kind for text in texts if (kind := _kind_of_words(text))), None)
+    if found in {None, "provider"} and general != "provider" and any(map(FAULTY_REQUEST.search, texts)):
+        return "input"
+    return found or general or "unknown"
 
 
 def is_credit_refusal(provider: str, error: TaskError, sent: str) -> bool:
