@@ -19,6 +19,7 @@ HELP = {
     "callbacks": "Callbacks in the inbox, by verdict.",
     "polls": "Polls by outcome.",
     "upstream_requests": "Requests to the provider, by kind and outcome.",
+    "credit_refusals": "Submissions that the provider refused for want of credit, and ends of the pause after it.",
     "cost_faults": "Costs that the provider reported and that cannot be right, by fault.",
 }
 

@@ -74,6 +74,7 @@ class Application:
             "polls": self.worker.poller.outcomes,
             "upstream_requests": requests,
             "cost_faults": self.recorder.cost_faults,
+            "credit_refusals": self.worker.submitter.credit.counts,
         }
 
 

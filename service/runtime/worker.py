@@ -73,9 +73,7 @@ class Worker:
             PeriodicJob(name="submit", run=self.submitter.run_once, every=timedelta(seconds=0.5), topic="submit"),
             PeriodicJob(name="reconcile", run=self.poller.run_once, every=timedelta(seconds=0.5), topic="reconcile"),
             PeriodicJob(name="dispatch", run=self.dispatcher.run_once, every=timedelta(seconds=1), topic="dispatch"),
-            PeriodicJob(
-                name="progress", run=self.progress.run_once, every=timedelta(seconds=0.5), topic="watch", repeat=False
-            ),
+            PeriodicJob(name="progress", run=self.progress.run_once, every=timedelta(seconds=0.5), topic="watch"),
             self._watch_job(),
             PeriodicJob(
                 name="missing_handlers", run=self.missing_handlers.check, every=timedelta(minutes=1), repeat=False

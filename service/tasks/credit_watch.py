@@ -1,5 +1,6 @@
 """Watches whether the provider's account has credit: without any, all submissions pause and one task is tried."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -20,7 +21,8 @@ log = structlog.get_logger("boomerang.tasks")
 class CreditWatch:
     """Stores the pause of submissions after a refusal for want of credit, and its end. `provider` is its name.
 
-    `waits` is false for ON_NO_CREDIT=fail: tasks fail then, and nothing pauses.
+    `waits` is false for ON_NO_CREDIT=fail: tasks fail then, and nothing pauses. `counts` has the refusals, and how
+    often submissions continued.
     """
 
     pauses: CreditPauses
@@ -28,6 +30,7 @@ class CreditWatch:
     provider: str
     waits: bool
     pause: CreditPause | None = field(init=False, default=None)
+    counts: Counter[str] = field(init=False, default_factory=Counter)
     _may_be_stored: bool = field(init=False, default=True)  # until the first accepted submission of this process
     _logged_at: datetime | None = field(init=False, default=None)
 
@@ -49,6 +52,7 @@ class CreditWatch:
     async def refused(self, task: Task, code: str) -> None:
         """Begin or lengthen the pause of all submissions."""
         now = self.clock.now()
+        self.counts["refused"] += 1
         self._may_be_stored = True
         try:
             self.pause = await self.pauses.refused(submitted_at=task.submitted_at or now, now=now)
@@ -76,5 +80,6 @@ class CreditWatch:
             return  # the next accepted submission ends it
         self._may_be_stored = self.pause is not None
         if ended:
+            self.counts["continued"] += 1
             self._logged_at = None
             log.warning("provider's account has credit again, submissions continue")

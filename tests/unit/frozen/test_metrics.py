@@ -51,6 +51,7 @@ def test_names_labels_and_values(vtrix: Json, vidu: Json) -> None:
 def test_kinds_of_metrics(vtrix: Json) -> None:
     """Each metric keeps its type."""
     kinds = {family.name: family.type for family in text_string_to_metric_families(vtrix["metrics"])}
-    counters = {f"boomerang_{name}": "counter" for name in ("callbacks", "polls", "upstream_requests", "cost_faults")}
+    names = ("callbacks", "polls", "upstream_requests", "cost_faults", "credit_refusals")
+    counters = {f"boomerang_{name}": "counter" for name in names}
     gauges = {name: "gauge" for name in VALUES if not name.endswith("_total")}
     assert_words("kinds of metrics", kinds.items(), (counters | gauges).items())
