@@ -78,12 +78,14 @@ VTRIX = CodeTable(certain={**VIDU_CERTAIN, **VTRIX_CERTAIN}, general={**VIDU_GEN
 TABLES: Mapping[str, CodeTable] = {"vidu": VIDU, "vtrix": VTRIX}
 
 CREDIT_WORDS = re.compile(
-    r"(?i)insufficient[\s_-]*(?:account[\s_-]*)?(?:credit|balance|fund|quota|point)"
-    r"|\b(?:not[\s_-]*enough|no|out[\s_-]*of|run[\s_-]*out[\s_-]*of|lacks?)[\s_-]*(?:credit|balance|funds)"
+    r"(?i)insufficient[\s_-]*(?:(?:account|user|api|plan|prepaid)[\s_-]*)?(?:credit|balance|fund|quota|point)"
+    r"|\b(?:not[\s_-]*(?:have[\s_-]*)?enough|no|out[\s_-]*of|run[\s_-]*out[\s_-]*of|exhausted)[\s_-]*(?:credit|balance|funds)"
+    r"|\black\w*[\s_-]*(?:of[\s_-]*)?(?:(?:sufficient|enough)[\s_-]*)?(?:credit|balance|funds)"
     r"|(?:credit|balance|funds)s?[\s_-]*(?:is|are|has|have)?[\s_-]*"
     r"(?:been[\s_-]*)?(?:insufficient|not[\s_-]*enough|exhausted|depleted|too[\s_-]*low|used[\s_-]*up|empty)"
-    r"|payment[\s_-]*required|arrears|billing[\s_-]*hard[\s_-]*limit|exceeded[\s_-]*your[\s_-]*current[\s_-]*quota"
-    r"|余额不足|积分不足|额度不足|欠费"
+    r"|payment[\s_-]*required|arrear|billing[\s_-]*(?:hard[\s_-]*limit|is[\s_-]*disabled|not[\s_-]*active)"
+    r"|budget[\s_-]*(?:has[\s_-]*been[\s_-]*)?exceeded|exceeded[\s_-]*your[\s_-]*current[\s_-]*quota"
+    r"|余额不足|积分不足|额度不足|预扣费额度失败|欠费"
 )
 """Words that say that the account is empty."""
 

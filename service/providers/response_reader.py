@@ -123,6 +123,8 @@ class ResponseReader:
     def _create_error(self, response: HttpResponse, *, names_task: bool) -> UpstreamError:
         """Return the error of a submission; a code for an empty account counts more than the HTTP status."""
         code, message = self.code_and_message(response)
+        if response.status == httpx.codes.PAYMENT_REQUIRED and not is_credit_code(code):
+            code, message = "402", message if message == code else f"{code}: {message}"
         no_credit = is_credit_code(code) and (
             httpx.codes.is_client_error(response.status)
             or (response.status in APPLICATION_STATUSES and self._from_application(response))
