@@ -62,7 +62,7 @@ class Abandoned(Exception):
 class AttemptOutcome:
     """How an attempt ended, and its error; a `retry` has `due_at`, a `dead` letter has `fault`.
 
-    `where` is the line of the handler that raised the error, `given_up` why a dead letter is not tried again.
+    `where` is the line of the handler that raised the error, `end_reason` why a dead letter is not tried again.
     """
 
     outcome: Outcome
@@ -70,7 +70,7 @@ class AttemptOutcome:
     fault: ResponsibleParty | None = None
     due_at: datetime | None = None
     where: str | None = None
-    given_up: str | None = None
+    end_reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,13 +122,13 @@ def classify_attempt(error: BaseException | None, context: AttemptContext) -> At
             error=text,
             fault=responsible_party(cause),
             where=where,
-            given_up=_reason_of_end(cause, context),
+            end_reason=_reason_of_end(cause, context),
         )
     return AttemptOutcome(outcome="retry", error=text, due_at=due_at, where=where)
 
 
 def _reason_of_end(cause: BaseException, context: AttemptContext) -> str:
-    """Return why a delivery is given up: its last error alone does not say it."""
+    """Return why a delivery is not tried again: its last error alone does not say it."""
     if isinstance(cause, Reject):
         return "the handler rejected it"
     attempts = f"{context.attempt} attempt{'s' if context.attempt > 1 else ''}"

@@ -217,7 +217,7 @@ class Dispatcher:
             error=outcome.error,
             fault=outcome.fault,
             due_at=outcome.due_at,
-            given_up=outcome.given_up,
+            end_reason=outcome.end_reason,
         )
         stored = await self._store_with_retry(result)
         log_outcome(delivery, result, stored=stored, where=outcome.where)

@@ -63,7 +63,7 @@ def log_outcome(delivery: RunningDelivery, result: AttemptResult, *, stored: boo
         "where": where,
         "fault": result.fault,
         "again_at": again_at,
-        "given_up": result.given_up,
+        "end_reason": result.end_reason,
     }
     (log.info if result.outcome == "delivered" else log.warning)(
         "delivery",

@@ -11,13 +11,13 @@ FIRST_PAUSE = timedelta(minutes=1)
 MAX_PAUSE = timedelta(minutes=15)
 MAX_DOUBLINGS = 4
 
-TRIAL_TIME = timedelta(minutes=2)
-"""How long the result of a trial is awaited before another task is tried."""
+PROBE_TIME = timedelta(minutes=2)
+"""How long the result of a probe is awaited before another task is tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CreditPause:
-    """A pause since `since`: `refusals` in a row, the last one known at `refused_at`; the next trial at `resume_at`."""
+    """A pause since `since`: `refusals` in a row, the last one known at `refused_at`; the next probe at `resume_at`."""
 
     since: datetime
     refused_at: datetime
@@ -32,7 +32,7 @@ class CreditPause:
 def after_refusal(pause: CreditPause | None, submitted_at: datetime, now: datetime) -> CreditPause:
     """Return the pause after the refusal of a submission that began at `submitted_at`.
 
-    One that began before the last refusal was known tells nothing new.
+    One that began before the last refusal was known brings no new information.
     """
     if pause and submitted_at <= pause.refused_at <= now:
         return pause

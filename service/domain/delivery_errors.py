@@ -8,8 +8,8 @@ UNREACHABLE = "the address could not be reached"
 MAX_TEXT = 500
 """Characters of a stored error."""
 
-REASON_OF_END = re.compile(r" \(given up: [^()]{1,100}\)\Z")
-"""Ends the stored error of a dead letter: why it was given up."""
+REASON_OF_END = re.compile(r" \(not tried again: [^()]{1,100}\)\Z")
+"""Ends the stored error of a dead letter: why it is not tried again."""
 
 CLASS_NAME = re.compile(r"[A-Za-z_]\w{0,99}(?=:|\Z)")
 
@@ -27,8 +27,8 @@ NETWORK_ERRORS = frozenset(
 
 
 def with_reason_of_end(error: str, reason: str) -> str:
-    """Return the error of a dead letter: the last error, and why the delivery was given up."""
-    end = f" (given up: {reason})"
+    """Return the error of a dead letter: the last error, and why the delivery is not tried again."""
+    end = f" (not tried again: {reason})"
     return error[: MAX_TEXT - len(end)] + end
 
 
@@ -37,7 +37,7 @@ def error_for_client(error: str | None, *, requested: bool) -> str | None:
 
     `requested`: the client's own `notify` named the handler. Then the client sees the message, but of every network
     error the same sentence, so that nobody can explore our network. Otherwise it sees the class alone. Why a dead
-    letter was given up is no secret.
+    letter is not tried again is no secret.
     """
     if error is None:
         return None

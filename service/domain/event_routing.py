@@ -73,10 +73,12 @@ def route(event_type: str, notify: Sequence[Json], handlers: Sequence[Subscripti
 
 def wants_progress(notify: Sequence[Json], handlers: Sequence[Subscription]) -> bool:
     """Return whether a handler or a `notify` entry asks for progress by name: one for all events does not."""
-    asked = EventType.PROGRESSED.value
-    if any(asked in (entry.get("events") or ()) for entry in notify):
+    wanted = EventType.PROGRESSED.value
+    if any(wanted in (entry.get("events") or ()) for entry in notify):
         return True
-    return any(asked in each.events and len(each.events) < len(EVENT_NAMES) for each in handlers if not each.by_request)
+    return any(
+        wanted in each.events and len(each.events) < len(EVENT_NAMES) for each in handlers if not each.by_request
+    )
 
 
 @cache

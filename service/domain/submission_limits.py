@@ -84,7 +84,7 @@ class LimitUsage:
 
     By client: `in_flight` counts tasks at the provider, `submitted` the submissions of the last RATE_PERIOD, `spent` US
     dollars of the UTC day, with the prices of tasks whose cost is not known. `known_prices` are US dollars by bucket.
-    `credit_pause` is the pause while the provider's account has no credit, and `trials` how many tasks may be tried.
+    `credit_pause` is the pause while the provider's account has no credit, and `probes` how many tasks may be tried.
     """
 
     limits: Limits
@@ -93,7 +93,7 @@ class LimitUsage:
     spent: dict[str, float] = field(default_factory=dict)
     known_prices: Mapping[str, float] = field(default_factory=dict)
     credit_pause: CreditPause | None = None
-    trials: int = 0
+    probes: int = 0
 
     def price(self, bucket: str) -> Price:
         """Return what a task of `bucket` counts as."""
@@ -101,7 +101,7 @@ class LimitUsage:
 
     def full(self) -> LimitName | None:
         """Return the limit of all clients that no further submission fits into, or None."""
-        if self.credit_pause and self.trials < 1:
+        if self.credit_pause and self.probes < 1:
             return "no_credit"
         if self.limits.max_in_flight is not None and self.in_flight.total() >= self.limits.max_in_flight:
             return "max_in_flight"
@@ -145,7 +145,7 @@ class LimitUsage:
         """Count one more submission if the limits allow it; return whether they do."""
         if self.obstacle(client, bucket):
             return False
-        self.trials -= 1 if self.credit_pause else 0
+        self.probes -= 1 if self.credit_pause else 0
         self.in_flight[client] += 1
         self.submitted[client] += 1
         self.spent[client] = self.spent.get(client, 0.0) + self.price(bucket).dollars

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.domain.credit_pause import TRIAL_TIME, CreditPause, after_refusal
+from service.domain.credit_pause import PROBE_TIME, CreditPause, after_refusal
 from service.storage.database import Database
 from service.storage.dialects import advisory_lock, insert
 from service.storage.operation_tables import submission_pauses
@@ -64,8 +64,8 @@ async def load_pause(connection: AsyncConnection) -> CreditPause | None:
     return None if row is None else CreditPause(**row)
 
 
-async def begin_trial(connection: AsyncConnection, now: datetime) -> None:
+async def begin_probe(connection: AsyncConnection, now: datetime) -> None:
     """Let no other task be tried until the result of the one that is claimed now can be known."""
     await connection.execute(
-        update(submission_pauses).where(submission_pauses.c.name == CREDIT).values(resume_at=now + TRIAL_TIME)
+        update(submission_pauses).where(submission_pauses.c.name == CREDIT).values(resume_at=now + PROBE_TIME)
     )

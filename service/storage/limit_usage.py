@@ -30,7 +30,7 @@ async def count_usage(connection: AsyncConnection, now: datetime, limits: Limits
     """Return what `limits` leave at `now`; only what some limit needs is counted."""
     used = LimitUsage(limits=limits)
     if limits.credit_waits and (pause := await load_pause(connection)):
-        used.credit_pause, used.trials = pause, 0 if pause.holds(now) else 1
+        used.credit_pause, used.probes = pause, 0 if pause.holds(now) else 1
     if limits.counts_in_flight:
         used.in_flight = await count_in_flight(connection, by_client=limits.client_max_in_flight.limits_anyone)
     if limits.counts_submissions:

@@ -11,7 +11,7 @@ from service.domain.fair_share import choose_in_turn
 from service.domain.submission_limits import LimitName, Limits, LimitUsage
 from service.domain.task import Status, Task, TaskId
 from service.storage.column_types import UtcDateTime, in_list
-from service.storage.credit_pauses import begin_trial
+from service.storage.credit_pauses import begin_probe
 from service.storage.daily_budget import spent_today
 from service.storage.database import Database
 from service.storage.dialects import advisory_lock
@@ -29,7 +29,7 @@ from service.storage.waiting_clients import (
     to_be_tried,
 )
 
-TRIAL_CANDIDATES = 20
+PROBE_CANDIDATES = 20
 """Tasks among which the one is chosen that is tried while the account has no credit; others may wait for a limit."""
 
 MAX_SWEPT = 1000
@@ -157,7 +157,7 @@ async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits
     if used.full():
         return []
     if used.credit_pause:
-        return await _choose_trial(connection, now, used)
+        return await _choose_probe(connection, now, used)
     await add_prices(connection, used, {each.bucket for each in waiting})
     chosen = choose_in_turn([[head] for head in waiting], partial(_take, used), limit)
     if chosen and len(chosen) < limit:
@@ -172,13 +172,13 @@ async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits
     return [each.id for each in locked]
 
 
-async def _choose_trial(connection: AsyncConnection, now: datetime, used: LimitUsage) -> list[TaskId]:
+async def _choose_probe(connection: AsyncConnection, now: datetime, used: LimitUsage) -> list[TaskId]:
     """Choose and lock the one task that is tried although the account had no credit; the others wait for its result."""
-    candidates = await to_be_tried(connection, now, TRIAL_CANDIDATES)
+    candidates = await to_be_tried(connection, now, PROBE_CANDIDATES)
     await add_prices(connection, used, {each.bucket for each in candidates})
     locked = await lock_queued(connection, [each for each in candidates if _take(used, each)])
     if locked:
-        await begin_trial(connection, now)
+        await begin_probe(connection, now)
     return [each.id for each in locked]
 
 

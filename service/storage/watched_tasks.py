@@ -72,7 +72,7 @@ class SqlWatchedTasks:
             await write.connection.execute(polled, {"ids": chosen})
             return await lease_rows(write.connection, chosen, until, {})
 
-    async def forget(self, *, now: datetime) -> int:
+    async def prune(self, *, now: datetime) -> int:
         """Delete the rows of tasks that nobody watches any more, or that have ended; return how many."""
         statement = delete(watched_tasks).where(watched_tasks.c.task_id.in_(UNWATCHED))
         async with self._database.writing() as write:

@@ -10,7 +10,7 @@ from service.domain.ports.signals import Clock
 from service.tasks.poller import Poller
 from service.tasks.submitter import Submitter
 
-FORGET_EVERY = timedelta(minutes=1)
+PRUNE_EVERY = timedelta(minutes=1)
 """How often the rows of tasks that nobody watches any more are deleted."""
 
 
@@ -27,7 +27,7 @@ class ProgressPolls:
     provider: RateLimitedProvider
     clock: Clock
     every: timedelta
-    _forget_at: datetime | None = field(init=False, default=None)
+    _prune_at: datetime | None = field(init=False, default=None)
 
     async def run_once(self) -> int:
         """Start polls of watched tasks; return how many."""
@@ -36,9 +36,9 @@ class ProgressPolls:
     async def start_due(self) -> list[asyncio.Task[None]]:
         """Start polls of watched tasks; return their asyncio tasks."""
         now = self.clock.now()
-        if self._forget_at is None or not now < self._forget_at <= now + FORGET_EVERY:
-            self._forget_at = now + FORGET_EVERY
-            await self.watched.forget(now=now)
+        if self._prune_at is None or not now < self._prune_at <= now + PRUNE_EVERY:
+            self._prune_at = now + PRUNE_EVERY
+            await self.watched.prune(now=now)
         limit = min(self.provider.spare(), self.poller.spare())
         if limit < 1 or self.submitter.behind or self.poller.behind:
             return []

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 
-from service.domain.credit_pause import FIRST_PAUSE, TRIAL_TIME
+from service.domain.credit_pause import FIRST_PAUSE, PROBE_TIME
 from service.domain.submission_limits import Limits
 from service.domain.task import Status, TaskId, UpstreamId
 from service.domain.task_wait import WaitRow
@@ -77,8 +77,8 @@ async def test_other_tasks_are_not_claimed(store: Store) -> None:
     ids = [TaskId(name) for name in ("queued", "due", "leased", "fresh", "ended", "right", "unknown")]
     await store.watched_tasks.watch(ids, until=NOW + MINUTE)
     assert await claim_watched(store, after=6) == ["right"]
-    assert await store.watched_tasks.forget(now=NOW) == 2
-    assert await store.watched_tasks.forget(now=NOW + MINUTE) == 5
+    assert await store.watched_tasks.prune(now=NOW) == 2
+    assert await store.watched_tasks.prune(now=NOW + MINUTE) == 5
 
 
 async def test_two_processes_claim_different_watched_tasks(store: Store, open_another: OpenStore) -> None:
@@ -119,7 +119,7 @@ async def test_pause_stops_claims_and_lets_one_try(store: Store, open_another: O
     both = await asyncio.gather(*(claim_submissions(each, now=at) for each in (store, other)))
     [tried] = [task for claimed in both for task in claimed]
     assert tried.id == T3  # the oldest of those that were refused least often
-    assert await claim_submissions(store, now=at + TRIAL_TIME - SECOND) == []
+    assert await claim_submissions(store, now=at + PROBE_TIME - SECOND) == []
     assert not await other.credit_pauses.accepted(submitted_at=NOW - SECOND)
     assert await other.credit_pauses.accepted(submitted_at=at)
     assert {task.id for task in await claim_submissions(store, now=at)} == {T1, T2}

@@ -75,7 +75,7 @@ class WatchedTasks(Protocol):
     async def claim(self, *, now: datetime, until: datetime, limit: int, every: timedelta) -> list[Task]:
         """Lease watched tasks in progress that were not polled for `every` and are not due; the longest ago first."""
 
-    async def forget(self, *, now: datetime) -> int:
+    async def prune(self, *, now: datetime) -> int:
         """Delete what is stored about tasks that nobody watches any more, or that have ended; return how many."""
 
 
@@ -95,7 +95,7 @@ ResponsibleParty = Literal["destination", "ours"]
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptResult:
-    """The result of an attempt; a `retry` has `due_at`, a `dead` letter has `fault` and the reason in `given_up`."""
+    """The result of an attempt; a `retry` has `due_at`, a `dead` letter has `fault` and the reason in `end_reason`."""
 
     delivery_id: str
     fence: int
@@ -106,12 +106,12 @@ class AttemptResult:
     error: str | None = None
     fault: ResponsibleParty | None = None
     due_at: datetime | None = None
-    given_up: str | None = None
+    end_reason: str | None = None
 
     @property
     def last_error(self) -> str | None:
-        """The error of the delivery: for a dead letter also why it was given up."""
-        return with_reason_of_end(self.error, self.given_up) if self.error and self.given_up else self.error
+        """The error of the delivery: for a dead letter also why it is not tried again."""
+        return with_reason_of_end(self.error, self.end_reason) if self.error and self.end_reason else self.error
 
     @property
     def due_now(self) -> bool:

@@ -173,12 +173,17 @@ def test_event_has_its_artifact() -> None:
 @pytest.mark.parametrize(
     ("error", "attempt", "limit", "expected"),
     [
-        (ConnectionResetError("reset"), 3, 3, "ConnectionResetError: reset (given up: 3 attempts failed, {schedule})"),
-        (Retry("busy"), 1, 1, "Retry: busy (given up: 1 attempt failed, as many as the handler allows)"),
-        (Reject("no video"), 1, 3, "Reject: no video (given up: the handler rejected it)"),
+        (
+            ConnectionResetError("reset"),
+            3,
+            3,
+            "ConnectionResetError: reset (not tried again: 3 attempts failed, {schedule})",
+        ),
+        (Retry("busy"), 1, 1, "Retry: busy (not tried again: 1 attempt failed, as many as the handler allows)"),
+        (Reject("no video"), 1, 3, "Reject: no video (not tried again: the handler rejected it)"),
     ],
 )
-def test_dead_letter_says_why_it_was_given_up(error: Exception, attempt: int, limit: int, expected: str) -> None:
+def test_dead_letter_has_the_reason_of_its_end(error: Exception, attempt: int, limit: int, expected: str) -> None:
     """The last error alone, like `Retry: busy`, would name the wrong reason."""
     found = classify_attempt(error, context(attempt=attempt, limit=limit))
     result = AttemptResult(
@@ -189,7 +194,7 @@ def test_dead_letter_says_why_it_was_given_up(error: Exception, attempt: int, li
         finished_at=NOW,
         outcome=found.outcome,
         error=found.error,
-        given_up=found.given_up,
+        end_reason=found.end_reason,
     )
     assert result.last_error == expected.format(schedule="as many as RETRY_SCHEDULE has")
     assert result.error == describe_error(error)
@@ -199,6 +204,6 @@ def test_long_error_keeps_the_reason_of_the_end() -> None:
     """A dead letter's text is as bounded as any error, and the client sees the reason too."""
     text = with_reason_of_end("ValueError: " + "x" * 600, "the handler rejected it")
     assert len(text) == MAX_ERROR_TEXT
-    assert text.endswith(" (given up: the handler rejected it)")
-    assert error_for_client(text, requested=False) == "ValueError (given up: the handler rejected it)"
+    assert text.endswith(" (not tried again: the handler rejected it)")
+    assert error_for_client(text, requested=False) == "ValueError (not tried again: the handler rejected it)"
     assert error_for_client(f"{UNREACHABLE}: ConnectError", requested=True) == UNREACHABLE

@@ -193,7 +193,7 @@ async def test_timeout_is_named_although_the_handler_ends_otherwise() -> None:
     await setup.run_until_idle()
     [result] = setup.queue.results
     assert result.error == "TimeoutError: no end within 0.01 s; the handler ended with RuntimeError"
-    assert result.last_error == f"{result.error} (given up: 1 attempt failed, as many as the handler allows)"
+    assert result.last_error == f"{result.error} (not tried again: 1 attempt failed, as many as the handler allows)"
 
 
 class Panic(BaseException):

@@ -59,7 +59,7 @@ TRANSPORT = [
         (500, {"error": {"code": "InsufficientBalance", "message": "no"}}, "InsufficientBalance", False),
         (402, {"error": {"code": "402", "message": "no"}, "request_id": "r1"}, "402", False),
         (402, {"error": {"message": "Insufficient Balance", "code": "invalid_request_error"}}, "402", False),
-        (402, {"message": "the quota of the plan is used"}, "402", False),
+        (402, {"message": "the quota is used"}, "402", False),
         (403, {"code": "insufficient_user_quota", "message": "$0.10 left"}, "insufficient_user_quota", False),
         (429, {"error": {"type": "insufficient_quota", "code": None, "message": "x"}}, "insufficient_quota", False),
         (400, {"code": "Arrearage", "message": "Access denied"}, "Arrearage", False),

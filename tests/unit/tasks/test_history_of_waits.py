@@ -26,14 +26,14 @@ async def test_acceptance_comes_first(tmp_path: Path) -> None:
 async def test_a_task_that_is_throttled_forever_has_one_entry(tmp_path: Path) -> None:
     """A hundred submissions that the provider throttles are one entry with their number, first and last time."""
     async with open_loop(tmp_path) as loop:
-        loop.upstream.creates.extend([Throttled("slow down", retry_after=SECOND)] * 100)
+        loop.upstream.creates.extend([Throttled("too many", retry_after=SECOND)] * 100)
         task = await loop.submitted()
         for _ in range(99):
             loop.clock.move(61 * SECOND)
             await loop.submit_due()
         wait, in_between = await entries(loop, task.id, "wait")
         assert in_between["reason"] == "queue"  # no process submitted it when it was due again
-        assert (wait["reason"], wait["count"], wait["detail"]) == ("throttled", 100, "slow down")
+        assert (wait["reason"], wait["count"], wait["detail"]) == ("throttled", 100, "too many")
         assert (wait["at"], wait["last_at"]) == ("2026-05-06T12:00:00.000Z", "2026-05-06T13:40:39.000Z")
 
 

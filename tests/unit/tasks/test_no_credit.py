@@ -24,7 +24,7 @@ async def submit_for(loop: Loop, time: timedelta, *, every: timedelta = SECOND) 
     return len(loop.upstream.requests) - before
 
 
-async def test_refused_task_waits_and_says_so(tmp_path: Path) -> None:
+async def test_refused_task_waits_with_a_note(tmp_path: Path) -> None:
     """A task that is refused for want of credit is queued again, unbilled, with a note; no event reports a failure."""
     async with open_loop(tmp_path) as loop:
         loop.upstream.creates.append(EMPTY)
@@ -169,10 +169,10 @@ async def test_deadline_holds_while_a_task_waits(tmp_path: Path) -> None:
         assert await loop.happened(task.id) == [EventType.EXPIRED]
 
 
-async def test_throttle_during_a_trial_keeps_the_pause(tmp_path: Path) -> None:
-    """A trial that shows nothing about the account leaves the pause; another task is tried two minutes later."""
+async def test_throttled_probe_keeps_the_pause(tmp_path: Path) -> None:
+    """A probe that shows nothing about the account leaves the pause; another task is tried two minutes later."""
     async with open_loop(tmp_path) as loop:
-        loop.upstream.creates.extend([EMPTY, Throttled("slow down")])
+        loop.upstream.creates.extend([EMPTY, Throttled("too many")])
         await loop.submitted()
         loop.clock.move(MINUTE)
         assert await loop.submit_due() == 1

@@ -204,9 +204,9 @@ async def test_rows_of_ended_tasks_are_deleted(tmp_path: Path) -> None:
         loop.upstream.set_fact("up1", DONE)
         loop.clock.move(20 * SECOND)
         await loop.poll_due()
-        assert await store.forget(now=loop.clock.now()) == 1
+        assert await store.prune(now=loop.clock.now()) == 1
         loop.clock.move(20 * SECOND)
-        assert await store.forget(now=loop.clock.now()) == 1
+        assert await store.prune(now=loop.clock.now()) == 1
 
 
 async def test_notify_for_progress_watches(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ async def test_notify_for_progress_watches(tmp_path: Path) -> None:
         assert EventType.PROGRESSED in await loop.happened(task.id)
 
 
-def test_who_asks_for_progress() -> None:
+def test_who_wants_progress() -> None:
     """Handlers and entries that name the event ask for it; those that take every event do not."""
     every = frozenset(event.value for event in EventType)
     one = frozenset({EventType.PROGRESSED.value})
