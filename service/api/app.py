@@ -15,7 +15,7 @@ from service.api.callbacks import CallbackEndpoint
 from service.api.connections import MAX_CONNECTIONS
 from service.api.deliveries import DeliveryApi
 from service.api.health import ProbeApi
-from service.api.long_poll import MAX_WAITS, WAIT_MAX, LongPoll
+from service.api.long_poll import MAX_WAITS, WAIT_MAX, LongPoll, Watching, not_watched
 from service.api.metrics import Counters
 from service.api.models import ModelApi
 from service.api.openapi.endpoint import OpenApi
@@ -75,7 +75,7 @@ class ProbeServices:
 
 @dataclass(frozen=True, kw_only=True)
 class Services(ProbeServices):
-    """The use cases, ports and limits that the API needs."""
+    """The use cases, ports and limits that the API needs. `watching` says that somebody watches a task in a block."""
 
     task_service: TaskService
     notes: WaitingNotes
@@ -87,6 +87,7 @@ class Services(ProbeServices):
     deliveries: DeliveryLookup
     signals: Signals
     work: RequestWork = BACKGROUND
+    watching: Watching = not_watched
     allow_off_peak: bool = False
     limits: WebLimits = field(default_factory=WebLimits)
 
@@ -97,6 +98,7 @@ def create_app(services: Services) -> ASGIApp:
         queries=services.queries,
         signals=services.signals,
         stopping=services.stopping,
+        watching=services.watching,
         max_waits=services.limits.waits,
         max_seconds=services.limits.wait_seconds,
         work=services.work,
@@ -114,6 +116,7 @@ def create_app(services: Services) -> ASGIApp:
         notes=services.notes,
         turns=turns,
         work=services.work,
+        clock=services.clock,
     )
     deliveries = DeliveryApi(
         queries=services.queries,

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 import anyio
@@ -28,6 +28,15 @@ CHECK_INTERVAL = 2.0
 """Seconds between two reads of the tasks that are waited for; signals are hints, and one may be lost."""
 
 
+Watching = Callable[[TaskId], AbstractContextManager[None]]
+"""Returns a block in which somebody watches the progress of a task."""
+
+
+def not_watched(_task_id: TaskId) -> AbstractContextManager[None]:
+    """Return a block that nobody notices."""
+    return nullcontext()
+
+
 @dataclass(frozen=True, kw_only=True)
 class LongPoll:
     """Waits for tasks; `stopping` returns whether the process shuts down, which ends every wait.
@@ -36,12 +45,14 @@ class LongPoll:
     whose notification was lost or was sent in another process that shares an SQLite file.
 
     No wait is longer than `max_seconds`. There are at most `max_waits`, and a client may begin one only while it has
-    fewer than are free (as in `domain/fair_share.py`). A wait too many ends at once.
+    fewer than are free (as in `domain/fair_share.py`). A wait too many ends at once. Who waits for a task watches it:
+    see `watching`.
     """
 
     queries: TaskQueries
     signals: Signals
     stopping: Callable[[], bool]
+    watching: Watching = not_watched
     max_waits: int = MAX_WAITS
     max_seconds: int = WAIT_MAX
     work: RequestWork = BACKGROUND
@@ -58,7 +69,7 @@ class LongPoll:
             return task
         newest = [task]
         try:
-            with self._counted(client), self._checked(task.id):
+            with self._counted(client), self._checked(task.id), self.watching(task.id):
                 async with self.work.awake(task.id, seconds), anyio.create_task_group() as group:
                     group.start_soon(_cancel_on_disconnect, request.receive, group.cancel_scope)
                     await self._wait(newest, anyio.current_time() + seconds)

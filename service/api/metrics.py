@@ -36,6 +36,10 @@ COUNTERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "polls": (("outcome",), "Polls by outcome."),
     "provider_requests": (("kind", "outcome"), "Requests to the provider, by kind and outcome."),
     "upstream_requests": (("kind",), "Deprecated, see provider_requests: its two labels as one."),
+    "credit_refusals": (
+        ("kind",),
+        "Submissions that the provider refused for want of credit, and ends of the pause after it.",
+    ),
     "cost_faults": (("fault",), "Costs that the provider reported and that cannot be right, by fault."),
     "log_lines_dropped": (
         ("reason",),

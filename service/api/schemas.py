@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field,
 
 from service.api.deliveries import DeliveryStatus
 from service.api.problems import TYPE_PREFIX
+from service.domain.error_kinds import ErrorKind
 from service.domain.models.catalog import known_models
 from service.domain.notify import MAX_ENTRIES, WEBHOOK
 from service.domain.ports.queues import Outcome, ResponsibleParty
@@ -97,8 +98,12 @@ class ProviderCallback(RootModel[Any]):
 
 
 class TaskError(ApiModel):
-    """Code and message of the provider, or of this service (`submission_unknown`)."""
+    """Code and message of the provider, or of this service (`submission_unknown`), and their kind."""
 
+    kind: ErrorKind = Field(
+        description="`content`: a policy refuses it; `input`: the request has to change; `credit`: the provider's"
+        " account is empty; `provider`: the provider failed; `timeout`; `unknown`."
+    )
     code: str
     message: str
 
@@ -213,6 +218,28 @@ class EventEntry(ApiModel):
     data: TaskWithArtifact
 
 
+class CreatedEntry(ApiModel):
+    """The acceptance of the task, always the first entry."""
+
+    at: Moment
+    kind: Literal["created"]
+    client: str
+
+
+class WaitEntry(ApiModel):
+    """What the task waited for before it was submitted: one entry for each reason, however often."""
+
+    at: Moment = Field(description="When it first waited for this.")
+    kind: Literal["wait"]
+    reason: str = Field(
+        description="`throttled`, `not_sent`: a submission had no effect; `waiting`: it waits now; otherwise the limit"
+        " or the pause that it waited for."
+    )
+    count: Annotated[int, Field(ge=1)]
+    last_at: Moment
+    detail: str | None
+
+
 class CallbackEntry(ApiModel):
     at: Moment
     kind: Literal["callback"]
@@ -245,7 +272,8 @@ class AttemptEntry(ApiModel):
 
 
 AnyHistoryEntry = Annotated[
-    EventEntry | CallbackEntry | PollEntry | DeliveryEntry | AttemptEntry, Field(discriminator="kind")
+    CreatedEntry | WaitEntry | EventEntry | CallbackEntry | PollEntry | DeliveryEntry | AttemptEntry,
+    Field(discriminator="kind"),
 ]
 
 

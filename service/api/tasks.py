@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from service.api.authentication import Caller, caller_of
 from service.api.endpoints import json_response, route, task_object
-from service.api.history import history_page
+from service.api.history import history_page, waiting_entry
 from service.api.long_poll import LongPoll
 from service.api.pages import PageTurns, page_response
 from service.api.ports import TaskService, WaitingNotes
@@ -31,6 +31,7 @@ from service.api.request_context import TASK
 from service.api.request_work import RequestWork
 from service.domain.errors import Conflict, Fault, InvalidParams, NotFound
 from service.domain.json_digest import json_digest
+from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import BlobStore, IdempotencyKey, TaskFilter, TaskQueries
 from service.domain.strict_json import parse_json
 from service.domain.task import Json, Status, Task
@@ -64,6 +65,7 @@ class TaskApi:
     notes: WaitingNotes
     turns: PageTurns
     work: RequestWork
+    clock: Clock
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -134,10 +136,12 @@ class TaskApi:
         query = QueryParams(request, "cursor", "include")
         cursor, metadata = query.position(), query.includes("metadata")
         query.reject_errors()
-        task = await self._visible(request)
-        caller = caller_of(request)
+        [task] = await self.notes.noted([await self._visible(request)])
+        caller, waiting = caller_of(request), waiting_entry(task, self.clock.now())
         async with self.turns.turn(caller.name) as pause:
-            return await history_page(self.queries, task.id, caller, cursor=cursor, metadata=metadata, pause=pause)
+            return await history_page(
+                self.queries, task.id, caller, cursor=cursor, metadata=metadata, waiting=waiting, pause=pause
+            )
 
     def _wanted_wait(self, request: Request) -> tuple[int, dict[str, str]]:
         """Return for how many seconds to wait for the task, and the header that names an applied preference."""

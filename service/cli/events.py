@@ -15,7 +15,7 @@ COLUMNS = ("time (UTC)", "kind", "event", "handler", "result")
 @as_json
 @with_client
 async def events(client: Client, *, task_id: str, as_json: bool) -> None:
-    """Show the history of a task, oldest first: events, callbacks, polls, deliveries and attempts."""
+    """Show the history of a task, oldest first: waits, events, callbacks, polls, deliveries and attempts."""
     found = await client.history(task_id)
     if as_json:
         print_json({"data": found})
@@ -28,8 +28,10 @@ async def events(client: Client, *, task_id: str, as_json: bool) -> None:
 
 def _row(row: Json, event: str) -> tuple[object, ...]:
     attempt = f"attempt {row['attempt']}" if row.get("attempt") else None
-    result = row.get("verdict") or row.get("outcome") or row.get("status")
-    error = row.get("last_error") or row.get("error") or (f"{row['count']} times" if row.get("count") else None)
+    result = row.get("verdict") or row.get("outcome") or row.get("status") or _waited(row) or row.get("client")
+    error = row.get("last_error") or row.get("error") or row.get("detail")
+    if not error and row.get("kind") == "callback" and row.get("count"):
+        error = f"{row['count']} times"
     return (
         format_time(row.get("at"), seconds=True),
         attempt or text_of(row.get("kind")),
@@ -37,3 +39,12 @@ def _row(row: Json, event: str) -> tuple[object, ...]:
         text_of(row.get("handler")),
         ": ".join(text_of(part) for part in (result, error) if part),
     )
+
+
+def _waited(row: Json) -> str | None:
+    """Return why and how often a task waited, and until when if the entry stands for more than a moment."""
+    if row.get("kind") != "wait":
+        return None
+    times = f" {row['count']} times" if row.get("count", 1) > 1 else ""
+    until = f" until {format_time(row.get('last_at'), seconds=True)}" if row.get("last_at") != row.get("at") else ""
+    return f"{row.get('reason')}{times}{until}"

@@ -15,9 +15,10 @@ FetchTask = Callable[[int], Awaitable[Json]]
 """Return the task when it finishes, or after that many seconds at the latest."""
 
 FINAL_STATUSES = frozenset({"completed", "failed", "canceled", "expired"})
-MIN_WAIT, MAX_WAIT = 1, 10
+MIN_WAIT, MAX_WAIT = 1, 5
 SHORT_WAITS = 5
-"""Wait of one request in seconds: the first are short, so that the bar moves; later ones are long, to save requests."""
+"""Wait of one request in seconds: the first are short, so that the bar moves; later ones are as long as the service's
+default PROGRESS_EVERY: while one is open, the service polls the task that often."""
 
 MAX_TRIES = 30
 """Maximum number of tries of one request, one second apart."""

@@ -219,7 +219,7 @@ def _print_task(task: Json) -> None:
             "progress": None if task.get("progress") is None else f"{task['progress']:.0%}",
             "provider id": task.get("upstream_id"),
             "settled by": task.get("settled_by"),
-            "error": f"{error['message']} ({error['code']})" if error else None,
+            "error": _error_text(error) if error else None,
             "note": task.get("note"),
             **_next_steps(task),
             "cost": f"{usage['cost']} USD" if usage.get("cost") else None,
@@ -231,6 +231,11 @@ def _print_task(task: Json) -> None:
             **_warnings(task),
         }
     )
+
+
+def _error_text(error: Json) -> str:
+    """Return the message, the kind and the provider's code; a service of an earlier release sends no kind."""
+    return f"{error['message']} ({', '.join(text_of(error[name]) for name in ('kind', 'code') if name in error)})"
 
 
 def _next_steps(task: Json) -> dict[str, object]:

@@ -62,7 +62,7 @@ class Abandoned(Exception):
 class AttemptOutcome:
     """How an attempt ended, and its error; a `retry` has `due_at`, a `dead` letter has `fault`.
 
-    `where` is the line of the handler that raised the error.
+    `where` is the line of the handler that raised the error, `end_reason` why a dead letter is not tried again.
     """
 
     outcome: Outcome
@@ -70,6 +70,7 @@ class AttemptOutcome:
     fault: ResponsibleParty | None = None
     due_at: datetime | None = None
     where: str | None = None
+    end_reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,14 +111,30 @@ def classify_attempt(error: BaseException | None, context: AttemptContext) -> At
     """Return the outcome of an attempt that ended with `error`, or without one."""
     if error is None:
         return AttemptOutcome(outcome="delivered")
-    cause = _root(error)
+    cause = root_error(error)
     text, where = describe_error(cause, context.secrets, context.mask), where_raised(cause)
     if context.requested and is_unreachable(cause):
         text = unreachable_text(text)
     due_at = _due_at(cause, context)
     if due_at is None:
-        return AttemptOutcome(outcome="dead", error=text, fault=responsible_party(cause), where=where)
+        return AttemptOutcome(
+            outcome="dead",
+            error=text,
+            fault=responsible_party(cause),
+            where=where,
+            end_reason=_reason_of_end(cause, context),
+        )
     return AttemptOutcome(outcome="retry", error=text, due_at=due_at, where=where)
+
+
+def _reason_of_end(cause: BaseException, context: AttemptContext) -> str:
+    """Return why a delivery is not tried again: its last error alone does not say it."""
+    if isinstance(cause, Reject):
+        return "the handler rejected it"
+    attempts = f"{context.attempt} attempt{'s' if context.attempt > 1 else ''}"
+    if context.limit == len(context.schedule):
+        return f"{attempts} failed, as many as RETRY_SCHEDULE has"
+    return f"{attempts} failed, as many as the handler allows"
 
 
 def postponed_attempt(until: datetime, context: AttemptContext) -> AttemptOutcome:
@@ -164,9 +181,9 @@ def _due_at(error: BaseException, context: AttemptContext) -> datetime | None:
     return context.now + max(timedelta(), min(error.after, MAX_DELAY))
 
 
-def _root(error: BaseException) -> BaseException:
+def root_error(error: BaseException) -> BaseException:
     """Return the error that decides the outcome: of a group, a Reject before all others, else the first."""
     if not isinstance(error, BaseExceptionGroup):
         return error
-    roots = [_root(member) for member in error.exceptions]
+    roots = [root_error(member) for member in error.exceptions]
     return next((root for root in roots if isinstance(root, Reject)), roots[0])

@@ -14,12 +14,13 @@ from service.deliveries.attempt_outcome import (
     event_of,
     postponed_attempt,
     responsible_party,
+    root_error,
 )
 from service.deliveries.error_text import SecretMask
 from service.deliveries.failing_hosts import FailingHosts, HostKey
 from service.deliveries.handler_api import Handler, Tools
 from service.deliveries.running_delivery import RunningDelivery
-from service.domain.errors import Reject
+from service.domain.errors import Reject, Retry
 from service.domain.event_routing import target_host
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
@@ -134,7 +135,10 @@ class AttemptRunner:
             late = TimeoutError(f"no end within {seconds:g} s")
             return late.with_traceback(error.__cause__.__traceback__)  # of the cancellation: where the handler waited
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything, and an extension of it may panic
-            return error
+            if not limit.expired() or isinstance(error, Reject | Retry):
+                return error
+            late = TimeoutError(f"no end within {seconds:g} s; the handler ended with {type(error).__name__}")
+            return late.with_traceback(root_error(error).__traceback__)
         return None
 
 

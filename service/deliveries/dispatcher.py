@@ -281,6 +281,7 @@ class Dispatcher:
             error=outcome.error,
             fault=outcome.fault,
             due_at=outcome.due_at,
+            end_reason=outcome.end_reason,
         )
         stored = await self._store_with_retry(result)
         if stored and result.outcome == "delivered":

@@ -61,7 +61,13 @@ def log_outcome(delivery: RunningDelivery, result: AttemptResult, *, stored: boo
     did not take it.
     """
     again_at = result.due_at.isoformat(timespec="seconds") if result.due_at else None
-    failure = {"error": result.error, "where": where, "fault": result.fault, "again_at": again_at}
+    failure = {
+        "error": result.error,
+        "where": where,
+        "fault": result.fault,
+        "again_at": again_at,
+        "end_reason": result.end_reason,
+    }
     (log.info if result.outcome == "delivered" else log.warning)(
         "delivery",
         **delivery.log_fields,

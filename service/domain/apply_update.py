@@ -122,7 +122,11 @@ def _apply(update: TaskUpdate, before: Task, context: UpdateContext) -> Step:
         after = replace_fields(after, leased_until=None, tries=after.tries + 1 if update.tried else 0)
     if update.source is Source.POLL:
         in_progress = update.fact is not None and update.fact.status is Status.IN_PROGRESS and not awaited
-        after = replace_fields(after, polls=after.polls + 1, polled_at=context.now if in_progress else after.polled_at)
+        after = replace_fields(
+            after,
+            polls=after.polls + int(not update.keeps_schedule),
+            polled_at=context.now if in_progress else after.polled_at,
+        )
     after = _with_hint(update, after, context.now)
     if awaited or update.source in ANSWERS:
         after = with_observations(after, update.fact, awaited=awaited, now=context.now)
@@ -223,6 +227,8 @@ def _with_hint(update: TaskUpdate, task: Task, now: datetime) -> Task:
 
 def _due(update: TaskUpdate, before: Task, after: Task, context: UpdateContext) -> datetime | None:
     """Return when the task's next step is due; after repeated hints, one poll in MIN_POLL_GAP."""
+    if update.keeps_schedule and not after.final:
+        return before.due_at
     if update.due_at and not after.final:
         return update.due_at
     if update.hint and not after.final:

@@ -124,14 +124,18 @@ class Paused(Throttled):
 
 
 class Refused(UpstreamError):
-    """The provider's final refusal; `code` and `message` are the provider's, `outcome` is ours."""
+    """The provider's final refusal; `code` and `message` are the provider's, `outcome` is ours.
+
+    `names_task` is true if the refusal of a submission has a field that may be the id of a task.
+    """
 
     outcome: ClassVar[str] = "refused"
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, names_task: bool = False) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+        self.names_task = names_task
 
 
 class ReplyLost(UpstreamError):

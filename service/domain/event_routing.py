@@ -71,6 +71,16 @@ def route(event_type: str, notify: Sequence[Json], handlers: Sequence[Subscripti
     return list({one.lane_key: one for one in routes}.values())
 
 
+def wants_progress(notify: Sequence[Json], handlers: Sequence[Subscription]) -> bool:
+    """Return whether a handler or a `notify` entry asks for progress by name: one for all events does not."""
+    wanted = EventType.PROGRESSED.value
+    if any(wanted in (entry.get("events") or ()) for entry in notify):
+        return True
+    return any(
+        wanted in each.events and len(each.events) < len(EVENT_NAMES) for each in handlers if not each.by_request
+    )
+
+
 @cache
 def _route_without_target(handler: Subscription) -> DeliveryRoute:
     """Return the route of a handler without a target, which most deliveries use; it never changes."""

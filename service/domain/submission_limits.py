@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
+from service.domain.credit_pause import CreditPause
 from service.domain.prices import DEFAULT_EACH, Price, price_of
+from service.domain.task_view import rfc3339
 
 RATE_PERIOD = timedelta(minutes=1)
 """The time in which CLIENT_RATE counts submissions."""
@@ -14,7 +16,7 @@ RATE_PERIOD = timedelta(minutes=1)
 ROUNDING = 1e-9
 """US dollars by which a sum may exceed a budget: sums of binary fractions are not exact."""
 
-LimitName = Literal["max_in_flight", "budget", "client_max_in_flight", "client_budget", "client_rate"]
+LimitName = Literal["max_in_flight", "budget", "client_max_in_flight", "client_budget", "client_rate", "no_credit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,8 @@ class Limits:
 
     `max_in_flight` counts unfinished tasks at the provider, `budget` US dollars a UTC day, for all clients together;
     `client_max_in_flight` and `client_budget` the same for each client, `client_rate` its submissions in a minute.
-    `budget_each` is what a task of unknown price counts as, in US dollars.
+    `budget_each` is what a task of unknown price counts as, in US dollars. With `credit_waits` no task is submitted
+    while the provider's account has no credit.
     """
 
     max_in_flight: int | None = None
@@ -52,6 +55,7 @@ class Limits:
     client_max_in_flight: ClientLimit = NO_LIMIT
     client_budget: ClientLimit = NO_LIMIT
     client_rate: ClientLimit = NO_LIMIT
+    credit_waits: bool = True
 
     @property
     def counts_in_flight(self) -> bool:
@@ -80,6 +84,7 @@ class LimitUsage:
 
     By client: `in_flight` counts tasks at the provider, `submitted` the submissions of the last RATE_PERIOD, `spent` US
     dollars of the UTC day, with the prices of tasks whose cost is not known. `known_prices` are US dollars by bucket.
+    `credit_pause` is the pause while the provider's account has no credit, and `probes` how many tasks may be tried.
     """
 
     limits: Limits
@@ -87,6 +92,8 @@ class LimitUsage:
     submitted: Counter[str] = field(default_factory=Counter)
     spent: dict[str, float] = field(default_factory=dict)
     known_prices: Mapping[str, float] = field(default_factory=dict)
+    credit_pause: CreditPause | None = None
+    probes: int = 0
 
     def price(self, bucket: str) -> Price:
         """Return what a task of `bucket` counts as."""
@@ -94,6 +101,8 @@ class LimitUsage:
 
     def full(self) -> LimitName | None:
         """Return the limit of all clients that no further submission fits into, or None."""
+        if self.credit_pause and self.probes < 1:
+            return "no_credit"
         if self.limits.max_in_flight is not None and self.in_flight.total() >= self.limits.max_in_flight:
             return "max_in_flight"
         if self.limits.budget is not None and sum(self.spent.values()) >= self.limits.budget:
@@ -136,6 +145,7 @@ class LimitUsage:
         """Count one more submission if the limits allow it; return whether they do."""
         if self.obstacle(client, bucket):
             return False
+        self.probes -= 1 if self.credit_pause else 0
         self.in_flight[client] += 1
         self.submitted[client] += 1
         self.spent[client] = self.spent.get(client, 0.0) + self.price(bucket).dollars
@@ -148,6 +158,8 @@ class LimitUsage:
 
     def _sentence(self, reached: LimitName, client: str, bucket: str) -> str:
         limits = self.limits
+        if reached == "no_credit" and self.credit_pause:
+            return no_credit_sentence(self.credit_pause)
         if reached == "max_in_flight":
             return f"MAX_IN_FLIGHT, {limits.max_in_flight} unfinished tasks at the upstream, is reached"
         if reached == "client_max_in_flight":
@@ -171,3 +183,11 @@ class LimitUsage:
                 " reported cost; if that cost was wrong, lower BUDGET_EACH until it is over 100 times of it"
             )
         return f"the rest of the day's {name} of {budget:.12g} dollars is too small: a task like this {counts}"
+
+
+def no_credit_sentence(pause: CreditPause) -> str:
+    """Return the sentence that says what all submissions wait for while the account has no credit."""
+    return (
+        f"the provider's account has no credit; one task is tried at {rfc3339(pause.resume_at)}, and all"
+        " go on as soon as one is accepted"
+    )

@@ -19,6 +19,7 @@ from service.domain.task import (
     Usage,
     replace_fields,
 )
+from service.domain.task_wait import Wait
 
 RESUBMITTED_WARNING = (
     "the reply to a submission was lost, and the task was submitted again: the upstream may bill it twice"
@@ -66,6 +67,9 @@ class TaskUpdate:
     submission that the fact is about. `due_at` takes precedence over the poll planner. `named_id` is the id in a
     callback's body, which the provider's GET may not know. `tried` counts an attempt to submit that was not sent.
 
+    With `keeps_schedule` the task's next step stays due when it was: the poll came in between and is not counted.
+    `waits` are what the task waited for, for its history.
+
     `warning` is stored with the task if the update advances it or carries nothing else; an update whose warning is
     stored already has no effect. `poll` is the outcome of a poll. With `expires` a task past its deadline expires in
     the same commit: otherwise its next step is due again at once, without end.
@@ -88,6 +92,8 @@ class TaskUpdate:
     artifact: Artifact | None = None
     poll: str | None = None
     expires: bool = False
+    waits: tuple[Wait, ...] = ()
+    keeps_schedule: bool = False
 
     @property
     def named_by_provider(self) -> UpstreamId | None:
@@ -126,9 +132,9 @@ class TaskUpdate:
         return cls(task_id=task.id, fact=fact, fence=task.fence, requires_lease=True, due_at=due_at)
 
     @classmethod
-    def retry(cls, task: Task, due_at: datetime, note: str) -> "TaskUpdate":
+    def retry(cls, task: Task, due_at: datetime, note: str | None, wait: Wait) -> "TaskUpdate":
         """Return the update for an attempt to submit that was not sent, to be tried again at `due_at`."""
-        return replace(cls.requeue(task, due_at), tried=True, note=note)
+        return replace(cls.requeue(task, due_at), tried=True, note=note, waits=(wait,))
 
     # ── polls ────────────────────────────────────────────────────────────────
 
@@ -164,6 +170,14 @@ class TaskUpdate:
         """
         note = task.note if note is None else note
         return cls(task_id=task.id, fence=task.fence, poll=outcome, due_at=due_at, note=note, expires=True)
+
+    def in_between(self, task: Task) -> "TaskUpdate":
+        """Return this result of a poll for somebody who watches: only what is new counts, and the schedule stays."""
+        if self.fact is None:
+            return replace(TaskUpdate.not_polled(task), keeps_schedule=True)
+        if self.fact.status is Status.IN_PROGRESS:
+            return replace(self, poll=None, keeps_schedule=True)
+        return self
 
     @classmethod
     def unconfirmed(cls, task: Task, fact: Fact) -> "TaskUpdate":

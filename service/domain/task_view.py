@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from service.domain.error_kinds import task_error, with_error_kind
 from service.domain.task import Json, Task
 
 TIMES = ("created_at", "submitted_at", "settled_at", "deadline_at")
@@ -39,6 +40,7 @@ class TaskView:
     @classmethod
     def from_json(cls, data: Json) -> "TaskView":
         """Return the view that `to_json` wrote; keys of another version of the code are ignored."""
+        data = with_error_kind(data)
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         return cls(**(known | {name: parse_time(known[name]) for name in TIMES}))
 
@@ -54,7 +56,7 @@ def task_json(task: Task) -> Json:
         "metadata": task.metadata,
         "progress": task.progress,
         "output": list(task.output),
-        "error": dict(vars(task.error)) if task.error else None,
+        "error": task_error(task),
         "warnings": list(task.warnings),
         "usage": dict(vars(task.usage)) if task.usage else None,
         "settled_by": task.settled_by.value if task.settled_by else None,

@@ -28,6 +28,9 @@ MAX_PAUSE = 60.0
 MAX_PAUSE_WAIT = 5.0
 """Maximum remaining pause, in seconds, that a request waits for; during a longer one it fails with Paused."""
 
+MAX_SPARE_GAP = 2.0
+"""Seconds between two requests up to which a rate has something to spare for requests of little importance."""
+
 MAX_DOUBLINGS = 6  # 2 ** 6 s exceed MAX_PAUSE
 TIMER_TOLERANCE = 1e-6
 """Seconds by which a timer may fire too early."""
@@ -67,6 +70,14 @@ class RateLimitedClient:
     def ready(self) -> int:
         """Return how many requests can start now without waiting."""
         return min(self._slots.free, self._limiter.ready())
+
+    def spare(self) -> int:
+        """Return how many requests of little importance may start now.
+
+        They leave half of the burst and of the concurrent requests to others, which so wait for one gap of the rate at
+        most. A rate whose gap is longer than MAX_SPARE_GAP has nothing to spare.
+        """
+        return max(0, min(self._slots.free - self._slots.total // 2, self._limiter.spare()))
 
     def hold_bytes(self, size: int) -> AbstractAsyncContextManager[None]:
         """Wait until `size` more bytes are free, and reserve them for the block. Enter it before loading inputs.
@@ -130,7 +141,11 @@ class RateLimitedClient:
 
 
 class ConcurrencyLimit(asyncio.Semaphore):
-    """Semaphore that reports its free slots."""
+    """Semaphore that reports its free slots, and how many there are in `total`."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__(total)
+        self.total = total
 
     @property
     def free(self) -> int:
@@ -164,6 +179,12 @@ class RateLimiter:
             return 0
         spare = self._burst - max(0.0, self._full_at - now)
         return int((spare + TIMER_TOLERANCE) / self._gap) + 1 if spare > -TIMER_TOLERANCE else 0
+
+    def spare(self) -> int:
+        """Return how many callers can proceed now without taking the second half of the burst."""
+        if self._gap > MAX_SPARE_GAP:
+            return 0
+        return self.ready() - int((self._burst + TIMER_TOLERANCE) / self._gap + 1) // 2
 
     async def wait(self) -> int:
         """Wait for the rate and the pause; return the number of throttles so far.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import httpx
 
+from service.domain.error_kinds import is_credit_code
 from service.domain.errors import (
     Conflict,
     NotSent,
@@ -79,7 +80,7 @@ class ResponseReader:
         if response.error:
             raise ReplyLost(f"no complete reply: {type(response.error).__name__}")
         if not httpx.codes.is_success(response.status):
-            raise self._create_error(response)
+            raise self._create_error(response, names_task=answer.id is not None)
         refused = self._error_in(response, answer) if complete else None
         if refused:
             raise self._refusal(response, *refused)
@@ -119,15 +120,24 @@ class ResponseReader:
         code = code or "refused"
         return Refused(code, message or code)
 
-    def _create_error(self, response: HttpResponse) -> UpstreamError:
+    def _create_error(self, response: HttpResponse, *, names_task: bool) -> UpstreamError:
+        """Return the error of a submission; a code for an empty account counts more than the HTTP status."""
         code, message = self.code_and_message(response)
+        if response.status == httpx.codes.PAYMENT_REQUIRED and not is_credit_code(code):
+            code, message = "402", message if message == code else f"{code}: {message}"
+        no_credit = is_credit_code(code) and (
+            httpx.codes.is_client_error(response.status)
+            or (response.status in APPLICATION_STATUSES and self._from_application(response))
+        )
+        if no_credit:
+            return Refused(code, message, names_task=names_task)
         if _is_throttle(response, code):
             return Throttled(message, retry_after=retry_after(response.headers))
         if response.status in APPLICATION_STATUSES and self._from_application(response):
             return NotSent(f"HTTP {response.status}, {code}: {message}")
         if not httpx.codes.is_client_error(response.status) or response.status == httpx.codes.REQUEST_TIMEOUT:
             return ReplyLost(f"HTTP {response.status}: {message}")
-        return Refused(code, message)
+        return Refused(code, message, names_task=names_task)
 
     def _from_application(self, response: HttpResponse) -> bool:
         """Return whether the application itself wrote the error: a JSON object with a code of the provider's own.

@@ -38,13 +38,16 @@ from service.runtime.output_writer import dropped_lines
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
 from service.storage import Store, open_store
+from service.tasks.credit_watch import CreditWatch
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.media_inspector import inspector
 from service.tasks.poller import Poller, PollerConfig
+from service.tasks.progress_polls import ProgressPolls
 from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter, SubmitterConfig
 from service.tasks.task_service import TaskPolicy, TaskService
 from service.tasks.waiting_notes import WaitingNotes
+from service.tasks.watched_tasks import TaskWatch
 from service.tasks.webhook_secrets import WebhookSecrets
 
 
@@ -67,7 +70,7 @@ class Application:
 
     def warnings(self) -> list[str]:
         """Return what an operator should know although the process is healthy."""
-        return [*self.keys.warnings, *self.connection_warnings()]
+        return [*self.keys.warnings, *self.connection_warnings(), *self.worker.submitter.credit.warnings]
 
     def histograms(self) -> Histograms:
         """Return the histograms of this process for its metrics."""
@@ -87,6 +90,7 @@ class Application:
             "upstream_requests": joined,
             "cost_faults": self.recorder.cost_faults,
             "log_lines_dropped": dropped_lines(),
+            "credit_refusals": self.worker.submitter.credit.counts,
         }
 
 
@@ -177,7 +181,7 @@ class ApplicationBuilder:
 
     def build(self, egress_clients: EgressClients) -> Application:
         """Return the application; `egress_clients` connect to addresses that clients and the provider give."""
-        inbox_worker = self._inbox_worker()
+        inbox_worker, submitter, poller = self._inbox_worker(), self._submitter(), self._poller()
         return Application(
             settings=self.settings,
             clock=self.clock,
@@ -194,8 +198,17 @@ class ApplicationBuilder:
             worker=Worker(
                 inbox_worker=inbox_worker,
                 refusals=self.refusals,
-                submitter=self._submitter(),
-                poller=self._poller(),
+                submitter=submitter,
+                poller=poller,
+                progress=ProgressPolls(
+                    watched=self.store.watched_tasks,
+                    submitter=submitter,
+                    poller=poller,
+                    provider=self.upstream,
+                    clock=self.clock,
+                    every=self.settings.progress_every,
+                ),
+                watch=TaskWatch(store=self.store.watched_tasks, clock=self.clock),
                 dispatcher=self._dispatcher(egress_clients),
                 provider=self.upstream,
                 clock_jumps=ClockJumpDetector(
@@ -272,6 +285,12 @@ class ApplicationBuilder:
                 limits=limits_of(self.settings),
             ),
             jitter=self.jitter,
+            credit=CreditWatch(
+                pauses=self.store.credit_pauses,
+                clock=self.clock,
+                provider=self.settings.provider,
+                waits=self.settings.on_no_credit == "wait",
+            ),
         )
 
     def _poller(self) -> Poller:

@@ -14,6 +14,7 @@ def limits_of(settings: Settings) -> Limits:
         client_max_in_flight=settings.client_max_in_flight or NO_LIMIT,
         client_budget=settings.client_budget or NO_LIMIT,
         client_rate=settings.client_rate or NO_LIMIT,
+        credit_waits=settings.on_no_credit == "wait",
     )
 
 

@@ -274,6 +274,7 @@ def _services(
         blobs=application.store.blobs,
         deliveries=application.store.deliveries,
         signals=application.store.signals,
+        watching=application.worker.watch.watching,
         allow_off_peak=application.settings.allow_off_peak,
         limits=limits,
     )

@@ -14,7 +14,9 @@ from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.scheduler import PeriodicJob
 from service.runtime.single_pass import SinglePass
 from service.tasks.poller import Poller
+from service.tasks.progress_polls import ProgressPolls
 from service.tasks.submitter import Submitter
+from service.tasks.watched_tasks import TaskWatch
 
 INBOX_GRACE = timedelta(seconds=15)
 """Age from which a web process records a callback in the inbox that no worker has recorded."""
@@ -32,6 +34,8 @@ class Worker:
     provider: RateLimitedProvider
     clock_jumps: ClockJumpDetector
     missing_handlers: MissingHandlerMonitor
+    progress: ProgressPolls
+    watch: TaskWatch
     _single_pass: SinglePass = field(init=False)
 
     def __post_init__(self) -> None:
@@ -47,13 +51,14 @@ class Worker:
         """Return the jobs of a process that only serves HTTP.
 
         They update the estimates of run times, which answers contain, record callbacks that no worker recorded, and
-        store what refused callbacks leave.
+        store what refused callbacks leave and which tasks are watched.
         """
         inbox = partial(self.inbox_worker.run_once, INBOX_GRACE)
         return [
             self._estimates_job(),
             self._refusals_job(),
             PeriodicJob(name="inbox", run=inbox, every=timedelta(seconds=5)),
+            self._watch_job(),
         ]
 
     def jobs(self) -> list[PeriodicJob]:
@@ -72,13 +77,16 @@ class Worker:
             PeriodicJob(name="submit", run=self.submitter.run_once, every=timedelta(seconds=0.5), topic="submit"),
             PeriodicJob(name="reconcile", run=self.poller.run_once, every=timedelta(seconds=0.5), topic="reconcile"),
             PeriodicJob(name="dispatch", run=self.dispatcher.run_once, every=timedelta(seconds=1), topic="dispatch"),
+            PeriodicJob(name="progress", run=self.progress.run_once, every=timedelta(seconds=0.5), topic="watch"),
+            self._watch_job(),
             *self._rare_jobs(),
         ]
 
     def upkeep_jobs(self) -> list[PeriodicJob]:
         """Return the jobs beside submissions, polls and deliveries, for a process that starts those itself."""
         self.inbox_worker.enable_cache()
-        return [self._sweep_job(), self._estimates_job(), *self._rare_jobs()]
+        often = [self._sweep_job(), self._estimates_job(), self._refusals_job(), self._watch_job()]
+        return [*often, *self._rare_jobs()]
 
     def _sweep_job(self) -> PeriodicJob:
         return PeriodicJob(name="sweep", run=self._sweep, every=timedelta(seconds=5), repeat=False)
@@ -89,6 +97,9 @@ class Worker:
             PeriodicJob(name="missing_handlers", run=check, every=timedelta(minutes=1), repeat=False),
             PeriodicJob(name="prune", run=self.poller.prune, every=timedelta(minutes=10), repeat=False),
         ]
+
+    def _watch_job(self) -> PeriodicJob:
+        return PeriodicJob(name="watch", run=self.watch.renew, every=timedelta(seconds=2.5), repeat=False)
 
     def _estimates_job(self) -> PeriodicJob:
         return PeriodicJob(

@@ -51,7 +51,7 @@ def delivery_values(leased: LeasedDelivery, result: AttemptResult) -> Values:
         "leased_until": None,
         "manual_at": None,
         "fault": result.fault,
-        "last_error": result.error,
+        "last_error": result.last_error,
         "finished_at": result.finished_at if ended else None,
     }
 

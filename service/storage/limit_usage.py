@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.submission_limits import RATE_PERIOD, Limits, LimitUsage
 from service.storage.column_types import UtcDateTime
+from service.storage.credit_pauses import load_pause
 from service.storage.daily_budget import known_prices, spent_today
 from service.storage.tables import CLIENT_IN_GROUPS, IN_FLIGHT, QUEUED, tasks
 
@@ -28,6 +29,8 @@ COUNT_SUBMITTED = (
 async def count_usage(connection: AsyncConnection, now: datetime, limits: Limits) -> LimitUsage:
     """Return what `limits` leave at `now`; only what some limit needs is counted."""
     used = LimitUsage(limits=limits)
+    if limits.credit_waits and (pause := await load_pause(connection)):
+        used.credit_pause, used.probes = pause, 0 if pause.holds(now) else 1
     if limits.counts_in_flight:
         used.in_flight = await count_in_flight(connection, by_client=limits.client_max_in_flight.limits_anyone)
     if limits.counts_submissions:

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Table, delete, select, tuple_
 from service.storage.blob_store import delete_unreferenced
 from service.storage.column_types import in_list
 from service.storage.database import Database
+from service.storage.operation_tables import refused_callbacks, task_waits
 from service.storage.sealed_secrets import no_longer_needed
 from service.storage.tables import (
     ENDED,
@@ -18,7 +19,6 @@ from service.storage.tables import (
     input_references,
     inputs,
     polls,
-    refused_callbacks,
     run_times,
     sealed_secrets,
     tasks,
@@ -100,6 +100,7 @@ def _prunable(before: datetime) -> list[tuple[Table, ColumnElement[bool]]]:
         (attempts, (attempts.c.finished_at < before) & finished.exists()),
         (inputs, _ended_before(inputs.c.task_id, before) & ~needed.exists()),
         (run_times, run_times.c.at < before),
+        (task_waits, (task_waits.c.last_at < before) & _ended_before(task_waits.c.task_id, before)),
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Self
 from service.domain.ports.signals import Signals
 from service.storage.blob_store import SqlBlobStore
 from service.storage.clock_jump import SqlClockJumpRepair
+from service.storage.credit_pauses import SqlCreditPauses
 from service.storage.database import DEFAULT_CONNECTIONS, Database
 from service.storage.delivery_queue import SqlDeliveryQueue
 from service.storage.event_log import SqlEventLog
@@ -23,6 +24,7 @@ from service.storage.sealed_secrets import SqlSealedSecrets
 from service.storage.task_intake import SqlTaskIntake
 from service.storage.task_queue import SqlTaskQueue
 from service.storage.unit_of_work import SqlUnitOfWorkFactory
+from service.storage.watched_tasks import SqlWatchedTasks
 
 
 class Store:
@@ -39,6 +41,7 @@ class Store:
         self.queries = SqlTaskQueries(database)
         self.events = SqlEventLog(database)
         self.tasks = SqlTaskQueue(database)
+        self.credit_pauses = SqlCreditPauses(database)
         self.deliveries = SqlDeliveryQueue(database)
         self.replays = SqlReplays(database)
         self.refusals = SqlRefusals(database)
@@ -46,6 +49,7 @@ class Store:
         self.run_time_stats = SqlRunTimeStats(database)
         self.retention = SqlRetention(database)
         self.processes = SqlProcessRegistry(database)
+        self.watched_tasks = SqlWatchedTasks(database)
         self.clock_jump_repair = SqlClockJumpRepair(database)
 
     def listening(self) -> AbstractAsyncContextManager[None]:

@@ -216,17 +216,6 @@ run_times = Table(
     sqlite_autoincrement=True,
 )
 
-refused_callbacks = Table(
-    "refused_callbacks",
-    metadata,
-    Column("task_id", SafeText, primary_key=True),
-    Column("reason", SafeText, primary_key=True),
-    Column("submission", Integer, nullable=False),
-    Column("count", BigInteger, nullable=False),
-    Column("first_at", UtcDateTime, nullable=False),
-    Column("last_at", UtcDateTime, nullable=False),
-)
-
 processes = Table(
     "processes",
     metadata,

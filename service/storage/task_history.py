@@ -1,4 +1,4 @@
-"""History of a task: its events, callbacks, polls, deliveries and attempts, oldest first."""
+"""History of a task: its acceptance, waits, events, callbacks, polls, deliveries and attempts, oldest first."""
 
 from datetime import datetime
 
@@ -7,8 +7,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.task import Json, TaskId
 from service.domain.task_view import rfc3339
-from service.storage.tables import REQUESTED, attempts, deliveries, events, inbox, polls, refused_callbacks
+from service.storage.operation_tables import refused_callbacks, task_waits
+from service.storage.tables import REQUESTED, attempts, deliveries, events, inbox, polls, tasks
 
+CREATED = (tasks.c.created_at.label("at"), literal("created").label("kind"), tasks.c.client)
+WAIT = (
+    task_waits.c.first_at.label("at"),
+    literal("wait").label("kind"),
+    task_waits.c.reason,
+    task_waits.c["count"].label("count"),
+    task_waits.c.last_at,
+    task_waits.c.detail,
+)
 EVENT = (events.c.at, literal("event").label("kind"), events.c.id, events.c.type)
 CALLBACK = (inbox.c.received_at.label("at"), literal("callback").label("kind"), inbox.c.submission, inbox.c.verdict)
 REFUSED = (
@@ -54,6 +64,8 @@ async def load_history(connection: AsyncConnection, task_id: TaskId, *, data: bo
     """
     tried = select(*ATTEMPT).join_from(attempts, deliveries, deliveries.c.id == attempts.c.delivery_id)
     queries = (  # causes before their effects
+        select(*CREATED).where(tasks.c.id == task_id),
+        select(*WAIT).where(task_waits.c.task_id == task_id),
         select(*EVENT, *([events.c.data] if data else [])).where(events.c.task_id == task_id).order_by(events.c.seq),
         select(*CALLBACK).where(inbox.c.task_id == task_id),
         select(*REFUSED).where(refused_callbacks.c.task_id == task_id).order_by(refused_callbacks.c.reason),

@@ -11,6 +11,7 @@ from service.domain.fair_share import choose_in_turn
 from service.domain.submission_limits import LimitName, Limits, LimitUsage
 from service.domain.task import Status, Task, TaskId
 from service.storage.column_types import UtcDateTime, in_list
+from service.storage.credit_pauses import begin_probe
 from service.storage.daily_budget import spent_today
 from service.storage.database import Database
 from service.storage.dialects import advisory_lock
@@ -25,7 +26,11 @@ from service.storage.waiting_clients import (
     lock_queued,
     note_turns,
     queue_of,
+    to_be_tried,
 )
+
+PROBE_CANDIDATES = 20
+"""Tasks among which the one is chosen that is tried while the account has no credit; others may wait for a limit."""
 
 MAX_SWEPT = 1000
 """Abandoned submissions of one sweep; the next sweep finds the rest."""
@@ -66,7 +71,7 @@ class SqlTaskQueue:
                 "submitted_at": now,
                 "note": None,
             }
-            return await _lease(write.connection, chosen, until, changes)
+            return await lease_rows(write.connection, chosen, until, changes)
 
     async def limit_reached(self, *, now: datetime, limits: Limits) -> LimitName | None:
         """Return the limit that the next due queued task waits for, None if there is none."""
@@ -97,7 +102,7 @@ class SqlTaskQueue:
             chosen = await _unleased(write.connection, OVERDUE, now, limit)
             if len(chosen) < limit:
                 chosen += await _unleased(write.connection, DUE, now, limit - len(chosen))
-            return await _lease(write.connection, chosen, until, {})
+            return await lease_rows(write.connection, chosen, until, {})
 
     async def renew(self, claims: Mapping[TaskId, int], *, until: datetime) -> set[TaskId]:
         """Extend leases to `until`; return the ids that are still held under their fence."""
@@ -151,6 +156,8 @@ async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits
     used = await count_usage(connection, now, limits)
     if used.full():
         return []
+    if used.credit_pause:
+        return await _choose_probe(connection, now, used)
     await add_prices(connection, used, {each.bucket for each in waiting})
     chosen = choose_in_turn([[head] for head in waiting], partial(_take, used), limit)
     if chosen and len(chosen) < limit:
@@ -165,6 +172,16 @@ async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits
     return [each.id for each in locked]
 
 
+async def _choose_probe(connection: AsyncConnection, now: datetime, used: LimitUsage) -> list[TaskId]:
+    """Choose and lock the one task that is tried although the account had no credit; the others wait for its result."""
+    candidates = await to_be_tried(connection, now, PROBE_CANDIDATES)
+    await add_prices(connection, used, {each.bucket for each in candidates})
+    locked = await lock_queued(connection, [each for each in candidates if _take(used, each)])
+    if locked:
+        await begin_probe(connection, now)
+    return [each.id for each in locked]
+
+
 def _take(used: LimitUsage, candidate: Candidate) -> bool:
     return used.take(candidate.client, candidate.bucket)
 
@@ -174,7 +191,9 @@ async def _unleased(connection: AsyncConnection, wanted: Select[str], now: datet
     return [TaskId(task_id) for task_id in found.scalars()]
 
 
-async def _lease(connection: AsyncConnection, chosen: Sequence[TaskId], until: datetime, changes: Values) -> list[Task]:
+async def lease_rows(
+    connection: AsyncConnection, chosen: Sequence[TaskId], until: datetime, changes: Values
+) -> list[Task]:
     """Lease rows that this transaction has locked, with `changes`; return the tasks in the order of `chosen`."""
     if not chosen:
         return []

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import accumulate
 from operator import attrgetter
 
@@ -21,6 +22,7 @@ from service.domain.ports.unit_of_work import (
     UnitOfWork,
 )
 from service.domain.task import Task, TaskId, UpstreamId
+from service.domain.task_wait import WaitRow
 from service.storage.bulk_writes import insert_many, update_many
 from service.storage.column_types import in_list
 from service.storage.database import Database
@@ -29,6 +31,8 @@ from service.storage.dialects import advisory_lock
 from service.storage.inbox import STORED_DIGESTS
 from service.storage.tables import IS_PENDING, UNREAD, deliveries, events, inbox, polls, run_times, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, changed_task_values, task_from_row
+from service.storage.task_waits import add_task_waits
+from service.storage.watched_tasks import add_watched
 
 MAX_UNREAD_BYTES = 8 * 1024 * 1024
 """Bytes of unread callbacks in one transaction: all of them are in memory, and are parsed without a pause."""
@@ -149,6 +153,15 @@ class SqlUnitOfWork:
     async def add_polls(self, rows: Sequence[PollRow]) -> None:
         """Insert polls, for the history of their tasks."""
         await insert_many(self.connection, polls, [vars(row) for row in rows])
+
+    async def add_task_waits(self, rows: Sequence[WaitRow]) -> None:
+        """Add what tasks waited for, for their history."""
+        await add_task_waits(self.connection, rows)
+
+    async def watch(self, until: Mapping[TaskId, datetime]) -> None:
+        """Note that somebody watches the progress of these tasks, each until its time."""
+        await add_watched(self.connection, dict(until))
+        self.topics.add("watch")
 
     async def add_run_times(self, samples: Sequence[RunTime]) -> None:
         """Insert run times, from which polls are scheduled."""

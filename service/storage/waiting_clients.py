@@ -73,6 +73,12 @@ def _heads() -> Select[str, str, str, int, int]:
 
 # Statements of every claim, built once.
 HEADS = _heads()
+TO_BE_TRIED = (
+    select(tasks.c.id, tasks.c.client, tasks.c.bucket)
+    .where(QUEUED, tasks.c.due_at <= NOW, tasks.c.deadline_at > NOW, ~HAS_UNREAD_CALLBACK)
+    .order_by(tasks.c.tries, tasks.c.created_at, tasks.c.id)
+    .limit(LIMIT)
+)
 QUEUE_OF_CLIENT = (
     select(tasks.c.id, tasks.c.client, tasks.c.bucket)
     .where(_due(bindparam("of_client", type_=String())))
@@ -92,6 +98,12 @@ async def heads(connection: AsyncConnection, now: datetime) -> list[Candidate]:
 async def queue_of(connection: AsyncConnection, client: str, now: datetime, limit: int) -> list[Candidate]:
     """Return up to `limit` due tasks of `client`, oldest first."""
     rows = await connection.execute(QUEUE_OF_CLIENT, {"of_client": client, "now": now, "limit": limit})
+    return [Candidate(**row) for row in rows.mappings()]
+
+
+async def to_be_tried(connection: AsyncConnection, now: datetime, limit: int) -> list[Candidate]:
+    """Return up to `limit` due tasks of all clients, those first that were refused least often."""
+    rows = await connection.execute(TO_BE_TRIED, {"now": now, "limit": limit})
     return [Candidate(**row) for row in rows.mappings()]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -59,7 +60,10 @@ class PollerConfig:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Poller:
-    """Polls the provider about every task whose next step is due. `outcomes` counts the results."""
+    """Polls the provider about every task whose next step is due.
+
+    `outcomes` counts the results. `behind` is true if more polls were due than could start.
+    """
 
     queue: PollQueue
     run_time_stats: RunTimeStats
@@ -72,6 +76,7 @@ class Poller:
     config: PollerConfig
     immediate_polls: ImmediatePolls
     outcomes: Counter[str] = field(init=False, default_factory=Counter)
+    behind: bool = field(init=False, default=False)
     _polling: int = field(init=False, default=0)
     _started_at: datetime = field(init=False)
     _lease_pool: LeasePool[TaskId] = field(init=False)
@@ -101,20 +106,32 @@ class Poller:
             return []
         now = self.clock.now()
         claimed = await self.queue.claim_polls(now=now, until=now + self.config.lease, limit=limit)
+        self.behind = len(claimed) == limit
         if self._lease_pool.closed:  # since the claim was made
             await self.queue.release({task.id: task.fence for task in claimed}, due_at=now)
             return []
         return [self._start(task) for task in claimed]
+
+    async def start_watched(self, claimed: Sequence[Task]) -> list[asyncio.Task[None]]:
+        """Start polls of claimed tasks that are not due but watched; return their asyncio tasks."""
+        if self._lease_pool.closed:  # since the claim was made
+            await asyncio.gather(*(self.recorder.add(TaskUpdate.not_polled(task).in_between(task)) for task in claimed))
+            return []
+        return [self._start(task, watched=True) for task in claimed]
+
+    def spare(self) -> int:
+        """Return how many polls may start of tasks that are not due."""
+        return 0 if self._lease_pool.closed else self._capacity() - self.immediate_polls.reserved
 
     def _capacity(self) -> int:
         """Return how many more polls may start; during a pause of the provider all due tasks are deferred."""
         ready = self.config.concurrency if self.provider.pause > timedelta() else self.provider.ready()
         return min(self._lease_pool.free_slots, self.config.concurrency - self._polling, ready)
 
-    def _start(self, task: Task) -> asyncio.Task[None]:
+    def _start(self, task: Task, *, watched: bool = False) -> asyncio.Task[None]:
         self._polling += 1
         until = task.leased_until or self.clock.now()
-        return self._lease_pool.start(task.id, task.fence, self._poll(task), leased_until=until)
+        return self._lease_pool.start(task.id, task.fence, self._poll(task, watched=watched), leased_until=until)
 
     async def update_estimates(self) -> None:
         """Update the estimates of run times and the callback statistics."""
@@ -154,7 +171,7 @@ class Poller:
         except StoreUnavailable as error:
             log.warning("failed to release leases, they will expire", error=str(error))
 
-    async def _poll(self, task: Task) -> None:
+    async def _poll(self, task: Task, *, watched: bool) -> None:
         """Poll one task and record the result; after any error its deadline still holds."""
         try:
             update = await self._poll_once(task)
@@ -170,6 +187,7 @@ class Poller:
             self._polling -= 1
             self.signals.notify("reconcile")  # the next poll may start while this result waits for its commit
         self.outcomes[update.poll or "none"] += 1
+        update = update.in_between(task) if watched else update
         result = await self.recorder.add(update)
         status = result.task.status if result.task else None
         log.info("poll", task=task.id, upstream_id=task.upstream_id, outcome=update.poll, status=status)

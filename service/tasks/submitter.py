@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from service.concurrency.lease_pool import LeasePool
 from service.domain.callback import callback_address
+from service.domain.error_kinds import request_texts
 from service.domain.errors import NotSent, Refused, ReplyLost, StoreUnavailable, Throttled
 from service.domain.models.media_descriptors import restore
 from service.domain.ports.provider import ProviderRequest, RateLimitedProvider
@@ -19,10 +20,13 @@ from service.domain.retry_schedule import next_submission
 from service.domain.submission_limits import LimitName, Limits
 from service.domain.task import Fact, Status, Task, TaskError, TaskId
 from service.domain.task_update import TaskUpdate, UpdateResult
+from service.domain.task_wait import Wait, WaitReason
 from service.domain.tokens import Tokens
+from service.tasks.credit_watch import CreditWatch
 from service.tasks.recorder import Recorder
 from service.tasks.submission_guard import ShuttingDown, SubmissionGuard
 from service.tasks.submission_request import BlobsExpired, meta_data, request_size
+from service.tasks.wait_reasons import WaitReasons
 
 log = structlog.get_logger("boomerang.tasks")
 
@@ -38,6 +42,9 @@ CHECK_INTERVAL = timedelta(seconds=5)
 MAX_NOTE = 300
 """Characters of a note."""
 
+MAX_DETAIL = 200
+"""Characters of a reason in the history."""
+
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -51,9 +58,20 @@ class SubmitterConfig:
     limits: Limits
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """The update for the result of a submission; `no_credit` is the code of a refusal for want of credit, else None."""
+
+    update: TaskUpdate
+    no_credit: str | None = None
+
+
 @dataclass(kw_only=True, slots=True, eq=False)
 class Submitter:
-    """Claims queued tasks and submits each of them once. `jitter` returns a number from 0 to 1."""
+    """Claims queued tasks and submits each of them once. `jitter` returns a number from 0 to 1.
+
+    `behind` is true if more tasks may have been due than could be submitted.
+    """
 
     queue: SubmissionQueue
     blobs: BlobStore
@@ -64,8 +82,11 @@ class Submitter:
     signals: Signals
     config: SubmitterConfig
     jitter: Callable[[], float]
+    credit: CreditWatch
+    behind: bool = field(init=False, default=False)
     _checked_at: datetime = field(init=False, default=LONG_AGO)
     _limit_reached: LimitName | None = field(init=False, default=None)
+    _waits: WaitReasons = field(init=False, default_factory=WaitReasons)
     _lease_pool: LeasePool[TaskId] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,10 +107,10 @@ class Submitter:
 
         No more are claimed than can be sent without waiting: a crash leaves in doubt only what may have been sent.
         """
-        limit = min(self._lease_pool.free_slots, self.provider.ready())
+        limit, now = min(self._lease_pool.free_slots, self.provider.ready()), self.clock.now()
         if limit < 1:
+            self._waits.note("provider_pause" if self.provider.pause else "upstream_rate", now)
             return []
-        now = self.clock.now()
         until = now + self.config.lease
         claimed = await self.queue.claim_submissions(now=now, until=until, limit=limit, limits=self.config.limits)
         if self._lease_pool.closed:  # since the claim was made
@@ -98,17 +119,25 @@ class Submitter:
         started = [
             self._lease_pool.start(task.id, task.fence, self._submit(task), leased_until=until) for task in claimed
         ]
-        if len(claimed) < limit:
-            await self._log_reached_limit(now)
+        self.behind = len(claimed) == limit
+        if not self.behind:
+            await self._note_reached_limit(now)
+        else:
+            self._waits.note("upstream_rate", now)
         return started
 
-    async def _log_reached_limit(self, now: datetime) -> None:
-        """Log once that all queued tasks wait for a limit; checks at most once in CHECK_INTERVAL."""
+    async def _note_reached_limit(self, now: datetime) -> None:
+        """Note, and log once, that all queued tasks wait for a limit; checks at most once in CHECK_INTERVAL."""
         limits = self.config.limits
+        if self.credit.pause:
+            self._waits.note("no_credit", now)
+            return
         if not limits.any or now < self._checked_at + CHECK_INTERVAL:
             return
         self._checked_at = now
         reached = await self.queue.limit_reached(now=now, limits=limits)
+        if reached:
+            self._waits.note(reached, now)
         if reached and reached != self._limit_reached:
             log.warning("submissions wait for a limit", limit=reached.upper())
         self._limit_reached = reached
@@ -118,6 +147,7 @@ class Submitter:
 
         Those of this process are alive, even if their leases expired while the machine was suspended.
         """
+        await self.credit.refresh()
         await self._lease_pool.renew()
         abandoned = await self.queue.sweep(now=self.clock.now())
         await asyncio.gather(*(self.recorder.add(TaskUpdate.abandoned(task)) for task in abandoned))
@@ -142,12 +172,13 @@ class Submitter:
             stopping=lambda: self._lease_pool.closed,
         )
         try:
-            update = await self._send(task, guard)
+            reply = await self._send(task, guard)
         except asyncio.CancelledError:
             unsent = TaskUpdate.requeue(task, self.clock.now())
             await asyncio.shield(self.recorder.add(TaskUpdate.in_doubt(task) if guard.begun else unsent))
             raise
-        result = await self._record_despite_shutdown(update)
+        update = replace(reply.update, waits=(*self._waits.waits_of(task), *reply.update.waits))
+        result = await self._record_despite_shutdown(task, replace(reply, update=update))
         fact, seconds = update.fact, (self.clock.now() - started).total_seconds()
         # only the error's code: its message may repeat the caller's values, which are never logged
         error = update.note or (fact.error.code if fact and fact.error else None)
@@ -160,9 +191,9 @@ class Submitter:
             **({"error": error} if error else {}),
         )
 
-    async def _record_despite_shutdown(self, update: TaskUpdate) -> UpdateResult:
+    async def _record_despite_shutdown(self, task: Task, reply: Reply) -> UpdateResult:
         """Record the result of a submission, also during a shutdown: no one else may know the provider's id."""
-        recording = asyncio.ensure_future(self.recorder.add_with_retry(update))
+        recording = asyncio.ensure_future(self._record(task, reply))
         try:
             return await asyncio.shield(recording)
         except asyncio.CancelledError:
@@ -170,23 +201,50 @@ class Submitter:
             recording.cancel()
             raise
 
-    async def _send(self, task: Task, guard: SubmissionGuard) -> TaskUpdate:
+    async def _record(self, task: Task, reply: Reply) -> UpdateResult:
+        """Record a reply. A pause of submissions is stored first: the task that is queued again would be claimed."""
+        if reply.no_credit is not None:
+            await self.credit.refused(task, reply.no_credit)
+        result = await self.recorder.add_with_retry(reply.update)
+        fact = reply.update.fact
+        if reply.no_credit is None and fact and fact.upstream_id:
+            await self.credit.accepted(task)
+        return result
+
+    async def _send(self, task: Task, guard: SubmissionGuard) -> Reply:
         """Send the task; return the update for the result."""
+        request: ProviderRequest | None = None
+        names_task = False
         try:
             async with self.provider.hold_bytes(request_size(task)):
                 request = await self._request(task)
                 fact = await self.provider.create(request, sent=guard.begin)
         except ShuttingDown:
-            return TaskUpdate.requeue(task, self.clock.now())
+            return Reply(update=TaskUpdate.requeue(task, self.clock.now()))
         except (NotSent, Throttled) as error:
-            return self._retry(task, error)
+            return Reply(update=self._retry(task, error))
         except Refused as refused:
             fact = Fact(status=Status.FAILED, error=TaskError(code=refused.code, message=refused.message))
+            names_task = refused.names_task
         except BlobsExpired as expired:
             fact = Fact(status=Status.FAILED, error=TaskError(code="inputs_gone", message=str(expired)))
         except Exception as error:  # noqa: BLE001 - for any error: the request was sent only if the guard has begun
-            return self._after_error(task, guard, error)
-        return TaskUpdate.reply(task, fact)
+            return Reply(update=self._after_error(task, guard, error))
+        if fact.status is Status.FAILED and fact.error and fact.upstream_id is None:
+            return self._after_refusal(task, request, fact, names_task=names_task)
+        return Reply(update=TaskUpdate.reply(task, fact))
+
+    def _after_refusal(self, task: Task, request: ProviderRequest | None, failed: Fact, *, names_task: bool) -> Reply:
+        """Return the result of a refusal: for want of credit the task is queued again, unless it may name a task."""
+        error, sent = failed.error, request_texts(task.params, request.meta_data if request else None)
+        if error is None or not self.credit.is_refusal(error, sent):
+            return Reply(update=TaskUpdate.reply(task, failed))
+        if names_task:
+            return Reply(update=TaskUpdate.reply(task, failed), no_credit=error.code)
+        now = self.clock.now()
+        text = f"{error.code}: {error.message}"[:MAX_DETAIL]
+        wait = Wait(reason="no_credit", first_at=now, last_at=now, detail=text)
+        return Reply(update=TaskUpdate.retry(task, now, None, wait), no_credit=error.code)
 
     def _after_error(self, task: Task, guard: SubmissionGuard, error: Exception) -> TaskUpdate:
         log.warning(
@@ -202,9 +260,12 @@ class Submitter:
         return self._retry(task, NotSent(f"it could not be prepared ({type(error).__name__})"))
 
     def _retry(self, task: Task, error: NotSent | Throttled) -> TaskUpdate:
-        retry_after = error.retry_after if isinstance(error, Throttled) else None
-        due_at = next_submission(task.tries, self.clock.now(), self.jitter(), retry_after)
-        return TaskUpdate.retry(task, due_at, f"waits to be submitted again: {error}"[:200])
+        retry_after, now = error.retry_after if isinstance(error, Throttled) else None, self.clock.now()
+        due_at = next_submission(task.tries, now, self.jitter(), retry_after)
+        reason: WaitReason = "throttled" if isinstance(error, Throttled) else "not_sent"
+        wait = Wait(reason=reason, first_at=now, last_at=now, detail=str(error)[:MAX_DETAIL])
+        note = f"waits to be submitted again: {error}"[:MAX_DETAIL]
+        return TaskUpdate.retry(task, due_at, note, wait)
 
     async def _request(self, task: Task) -> ProviderRequest:
         """Return the provider request of `task`; raises BlobsExpired if its media are no longer stored."""

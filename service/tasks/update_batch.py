@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
 
 from service.domain.apply_update import UpdateContext, apply_update
 from service.domain.artifact import Artifact
-from service.domain.event_routing import Subscription, route
+from service.domain.event_routing import Subscription, route, wants_progress
 from service.domain.fair_share import share_owner
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.immediate_claims import DeliverySlots, SlotReservations
@@ -26,6 +27,7 @@ from service.domain.prices import Pricing
 from service.domain.task import EventType, Status, Task, TaskId, UpstreamId, replace_fields
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.task_view import task_json
+from service.domain.task_wait import WaitRow
 from service.tasks.immediate_polls import ImmediatePolls, PollReservations
 
 log = structlog.get_logger("boomerang.tasks")
@@ -58,6 +60,8 @@ class UpdateBatch:
     deliveries: list[DeliveryRow] = field(default_factory=list)
     polls: list[PollRow] = field(default_factory=list)
     run_times: list[RunTime] = field(default_factory=list)
+    watched: dict[TaskId, datetime] = field(default_factory=dict)
+    waits: dict[tuple[TaskId, str], WaitRow] = field(default_factory=dict)
 
     async def write(self, updates: Sequence[TaskUpdate], *, from_inbox: bool = False) -> list[UpdateResult]:
         """Write `updates`, their events and deliveries; return one result for each.
@@ -124,9 +128,20 @@ class UpdateBatch:
             self.run_times += [run_time] if run_time else []
         for event in result.events:
             self._add_event(event, after, update.artifact)
+        self._note_waits(update, result)
         if result.poll:
             self.polls.append(PollRow(task_id=before.id, at=self.context.now, outcome=result.poll))
         return replace_fields(result, inbox=verdict)
+
+    def _note_waits(self, update: TaskUpdate, result: UpdateResult) -> None:
+        """Note what the task waited for, and whether somebody asked for the progress of a task that was accepted."""
+        task = result.task
+        if task and EventType.SUBMITTED in result.events and wants_progress(task.notify, self.subscriptions):
+            self.watched[task.id] = task.deadline_at
+        for wait in update.waits:
+            row = WaitRow(task_id=update.task_id, count=1, **vars(wait))
+            known = self.waits.get((update.task_id, wait.reason))
+            self.waits[update.task_id, wait.reason] = known.joined(row) if known else row
 
     def _note_cost_fault(self, result: UpdateResult) -> None:
         """Log and count a reported cost that cannot be right: the budget counts the usual price instead."""
@@ -183,6 +198,10 @@ class UpdateBatch:
             await self._append(topics)
         if self.polls:
             await unit_of_work.add_polls(self.polls)
+        if self.watched:
+            await unit_of_work.watch(self.watched)
+        if self.waits:
+            await unit_of_work.add_task_waits(list(self.waits.values()))
         if self.run_times:
             await unit_of_work.add_run_times(self.run_times)
         unit_of_work.notify(topics)

@@ -13,7 +13,9 @@ from service.domain.task import Status, Task, replace_fields
 from service.domain.task_view import rfc3339
 
 QUIET_TIME = timedelta(seconds=5)
-"""How long a due task waits before its note says that it waits for a free request."""
+"""How long a due task waits before its note says so although this process has free requests: another one submits."""
+
+NO_FREE_REQUEST = "UPSTREAM_RATE or UPSTREAM_CONCURRENCY, which limit the requests to the provider, is reached"
 
 USAGE_AGE = timedelta(seconds=2)
 """How long the counted usage of the limits is shown. Counting a day's costs takes long, and clients ask often."""
@@ -77,6 +79,8 @@ class WaitingNotes:
         now = self.clock.now()
         if self.provider.pause:
             return f"waits: the provider asked for a pause until {rfc3339(now + self.provider.pause)}"
+        if self.provider.ready() < 1:
+            return f"waits: {NO_FREE_REQUEST}"
         if task.due_at is None or now < task.due_at + QUIET_TIME:
             return None
-        return "waits: UPSTREAM_RATE or UPSTREAM_CONCURRENCY, which limit the requests to the provider, is reached"
+        return f"waits: {NO_FREE_REQUEST}, or the provider asked for a pause, or no worker runs"

@@ -13,6 +13,14 @@ def drawn_limits(random: Random) -> dict[str, Any]:
     return {"max_in_flight": max_in_flight, "budget": random.choice((None,) * 7 + (Decimal("0.5"),))}
 
 
+def drawn_credit(seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return settings and switches of an account whose credit runs out, drawn from numbers of their own."""
+    random = Random(f"credit {seed}")  # noqa: S311 - a run needs a seed, not secrecy
+    settings = {"on_no_credit": random.choice(("wait", "wait", "fail"))}
+    refused = random.choice((None,) * 5 + (f"first {random.randint(1, 8)}",))
+    return settings, {} if refused is None else {"out_of_credit": refused}
+
+
 def drawn_client_limits(seed: int) -> dict[str, Any]:
     """Return limits of single clients, drawn from numbers of their own."""
     random = Random(f"clients {seed}")  # noqa: S311 - a run needs a seed, not secrecy

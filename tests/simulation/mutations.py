@@ -19,6 +19,7 @@ from service.domain.key_ring import KeyRing
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task_update import TaskUpdate, UpdateResult
+from service.domain.task_wait import Wait
 from service.domain.tokens import TokenClaims, Tokens
 from service.providers import http_client as http
 from service.providers.answer import Answer
@@ -56,7 +57,8 @@ def lost_reply_retried() -> AbstractContextManager[Any]:
     """Submit again after a lost reply."""
 
     def retried(task: core_task.Task, _note: str | None = None) -> TaskUpdate:
-        return TaskUpdate.retry(task, task.submitted_at or task.created_at, "it may have been sent")
+        at = task.submitted_at or task.created_at
+        return TaskUpdate.retry(task, at, "it may have been sent", Wait(reason="not_sent", first_at=at, last_at=at))
 
     return patch.object(TaskUpdate, "in_doubt", retried)
 

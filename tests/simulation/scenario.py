@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.simulation.callback_manners import CALLBACK_MANNERS, callback_manners_of
 from tests.simulation.crash_points import BY_POSITION, Crash
-from tests.simulation.drawn_limits import drawn_client_limits, drawn_limits
+from tests.simulation.drawn_limits import drawn_client_limits, drawn_credit, drawn_limits
 from tests.simulation.key_changes import KeyChange, doubts_of, key_changes_of
 from tests.simulation.machine_faults import FullDisk, Jump, Stall
 from tests.simulation.manners import MANNERS, manners_of
@@ -131,8 +131,10 @@ def scenario_of(seed: int) -> Scenario:
     extended = _extended(base_scenario_of(seed), Random(f"wider {seed}"))  # noqa: S311 - a run needs a seed, not secrecy
     random = Random(f"deaths {seed}")  # noqa: S311 - the same
     crashes = extended.crashes + _crash_between(random, extended.processes)
-    switches = {**extended.switches, **manners_of(seed), **callback_manners_of(seed)}
-    plain = replace(extended, crashes=crashes, switches=switches)
+    credit_settings, credit_switches = drawn_credit(seed)
+    switches = {**extended.switches, **manners_of(seed), **callback_manners_of(seed), **credit_switches}
+    settings = {**extended.settings, **credit_settings}
+    plain = replace(extended, crashes=crashes, switches=switches, settings=settings)
     if not (key_changes := key_changes_of(seed, processes=2)):
         return plain
     return replace(plain, processes=2, key_changes=key_changes, **doubts_of(seed, switches))

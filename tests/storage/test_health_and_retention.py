@@ -131,11 +131,11 @@ async def test_prune_deletes_rows_of_long_settled_tasks(store: Store) -> None:
     """Callbacks, polls, attempts and inputs of the old task are deleted; its task, events and deliveries stay."""
     await _fill(store)
     assert await store.retention.prune(before=NOW + DAY) == 4
-    assert await _kinds(store, "old") == ["delivery", "event"]
+    assert await _kinds(store, "old") == ["created", "delivery", "event"]
     assert await store.queries.task(TaskId("old")) is not None
     assert await store.blobs.load(TaskId("old")) == {}
     for task_id in ("new", "open"):
-        assert await _kinds(store, task_id) == ["attempt", "callback", "delivery", "event", "poll"]
+        assert await _kinds(store, task_id) == ["attempt", "callback", "created", "delivery", "event", "poll"]
         assert len(await store.blobs.load(TaskId(task_id))) == 1
     assert await store.retention.prune(before=NOW + DAY) == 0
 
@@ -169,7 +169,7 @@ async def test_prune_keeps_the_attempts_of_a_pending_delivery(store: Store) -> N
     [claim] = await claim_deliveries(store)
     await store.deliveries.finish([an_attempt(claim, "retry", due_at=NOW + 3 * DAY)])
     assert await store.retention.prune(before=NOW + 2 * DAY) == 0
-    assert await _kinds(store, "old") == ["attempt", "delivery", "event"]
+    assert await _kinds(store, "old") == ["attempt", "created", "delivery", "event"]
     [claim] = await claim_deliveries(store, now=NOW + 3 * DAY)
     await store.deliveries.finish([an_attempt(claim, finished_at=NOW + 3 * DAY)])
     assert await store.retention.prune(before=NOW + 2 * DAY) == 1

@@ -21,6 +21,7 @@ class Options:
     resubmit_in_doubt: bool = False
     pricing: Pricing = field(default_factory=Pricing)
     limits: Limits = field(default_factory=Limits)
+    credit_waits: bool = True
     concurrency: int = 16
     handlers: tuple[str, ...] = ("log", "webhook")
     refusal: AddressCheck = any_address

@@ -60,6 +60,10 @@ class ScriptedProvider:
         """Return how many requests may go."""
         return self.free
 
+    def spare(self) -> int:
+        """Return how many requests of little importance may go."""
+        return self.free
+
     def hold_bytes(self, size: int) -> AbstractAsyncContextManager[None]:
         """Hold nothing, or raise `capacity_error`."""
         assert size >= 0

@@ -24,6 +24,7 @@ from service.providers.callback_bodies import read_fact
 from service.providers.rate_limited import RateLimitedClient
 from service.runtime.system import uuid7_factory
 from service.storage import Store, open_store
+from service.tasks.credit_watch import CreditWatch
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.new_task import NewTask
 from service.tasks.poller import Poller, PollerConfig
@@ -153,6 +154,9 @@ class Loop:
                 limits=self.options.limits,
             ),
             jitter=lambda: 0.0,
+            credit=CreditWatch(
+                pauses=self.store.credit_pauses, clock=self.clock, provider="vtrix", waits=self.options.credit_waits
+            ),
         )
 
     def _reconcile(self) -> Poller:

@@ -8,6 +8,8 @@ from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.worker import Worker
+from service.tasks.progress_polls import ProgressPolls
+from service.tasks.watched_tasks import TaskWatch
 from tests.support.delivery_builders import handler, tools
 from tests.support.task_loop import LEASE, Loop
 
@@ -28,7 +30,17 @@ def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Wo
         schedule=(timedelta(),),
         jitter=lambda: 0.0,
     )
+    watched = loop.store.watched_tasks
     return Worker(
+        progress=ProgressPolls(
+            watched=watched,
+            submitter=loop.submitter,
+            poller=loop.poller,
+            provider=loop.rate_limited,
+            clock=loop.clock,
+            every=timedelta(seconds=5),
+        ),
+        watch=TaskWatch(store=watched, clock=loop.clock),
         inbox_worker=loop.inbox_worker,
         refusals=loop.receiver.refusals,
         submitter=loop.submitter,

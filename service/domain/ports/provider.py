@@ -61,5 +61,8 @@ class RateLimitedProvider(Provider, Protocol):
     def ready(self) -> int:
         """Return how many requests may be sent now without waiting."""
 
+    def spare(self) -> int:
+        """Return how many requests of little importance may be sent now; enough are left for others."""
+
     def hold_bytes(self, size: int) -> AbstractAsyncContextManager[None]:
         """Wait until `size` more bytes of requests may be held in memory."""

@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
+from service.domain.credit_pause import CreditPause
+from service.domain.delivery_errors import with_reason_of_end
 from service.domain.fair_share import FairShare
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.submission_limits import LimitName, Limits, LimitUsage
@@ -31,6 +33,19 @@ class SubmissionQueue(Protocol):
         """Return `submitting` tasks whose lease has expired: abandoned, in doubt."""
 
 
+class CreditPauses(Protocol):
+    """The pause of all submissions while the provider's account has no credit. Claims respect it."""
+
+    async def current(self) -> CreditPause | None:
+        """Return the pause, None while there is none."""
+
+    async def refused(self, *, submitted_at: datetime, now: datetime) -> CreditPause:
+        """Begin or lengthen the pause after the refusal of a submission that began at `submitted_at`; return it."""
+
+    async def accepted(self, *, submitted_at: datetime) -> bool:
+        """End the pause: a submission that began after the last refusal was accepted. Return whether there was one."""
+
+
 class LimitUsageReader(Protocol):
     """How much of the limits is used."""
 
@@ -51,6 +66,19 @@ class PollQueue(Protocol):
         """Release leases whose fence is current; their polls are due again at `due_at`."""
 
 
+class WatchedTasks(Protocol):
+    """Tasks whose progress somebody watches, in any process."""
+
+    async def watch(self, ids: Collection[TaskId], *, until: datetime) -> None:
+        """Watch these tasks until that time, or longer if that is stored."""
+
+    async def claim(self, *, now: datetime, until: datetime, limit: int, every: timedelta) -> list[Task]:
+        """Lease watched tasks in progress that were not polled for `every` and are not due; the longest ago first."""
+
+    async def prune(self, *, now: datetime) -> int:
+        """Delete what is stored about tasks that nobody watches any more, or that have ended; return how many."""
+
+
 class ClockJumpRepair(Protocol):
     """Rows that wait for their time."""
 
@@ -67,7 +95,7 @@ ResponsibleParty = Literal["destination", "ours"]
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptResult:
-    """The result of an attempt; a `retry` has `due_at`, a `dead` letter has `fault`."""
+    """The result of an attempt; a `retry` has `due_at`, a `dead` letter has `fault` and the reason in `end_reason`."""
 
     delivery_id: str
     fence: int
@@ -78,6 +106,12 @@ class AttemptResult:
     error: str | None = None
     fault: ResponsibleParty | None = None
     due_at: datetime | None = None
+    end_reason: str | None = None
+
+    @property
+    def last_error(self) -> str | None:
+        """The error of the delivery: for a dead letter also why it is not tried again."""
+        return with_reason_of_end(self.error, self.end_reason) if self.error and self.end_reason else self.error
 
     @property
     def due_now(self) -> bool:

@@ -14,7 +14,8 @@ class Clock(Protocol):
 class Signals(Protocol):
     """Notifications inside the service and between its processes: hints that something changed, without its content.
 
-    Topics: `submit`, `reconcile`, `dispatch` (something may be due), `task:{id}` (that task changed), `events`.
+    Topics: `submit`, `reconcile`, `dispatch`, `watch` (something may be due), `task:{id}` (that task changed),
+    `events`.
     """
 
     def notify(self, *topics: str) -> None:

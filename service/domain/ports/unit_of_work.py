@@ -1,6 +1,6 @@
 """One transaction over inbox, tasks, events and deliveries."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from service.domain.fair_share import share_owner
 from service.domain.task import EventType, Json, Task, TaskId, UpstreamId
+from service.domain.task_wait import WaitRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +147,12 @@ class UnitOfWork(Protocol):
 
     async def add_polls(self, rows: Sequence["PollRow"]) -> None:
         """Store polls for the task's history."""
+
+    async def add_task_waits(self, rows: Sequence[WaitRow]) -> None:
+        """Add what tasks waited for, one row at most for each task and reason."""
+
+    async def watch(self, until: Mapping[TaskId, datetime]) -> None:
+        """Note that somebody watches the progress of these tasks, each until its time."""
 
     async def add_run_times(self, samples: Sequence["RunTime"]) -> None:
         """Store run times, on which the estimates are based."""

@@ -132,6 +132,10 @@ class Settings(BaseModel):
     on_in_doubt: Annotated[Literal["fail", "resubmit"], Word] = setting(
         "fail", "what follows; resubmit may charge twice"
     )
+    on_no_credit: Annotated[Literal["wait", "fail"], Word] = setting(
+        "wait", "what tasks do while the provider's account is empty"
+    )
+    progress_every: Duration = setting("5s", "how often a task is polled while someone watches its progress")
     poll_first: Duration | None = setting(None, "time from submission to first poll; estimated by default")
     poll_max: Duration = setting("5m", "maximum time between two polls")
     upstream_rate: Rate = setting("10/s", "maximum rate of requests to the provider; the value is per second")
@@ -188,9 +192,7 @@ class Settings(BaseModel):
         return max(self.task_deadline, OFF_PEAK_DEADLINE)
 
 
-NAMES = tuple(
-    name.upper() for name in Settings.model_fields if name not in {"outgoing", "present", "retry_schedules"}
-)
+NAMES = tuple(name.upper() for name in Settings.model_fields if name not in {"outgoing", "present", "retry_schedules"})
 """Every setting, without the prefix."""
 
 

@@ -1,6 +1,7 @@
 """Responses that are delayed until the task is settled."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -189,6 +190,24 @@ async def test_expiry_ends_the_wait(client: httpx.AsyncClient, fake: FakeApplica
     fake.during_wait = lambda fake: fake.tasks_by_id.update({expired.id: expired})
     response = await client.get("/v1/tasks/task-1?wait=60")
     assert response.json()["status"] == "expired"
+
+
+async def test_who_waits_for_a_task_watches_it() -> None:
+    """A wait watches its task until it ends, and only that."""
+    watched: list[str] = []
+
+    @contextmanager
+    def watching(task_id: TaskId) -> Iterator[None]:
+        watched.append(f"begin {task_id}")
+        yield
+        watched.append(f"end {task_id}")
+
+    parts = Waiting()
+    queries: Any = parts
+    poll = LongPoll(queries=queries, signals=parts.signals, stopping=lambda: False, watching=watching)
+    await poll.until_settled(a_task(), 0.01, Request({"type": "http"}, _nothing))
+    await poll.until_settled(replace(a_task(), status=Status.EXPIRED), 0.01, Request({"type": "http"}, _nothing))
+    assert watched == ["begin task-1", "end task-1"]
 
 
 @dataclass

@@ -26,6 +26,17 @@ async def test_new_task_is_202_with_its_location(client: httpx.AsyncClient, fake
     assert (new.metadata, new.notify, new.idempotency) == ({"chat": 42}, [{"handler": "log"}], None)
 
 
+async def test_history_has_what_the_task_waits_for_now(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """A queued task's history has an entry made of its note; a task that does not wait has none."""
+    fake.limited = True
+    fake.add(a_task())
+    entries = (await client.get("/v1/tasks/task-1/events")).json()["data"]
+    assert [(row["kind"], row.get("detail")) for row in entries if row["kind"] == "wait"] == [("wait", "waits")]
+    fake.limited = False
+    entries = (await client.get("/v1/tasks/task-1/events")).json()["data"]
+    assert [row["kind"] for row in entries] == ["poll"]
+
+
 async def test_known_idempotency_key_is_200(client: httpx.AsyncClient, fake: FakeApplication) -> None:
     """The existing task is 200; the task service gets the key with the digests of the raw body and of its value."""
     fake.created = False

@@ -21,13 +21,13 @@ def service() -> Iterator[FakeService]:
         yield fake
 
 
-def test_watch_increases_its_wait_up_to_ten_seconds(service: FakeService) -> None:
-    """The first requests are short, so that the bar moves; later ones are long, to limit the request log."""
+def test_watch_increases_its_wait_up_to_five_seconds(service: FakeService) -> None:
+    """The first requests are short; later ones are as long as the service waits between two polls of a watched task."""
     running = [(200, task(status="in_progress", progress=0.4))] * 20
     service.respond_to("GET /v1/tasks/0198c2", *running, (200, task()))
     assert run("watch", "0198c2", url=service.url).exit_code == 0
     waits = [int(request.path.partition("?wait=")[2]) for request in service.requests[1:]]
-    assert (waits[:14], set(waits[14:])) == ([1, 1, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], {10})
+    assert (waits[:8], set(waits[8:])) == ([1, 1, 1, 1, 1, 2, 3, 4], {5})
 
 
 def test_unreachable_service_is_reported_in_one_line() -> None:

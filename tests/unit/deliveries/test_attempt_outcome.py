@@ -18,7 +18,9 @@ from service.deliveries.attempt_outcome import (
 )
 from service.deliveries.error_text import MAX_ERROR_TEXT, describe_error
 from service.domain.artifact import Artifact
+from service.domain.delivery_errors import UNREACHABLE, error_for_client, with_reason_of_end
 from service.domain.errors import ProviderUnavailable, Reject, Retry, StoreUnavailable
+from service.domain.ports.queues import AttemptResult
 from service.domain.task import EventType
 from tests.support.delivery_builders import NOW, SCHEDULE, claim_for, view
 
@@ -166,3 +168,42 @@ def test_event_has_its_artifact() -> None:
     assert event.artifact == artifact
     assert (event.task, event.type, event.client) == (view(), EventType.COMPLETED, claim.event.client)
     assert event.client
+
+
+@pytest.mark.parametrize(
+    ("error", "attempt", "limit", "expected"),
+    [
+        (
+            ConnectionResetError("reset"),
+            3,
+            3,
+            "ConnectionResetError: reset (not tried again: 3 attempts failed, {schedule})",
+        ),
+        (Retry("busy"), 1, 1, "Retry: busy (not tried again: 1 attempt failed, as many as the handler allows)"),
+        (Reject("no video"), 1, 3, "Reject: no video (not tried again: the handler rejected it)"),
+    ],
+)
+def test_dead_letter_has_the_reason_of_its_end(error: Exception, attempt: int, limit: int, expected: str) -> None:
+    """The last error alone, like `Retry: busy`, would name the wrong reason."""
+    found = classify_attempt(error, context(attempt=attempt, limit=limit))
+    result = AttemptResult(
+        delivery_id="d1",
+        fence=1,
+        attempt=attempt,
+        started_at=NOW,
+        finished_at=NOW,
+        outcome=found.outcome,
+        error=found.error,
+        end_reason=found.end_reason,
+    )
+    assert result.last_error == expected.format(schedule="as many as RETRY_SCHEDULE has")
+    assert result.error == describe_error(error)
+
+
+def test_long_error_keeps_the_reason_of_the_end() -> None:
+    """A dead letter's text is as bounded as any error, and the client sees the reason too."""
+    text = with_reason_of_end("ValueError: " + "x" * 600, "the handler rejected it")
+    assert len(text) == MAX_ERROR_TEXT
+    assert text.endswith(" (not tried again: the handler rejected it)")
+    assert error_for_client(text, requested=False) == "ValueError (not tried again: the handler rejected it)"
+    assert error_for_client(f"{UNREACHABLE}: ConnectError", requested=True) == UNREACHABLE

@@ -192,6 +192,25 @@ async def test_hanging_handler_times_out() -> None:
     assert result.error == "TimeoutError: no end within 0.01 s"
 
 
+async def test_timeout_is_named_although_the_handler_ends_otherwise() -> None:
+    """A handler that turns the cancellation at its timeout into another error has exceeded its timeout."""
+
+    async def wrap(event: Event, tools: Tools) -> None:
+        assert event.id
+        assert tools.message_id
+        try:
+            await asyncio.sleep(TIMEOUT)
+        except asyncio.CancelledError:
+            raise RuntimeError("upload failed") from None
+
+    setup = dispatcher_setup(handler("wrapping", wrap, timeout=0.01, attempts=1))
+    setup.queue.put("wrapping")
+    await setup.run_until_idle()
+    [result] = setup.queue.results
+    assert result.error == "TimeoutError: no end within 0.01 s; the handler ended with RuntimeError"
+    assert result.last_error == f"{result.error} (not tried again: 1 attempt failed, as many as the handler allows)"
+
+
 class Panic(BaseException):
     """What an extension module raises that is no ordinary exception."""
 

@@ -72,7 +72,7 @@ def test_kinds_of_metrics(vtrix: Json) -> None:
     """Each metric keeps its type."""
     kinds = {family.name: family.type for family in text_string_to_metric_families(vtrix["metrics"])}
     counters = {name.removesuffix("_total"): "counter" for name in VALUES if name.endswith("_total")}
-    counters |= {"boomerang_cost_faults": "counter", "boomerang_log_lines_dropped": "counter"}
+    counters |= {f"boomerang_{name}": "counter" for name in ("cost_faults", "credit_refusals", "log_lines_dropped")}
     gauges = {name: "gauge" for name in VALUES if not name.endswith("_total")}
     histograms = dict.fromkeys(HISTOGRAMS, "histogram")
     assert_words("kinds of metrics", kinds.items(), (counters | gauges | histograms).items())

@@ -144,4 +144,4 @@ def test_fields_of_events(vtrix: Json) -> None:
     fields = {name for row in vtrix["rows"]["events"] for name in json.loads(row["data"])}
     assert_words("fields of stored events", fields, f"{texts} note resubmission_of {times}".split())
     kinds = {entry["kind"] for entry in vtrix["answers"]["history"]["body"]["data"]}
-    assert_words("kinds of a history", kinds, {"event", "callback", "poll", "delivery", "attempt"})
+    assert_words("kinds of a history", kinds, {"created", "event", "callback", "poll", "delivery", "attempt"})

@@ -52,6 +52,27 @@ TRANSPORT = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "code", "names_task"),
+    [
+        (429, {"error": {"code": "insufficient_quota", "message": "check your plan"}}, "insufficient_quota", False),
+        (500, {"error": {"code": "InsufficientBalance", "message": "no"}}, "InsufficientBalance", False),
+        (402, {"error": {"code": "402", "message": "no"}, "request_id": "r1"}, "402", False),
+        (402, {"error": {"message": "Insufficient Balance", "code": "invalid_request_error"}}, "402", False),
+        (402, {"message": "the quota is used"}, "402", False),
+        (403, {"code": "insufficient_user_quota", "message": "$0.10 left"}, "insufficient_user_quota", False),
+        (429, {"error": {"type": "insufficient_quota", "code": None, "message": "x"}}, "insufficient_quota", False),
+        (400, {"code": "Arrearage", "message": "Access denied"}, "Arrearage", False),
+        (402, {"id": "t1", "error": {"code": "402", "message": "no"}}, "402", True),
+    ],
+)
+async def test_code_for_an_empty_account_is_a_refusal(status: int, body: Any, code: str, names_task: bool) -> None:
+    """It counts more than the HTTP status: neither does a throttle slow all requests, nor is each task tried again."""
+    with pytest.raises(Refused) as caught:
+        await MockProvider(lambda _: httpx.Response(status, json=body)).vtrix().create(provider_request())
+    assert (caught.value.code, caught.value.names_task) == (code, names_task)
+
+
 @pytest.mark.parametrize(("error", "expected"), TRANSPORT, ids=lambda value: repr(value)[:40])
 async def test_only_errors_before_the_first_byte_are_not_sent(error: Exception, expected: type[BoomerangError]) -> None:
     """Errors before the first byte are NotSent; every other one leaves the submission in doubt."""

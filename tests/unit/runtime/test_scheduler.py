@@ -238,7 +238,7 @@ async def test_missed_triggers_are_merged() -> None:
 
 
 def test_worker_has_every_job(tmp_path: Path) -> None:
-    """Each of the nine jobs has a name and an interval."""
+    """Each of the twelve jobs has a name and an interval."""
 
     async def names() -> list[str]:
         async with open_loop(tmp_path) as loop:
@@ -252,6 +252,8 @@ def test_worker_has_every_job(tmp_path: Path) -> None:
         "submit",
         "reconcile",
         "dispatch",
+        "progress",
+        "watch",
         "missing_handlers",
         "prune",
     ]

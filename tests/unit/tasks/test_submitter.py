@@ -67,14 +67,14 @@ async def test_accepted_callback_before_the_reply_settles(tmp_path: Path) -> Non
 async def test_refusal_is_logged_by_its_code(tmp_path: Path) -> None:
     """The provider's message may repeat a prompt, and is stored in the task only."""
     async with open_loop(tmp_path) as loop:
-        loop.upstream.creates.append(Refused("CreditInsufficient", "not enough for 'a secret cat'"))
+        loop.upstream.creates.append(Refused("AuditSubmitIllegal", "not enough for 'a secret cat'"))
         with capture_logs() as lines, patch.object(submit, "log", structlog.get_logger()):
             task = await loop.submitted()
         assert (task.status, task.error) == (
             Status.FAILED,
-            TaskError(code="CreditInsufficient", message="not enough for 'a secret cat'"),
+            TaskError(code="AuditSubmitIllegal", message="not enough for 'a secret cat'"),
         )
-        assert [line["error"] for line in lines if line["event"] == "submission"] == ["CreditInsufficient"]
+        assert [line["error"] for line in lines if line["event"] == "submission"] == ["AuditSubmitIllegal"]
         assert "secret cat" not in str(lines)
 
 
@@ -112,10 +112,10 @@ async def test_retry_after_is_respected(tmp_path: Path) -> None:
 async def test_final_refusal_fails_the_task(tmp_path: Path) -> None:
     """A refusal ends the task at once with the provider's code and message, and nothing was charged."""
     async with open_loop(tmp_path) as loop:
-        loop.upstream.creates.append(Refused("CreditInsufficient", "top up your account"))
+        loop.upstream.creates.append(Refused("AuditSubmitIllegal", "top up your account"))
         task = await loop.submitted()
         assert (task.status, task.settled_by, task.guessed) == (Status.FAILED, "submit", False)
-        assert task.error == TaskError(code="CreditInsufficient", message="top up your account")
+        assert task.error == TaskError(code="AuditSubmitIllegal", message="top up your account")
         assert not loop.upstream.charges
 
 

@@ -16,6 +16,9 @@ def upgrade() -> None:
     _value_digest()
     _refused_callbacks()
     _manual_attempts()
+    _task_waits()
+    _watched_tasks()
+    _submission_pauses()
 
 
 def _value_digest() -> None:
@@ -40,3 +43,43 @@ def _refused_callbacks() -> None:
 def _manual_attempts() -> None:
     """Add when a person requested the next attempt of a delivery: it is made although its host fails."""
     op.add_column("deliveries", sa.Column("manual_at", UtcDateTime()))
+
+
+def _task_waits() -> None:
+    """Create the table of what each task waited for before it was submitted, one row for each reason."""
+    op.create_table(
+        "task_waits",
+        sa.Column("task_id", SafeText(), nullable=False),
+        sa.Column("reason", SafeText(), nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("first_at", UtcDateTime(), nullable=False),
+        sa.Column("last_at", UtcDateTime(), nullable=False),
+        sa.Column("detail", SafeText()),
+        sa.PrimaryKeyConstraint("task_id", "reason"),
+    )
+    op.create_index("task_waits_last", "task_waits", ["last_at"])
+
+
+def _watched_tasks() -> None:
+    """Create the table of tasks whose progress somebody watches."""
+    op.create_table(
+        "watched_tasks",
+        sa.Column("task_id", SafeText(), nullable=False),
+        sa.Column("until", UtcDateTime(), nullable=False),
+        sa.Column("polled_at", UtcDateTime()),
+        sa.PrimaryKeyConstraint("task_id"),
+    )
+    op.create_index("watched_tasks_until", "watched_tasks", ["until"])
+
+
+def _submission_pauses() -> None:
+    """Create the table of the pause while the provider's account has no credit."""
+    op.create_table(
+        "submission_pauses",
+        sa.Column("name", SafeText(), nullable=False),
+        sa.Column("since", UtcDateTime(), nullable=False),
+        sa.Column("refused_at", UtcDateTime(), nullable=False),
+        sa.Column("resume_at", UtcDateTime(), nullable=False),
+        sa.Column("refusals", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
