@@ -20,6 +20,7 @@ from service.domain.callback import callback_digest
 from service.domain.tokens import Tokens
 from tests.acceptance.environment import SECRET
 from tests.acceptance.processes import HOST
+from tests.support.plain_http import NO_CERTIFICATES
 
 CALLBACK_PATH = "/callbacks/"
 RESPONSE_TIMEOUT = 20.0
@@ -95,7 +96,9 @@ async def running_proxy(targets: list[str]) -> AsyncIterator[RecordingProxy]:
     """Run a proxy inside the block."""
     logging.getLogger("httpx").setLevel(logging.WARNING)
     limits = httpx.Limits(max_connections=100, max_keepalive_connections=0)  # no stale ones after a kill
-    async with httpx.AsyncClient(timeout=RESPONSE_TIMEOUT, trust_env=False, limits=limits) as http:
+    async with httpx.AsyncClient(
+        timeout=RESPONSE_TIMEOUT, trust_env=False, verify=NO_CERTIFICATES, limits=limits
+    ) as http:
         proxy = RecordingProxy(targets=targets, http=http)
         app = Starlette(routes=[Route("/{path:path}", proxy.take, methods=["POST"])])
         async with serving(app, listen(HOST, 0), grace=1) as url:

@@ -1,6 +1,5 @@
 """Request smuggling, slow requests, endless heads and bodies."""
 
-import gzip
 from pathlib import Path
 
 import anyio
@@ -9,6 +8,7 @@ from service.api import http_protocol as protocol
 from tests.security.catalogue import add, attempt, peak, require
 from tests.security.environment import ALICE, HOST, ServiceUnderTest, completed, service_under_test
 from tests.security.raw import exchange, listen_to, request, statuses
+from tests.support.bombs import gzip_bomb
 
 AUTH = f"Authorization: Bearer {ALICE}"
 JSON = "Content-Type: application/json"
@@ -170,7 +170,7 @@ async def compressed(home: Path) -> str:
     """Send 100 MB as 100 KB with Content-Encoding: gzip."""
     async with service_under_test(home) as g:
         task = await g.submit()
-        bomb = gzip.compress(b" " * 100 * MB)
+        bomb = gzip_bomb(b" ", 100)
         gz = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
         with peak() as memory:
             callback = (await g.call_back(g.token(), bomb, gz)).status_code
