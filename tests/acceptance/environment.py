@@ -12,6 +12,8 @@ from tests.acceptance.processes import HOST, TIMEOUT, Child, Json, Workspace, fr
 from tests.support.plain_http import NO_CERTIFICATES
 
 SECRET = "a-signing-key-for-tests-of-forty-characters"
+NEXT_SECRET = "the-signing-key-that-a-rotation-puts-before-it"
+ALL_SECRETS = (NEXT_SECRET, SECRET)
 UPSTREAM_KEY = "upstream-key-of-the-tests"
 MODEL = "viduq2_pro_reference"
 SETTLED = frozenset({"completed", "failed", "canceled"})

@@ -18,6 +18,10 @@ async def place_database(path: Path) -> None:
             made = Path(place) / "template.db"
             await migrate(f"sqlite:///{made}")
             _template["sqlite"] = made.read_bytes()
+    _write(path)
+
+
+def _write(path: Path) -> None:
     path.touch(PRIVATE, exist_ok=False)
     path.write_bytes(_template["sqlite"])
 

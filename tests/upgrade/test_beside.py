@@ -81,7 +81,7 @@ def count_logged(at: Service, what: str) -> int:
 
 async def test_releases_run_in_parallel(workspace: Workspace, release: Release, tree: Path, database_url: str) -> None:
     """Each task has one bill and one end, and each event is delivered, whichever release does a step."""
-    async with upgrade_environment(workspace, tree, database_url) as environment:
+    async with upgrade_environment(workspace, release, tree, database_url) as environment:
         old = await in_every_status(environment)
         assert environment.seen == EVERY_STATUS
         assert set(await deliveries(old)) == {"pending", "dead", "delivered"}
