@@ -49,7 +49,7 @@ SETTINGS = {"WEBHOOK_SECRETS": derive_webhook_secret(SECRET), "LEASE": "5s", "PO
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A finished upgrade: its records, the number of callback tokens of each key, and of callbacks by answered status."""
+    """A finished upgrade: its records, the callback tokens of each key, and callbacks by answered status."""
 
     audit: Audit
     old_key: int
