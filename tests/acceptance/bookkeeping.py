@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from service.domain.errors import BadToken
 from service.domain.tokens import Tokens
-from tests.acceptance.environment import SECRET, SETTLED, Service, Upstream, histories
+from tests.acceptance.environment import ALL_SECRETS, SETTLED, Service, Upstream, histories
 from tests.acceptance.processes import Json
 from tests.acceptance.receiver import Receiver
 
@@ -41,7 +41,7 @@ class RunRecords:
     @property
     def bills_by_task(self) -> Counter[str | None]:
         """Count the bills of each task by its payload token; None counts the bills without a valid token."""
-        tokens = Tokens([SECRET])
+        tokens = Tokens(ALL_SECRETS)
         return Counter(_owner(tokens, bill["payload"]) for bill in self.ledger["bills"])
 
     @property

@@ -9,8 +9,11 @@ import anyio
 import httpx
 
 from tests.acceptance.processes import HOST, TIMEOUT, Child, Json, Workspace, free_port, until, wait_for_response
+from tests.support.plain_http import NO_CERTIFICATES
 
 SECRET = "a-signing-key-for-tests-of-forty-characters"
+NEXT_SECRET = "the-signing-key-that-a-rotation-puts-before-it"
+ALL_SECRETS = (NEXT_SECRET, SECRET)
 UPSTREAM_KEY = "upstream-key-of-the-tests"
 MODEL = "viduq2_pro_reference"
 SETTLED = frozenset({"completed", "failed", "canceled"})
@@ -115,7 +118,7 @@ async def client(url: str, *, key: str | None = None) -> AsyncIterator[httpx.Asy
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     limits = httpx.Limits(max_connections=AT_ONCE * 2)
     async with httpx.AsyncClient(
-        base_url=url, headers=headers, timeout=TIMEOUT, trust_env=False, limits=limits
+        base_url=url, headers=headers, timeout=TIMEOUT, trust_env=False, verify=NO_CERTIFICATES, limits=limits
     ) as http:
         yield http
 

@@ -9,7 +9,7 @@ import tempfile
 import time
 from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,9 +95,18 @@ def _format_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()) if count) or "none"
 
 
-async def run(workspace: Workspace, count: int, *, database_url: str, workers: int, provider: str, seed: int) -> Run:
+async def run(
+    workspace: Workspace,
+    count: int,
+    *,
+    database_url: str,
+    workers: int,
+    provider: str,
+    seed: int,
+    faults: Mapping[str, str] = FAULTS,
+) -> Run:
     """Run `count` tasks; with 0 `workers`, one process does all."""
-    switches = [word for name, value in FAULTS.items() for word in (f"--{name}", value)]
+    switches = [word for name, value in faults.items() for word in (f"--{name}", value)]
     some = ("--seed", str(seed), "--tiny-videos", "--vidu-concurrency", "0", *switches)
     async with upstream(workspace, *some) as sandbox, receiving(derive_webhook_secret(SECRET)) as receiver:
         base = sandbox.url + ("/ent/v2" if provider == "vidu" else "")

@@ -18,6 +18,8 @@ from typing import Any
 import anyio
 import httpx
 
+from tests.support.plain_http import NO_CERTIFICATES
+
 HOST = "127.0.0.1"
 TIMEOUT = 90.0
 """Default timeout in seconds; the machine may be slow."""
@@ -162,7 +164,7 @@ async def wait_for_response(
     child: Child, path: str = "/readyz", *, status: int = 200, seconds: float = TIMEOUT
 ) -> None:
     """Wait until the process responds to `path` with `status`. Raises AssertionError if it exits instead."""
-    async with httpx.AsyncClient(base_url=child.url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=child.url, trust_env=False, verify=NO_CERTIFICATES) as http:
 
         async def answers() -> bool:
             assert child.alive, f"{child.name} ended with {child.process.returncode}: {child.output()[-LOG_TAIL:]}"

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -55,42 +54,36 @@ def video_in(directory: Path) -> Path:
     return video_file
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A finished demo: its directory, process and videos."""
-
-    directory: Path
-    done: subprocess.CompletedProcess[str]
-    videos: tuple[Path, ...]
-
-
-@pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Run the demo once, without any option."""
-    directory = tmp_path_factory.mktemp("first")
-    done = demo(directory, user_environment(directory))
-    return Run(directory=directory, done=done, videos=tuple((directory / "boomerang-demo").glob("*.mp4")))
-
-
-def test_demo_ends_with_a_playable_video(first: Run) -> None:
-    """Without configuration, a task is settled by callback and archived under ./boomerang-demo; exit code 0."""
-    assert first.done.returncode == 0, first.done.stderr
-    (video_file,) = first.videos
-    assert decode_video(video_file).frames > 0
-    assert "completed, by callback" in first.done.stderr
-    assert f"Video: boomerang-demo/{video_file.name}" in first.done.stderr
-    assert first.done.stdout == ""
-
-
-def test_output_without_a_terminal_is_plain(first: Run) -> None:
-    """Output has no control characters and no log lines; neither output nor log file contains the signing key."""
-    output = first.done.stderr
+def check_plain_output(done: subprocess.CompletedProcess[str], directory: Path) -> None:
+    """Check that the output has no control characters and no log lines, and neither it nor the log file the key."""
+    output = done.stderr
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", output)
     assert "duration_ms" not in output
-    log = (first.directory / "boomerang-demo" / "boomerang.log").read_text()
+    log = (directory / "boomerang.log").read_text()
     assert '"event": "submission"' in log
-    key = (first.directory / "boomerang-demo" / "boomerang.db.key").read_text().splitlines()[0].partition("=")[2]
+    key = (directory / "boomerang.db.key").read_text().splitlines()[0].partition("=")[2]
     assert key not in log + output
+
+
+def test_demo_ends_with_a_playable_video_and_can_run_again(tmp_path: Path, home: dict[str, str]) -> None:
+    """Without configuration, a task is settled by callback and archived under ./boomerang-demo; exit code 0.
+
+    Without a terminal the output is plain. The second run uses given media and replaces the database; the video stays.
+    """
+    done = demo(tmp_path, home)
+    assert done.returncode == 0, done.stderr
+    first = video_in(tmp_path / "boomerang-demo")
+    assert decode_video(first).frames > 0
+    assert "completed, by callback" in done.stderr
+    assert f"Video: boomerang-demo/{first.name}" in done.stderr
+    assert done.stdout == ""
+    check_plain_output(done, tmp_path / "boomerang-demo")
+    (tmp_path / "a.webp").write_bytes(image("WEBP"))
+    (tmp_path / "b.mp4").write_bytes(video())
+    done = demo(tmp_path, home, "--image", "a.webp", "--video", "b.mp4", "--prompt", "A walk")
+    assert done.returncode == 0, done.stderr
+    assert "a.webp (from --image)" in done.stderr
+    assert set((tmp_path / "boomerang-demo").glob("*.mp4")) > {first}
 
 
 def test_demo_succeeds_without_callbacks(tmp_path: Path, home: dict[str, str]) -> None:
@@ -100,18 +93,6 @@ def test_demo_succeeds_without_callbacks(tmp_path: Path, home: dict[str, str]) -
     assert decode_video(video_in(tmp_path / "elsewhere? with %20 blanks")).seconds > 0
     assert "completed, by poll" in done.stderr
     assert "none received" in done.stderr
-
-
-def test_demo_uses_given_media_and_can_run_again(first: Run) -> None:
-    """Given media are used; the database of an earlier run is replaced, and its video stays."""
-    (first.directory / "a.webp").write_bytes(image("WEBP"))
-    (first.directory / "b.mp4").write_bytes(video())
-    media = ("--image", "a.webp", "--video", "b.mp4", "--prompt", "A walk")
-    done = demo(first.directory, user_environment(first.directory), *media)
-    assert done.returncode == 0, done.stderr
-    assert "a.webp (from --image)" in done.stderr
-    videos = set((first.directory / "boomerang-demo").glob("*.mp4"))
-    assert videos > set(first.videos)
 
 
 def test_invalid_image_ends_the_demo_with_the_error(tmp_path: Path, home: dict[str, str]) -> None:
@@ -146,7 +127,7 @@ def staying(directory: Path, env: dict[str, str]) -> Iterator[tuple[subprocess.P
             process.kill()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_demo_keeps_running_until_a_signal(tmp_path: Path, home: dict[str, str], how: signal.Signals) -> None:
     """With --stay the service keeps running until SIGINT or SIGTERM; the exit code is 0."""
     with staying(tmp_path, home) as (process, url):

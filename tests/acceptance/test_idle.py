@@ -23,7 +23,7 @@ async def share_of(child: Child) -> float:
     return (child.processor_seconds() - before) / (monotonic() - began)
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 async def test_idle_process_uses_little_cpu_and_memory(
     workspace: Workspace, kind: str, request: pytest.FixtureRequest
 ) -> None:

@@ -45,8 +45,15 @@ def video_properties(hook: ReceivedWebhook) -> tuple[float, int, int]:
         return len(frames) / float(rate), frames[0].width, frames[0].height
 
 
-@pytest.mark.parametrize("provider", ["vtrix", "vidu"])
-@pytest.mark.parametrize("source", ["callback", "poll"])
+@pytest.mark.parametrize(
+    ("source", "provider"),
+    [
+        ("callback", "vtrix"),
+        ("callback", "vidu"),
+        ("poll", "vtrix"),
+        pytest.param("poll", "vidu", marks=pytest.mark.slow),
+    ],
+)
 async def test_task_runs_end_to_end(workspace: Workspace, provider: str, source: str) -> None:
     """The archived video has the requested duration and aspect ratio, and a signed webhook reports it."""
     switches = ["--run-time", "1s", *(["--no-callbacks"] if source == "poll" else [])]

@@ -88,6 +88,7 @@ async def start_over_postgres(
     return environment, at, workers
 
 
+@pytest.mark.slow
 async def test_killed_worker_is_replaced_by_the_other(workspace: Workspace, empty_postgres: str) -> None:
     """The other worker takes over the leases of the killed one."""
     async with AsyncExitStack() as stack:
@@ -111,7 +112,7 @@ async def test_killed_web_process_loses_no_callback(workspace: Workspace, empty_
         await environment.check(again)
 
 
-@pytest.mark.parametrize("slow", ["0", "0.5"])
+@pytest.mark.parametrize("slow", [pytest.param("0", marks=pytest.mark.slow), "0.5"])
 async def test_restarted_sqlite_process_completes_all_tasks(workspace: Workspace, slow: str) -> None:
     """A single process is killed and restarted; submissions in flight are in doubt at first."""
     async with AsyncExitStack() as stack:

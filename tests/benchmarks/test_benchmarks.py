@@ -6,8 +6,13 @@ from tests.benchmarks.__main__ import MEASURES, run_measure
 from tests.benchmarks.environment import SHORT
 from tests.benchmarks.table import HEADINGS, render
 
+LONG = frozenset({"fleet", "callbacks-postgres"})
+"""Measures of several processes over PostgreSQL; the others run the same code over SQLite."""
 
-@pytest.mark.parametrize("name", MEASURES)
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in MEASURES]
+)
 async def test_measure_returns_its_rows(name: str) -> None:
     """Every measure returns rows with a figure, and the table shows all rows."""
     rows = await run_measure(name, SHORT, None)

@@ -1,7 +1,7 @@
 """The environment of every fault: a sandbox with faults, a webhook receiver, a proxy, clients and the processes."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -149,15 +149,16 @@ async def open_environment(
     web_processes: int = 1,
     command: Sequence[str] = BOOMERANG,
     load: int = 6,
+    switches: Mapping[str, str] = SWITCHES,
     **more: str,
 ) -> AsyncIterator[Environment]:
     """Yield an environment under load: the first `web_processes` slots take requests, `more` are settings.
 
     No process of the service is started yet. The load ends with the block.
     """
-    switches = [word for name, value in SWITCHES.items() for word in (f"--{name}", value)]
+    faults = [word for name, value in switches.items() for word in (f"--{name}", value)]
     async with (
-        upstream(workspace, "--tiny-videos", *switches) as sandbox,
+        upstream(workspace, "--tiny-videos", *faults) as sandbox,
         receiving(derive_webhook_secret(SECRET), ignore_time=command is CLOCKED) as receiver,
         running_proxy([process_slot.url for process_slot in slots[:web_processes]]) as proxy,
         anyio.create_task_group() as group,

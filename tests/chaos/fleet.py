@@ -16,11 +16,12 @@ CLOCKED = (sys.executable, "-P", str(Path(__file__).with_name("shifted_clock.py"
 
 @dataclass(kw_only=True)
 class ProcessSlot:
-    """One process of the fleet: its arguments, its address, and the running child."""
+    """One process of the fleet: its arguments, settings of its own, its address, and the running child."""
 
     name: str
     arguments: tuple[str, ...]
     url: str
+    env: Mapping[str, str] = field(default_factory=dict)
     child: Child | None = None
 
 
@@ -41,7 +42,8 @@ class Fleet:
     def start(self, process_slot: ProcessSlot) -> Child:
         """Start the process of a slot without waiting for it."""
         command = [*self.command, *process_slot.arguments]
-        process_slot.child = self.workspace.run(process_slot.name, command, env=self.env, url=process_slot.url)
+        env = {**self.env, **process_slot.env}
+        process_slot.child = self.workspace.run(process_slot.name, command, env=env, url=process_slot.url)
         return process_slot.child
 
     def kill(self, process_slot: ProcessSlot) -> None:
@@ -54,6 +56,16 @@ class Fleet:
             self.workspace.children.remove(process_slot.child)
             self.injected["kills"] += 1
         self.start(process_slot)
+
+    async def replace(self, process_slot: ProcessSlot, env: Mapping[str, str]) -> None:
+        """Stop the process of a slot as a deployment does, and start its successor with settings of its own."""
+        child = self.child(process_slot)
+        child.terminate()
+        if code := await child.ended():
+            raise AssertionError(f"{process_slot.name} ended with {code}: {child.output()[-2000:]}")
+        process_slot.env = env
+        await wait_for_response(self.start(process_slot))
+        self.injected["replacements"] += 1
 
     async def ready(self) -> None:
         """Wait until every process is ready."""

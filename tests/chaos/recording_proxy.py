@@ -18,8 +18,9 @@ from starlette.routing import Route
 from service.api.server import listen, serving
 from service.domain.callback import callback_digest
 from service.domain.tokens import Tokens
-from tests.acceptance.environment import SECRET
+from tests.acceptance.environment import ALL_SECRETS
 from tests.acceptance.processes import HOST
+from tests.support.plain_http import NO_CERTIFICATES
 
 CALLBACK_PATH = "/callbacks/"
 RESPONSE_TIMEOUT = 20.0
@@ -37,7 +38,7 @@ class RecordingProxy:
 
     `acknowledged` has the digest of each callback answered with 2xx, and when it first was; `answers` counts the
     statuses of callbacks; `unexpected` lists responses that no callback may get; `slowest` is the longest time in
-    seconds until a callback was answered.
+    seconds until a callback was answered; `tokens` has the time of the last callback with each token, as `monotonic`.
     """
 
     targets: list[str]
@@ -47,8 +48,9 @@ class RecordingProxy:
     answers: Counter[int] = field(default_factory=Counter)
     unexpected: list[str] = field(default_factory=list)
     slowest: float = 0.0
+    tokens: dict[str, float] = field(default_factory=dict, repr=False)
     _turns: "count[int]" = field(default_factory=count, repr=False)
-    _tokens: Tokens = field(default_factory=lambda: Tokens([SECRET]), repr=False)
+    _tokens: Tokens = field(default_factory=lambda: Tokens(ALL_SECRETS), repr=False)
 
     async def take(self, request: Request) -> Response:
         """Forward one request of the provider, and record the response."""
@@ -75,6 +77,7 @@ class RecordingProxy:
 
     def _note(self, token: str, body: bytes, answer: httpx.Response) -> None:
         status = answer.status_code
+        self.tokens[token] = monotonic()
         self.answers[status] += 1
         if answer.is_success:
             now = datetime.now(UTC)
@@ -95,7 +98,9 @@ async def running_proxy(targets: list[str]) -> AsyncIterator[RecordingProxy]:
     """Run a proxy inside the block."""
     logging.getLogger("httpx").setLevel(logging.WARNING)
     limits = httpx.Limits(max_connections=100, max_keepalive_connections=0)  # no stale ones after a kill
-    async with httpx.AsyncClient(timeout=RESPONSE_TIMEOUT, trust_env=False, limits=limits) as http:
+    async with httpx.AsyncClient(
+        timeout=RESPONSE_TIMEOUT, trust_env=False, verify=NO_CERTIFICATES, limits=limits
+    ) as http:
         proxy = RecordingProxy(targets=targets, http=http)
         app = Starlette(routes=[Route("/{path:path}", proxy.take, methods=["POST"])])
         async with serving(app, listen(HOST, 0), grace=1) as url:

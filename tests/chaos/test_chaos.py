@@ -18,12 +18,16 @@ from tests.chaos.environment import Effort
 from tests.chaos.kills import kill_sqlite
 
 KILLS = 14
+QUICK = frozenset({"kill-sqlite", "kill-postgres", "cut-connections", "failover", "full-disk", "clock-back"})
+"""One fault of each kind; the short form of the others is run with `-m slow`, as the long form of all."""
+
+SLOW = pytest.mark.slow
 LONG_KILLS = 60
 PYTHON = (sys.executable, "-P")
 MUTANT = Path(__file__).with_name("mutant.py")
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=SLOW) for name in FAULTS])
 def test_fault_violates_nothing(name: str) -> None:
     """No acknowledged callback, confirmed task or due delivery is lost, and no task is billed twice."""
     _check(run_fault(name, effort_for(name, KILLS, short=True)))

@@ -22,6 +22,8 @@ from service.domain.tokens import Tokens
 from service.runtime.config.settings import Settings, load_settings
 from service.runtime.log_config import configure_logging
 from service.runtime.process import running
+from tests.support.database_copies import place_database
+from tests.support.plain_http import NO_CERTIFICATES
 
 HOST = "127.0.0.1"
 KEY = "signing-key-of-the-service-under-attack-1234"
@@ -31,6 +33,7 @@ API_KEYS = f"alice={ALICE},bob={BOB},root={ROOT}:admin"
 MODEL = "viduq2_pro_reference"
 IMAGE = "https://example.org/cat.png"
 TIMEOUT = 20.0
+DATABASE = "boomerang.db"
 
 Json = dict[str, Any]
 
@@ -161,6 +164,8 @@ async def service_under_test(home: Path, *, log_format: str = "json", **more: st
     with captured(log_format) as logged:
         async with serving(upstream.app(), listen(HOST, 0), grace=1) as upstream.url:
             settings = settings_of(home, upstream.url, **more)
+            if not await anyio.Path(home / DATABASE).exists():
+                await place_database(home / DATABASE)
             async with running(settings, host=HOST, port=0) as base, client(base, settings) as http:
                 await ready(http)
                 tokens = Tokens(settings.secret_keys or (KEY,))
@@ -178,7 +183,9 @@ async def ready(http: httpx.AsyncClient) -> None:
 async def client(base: str, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client, with the key of alice when keys are configured."""
     headers = bearer(ALICE) if settings.api_keys else {}
-    async with httpx.AsyncClient(base_url=base, headers=headers, timeout=TIMEOUT, trust_env=False) as http:
+    async with httpx.AsyncClient(
+        base_url=base, headers=headers, timeout=TIMEOUT, trust_env=False, verify=NO_CERTIFICATES
+    ) as http:
         yield http
 
 
@@ -188,7 +195,7 @@ def settings_of(home: Path, upstream_url: str, **more: str) -> Settings:
         "UPSTREAM_URL": upstream_url,
         "UPSTREAM_KEY": UPSTREAM_KEY,
         "PUBLIC_URL": "https://boomerang.example.org",
-        "DATABASE_URL": f"sqlite:///{home / 'boomerang.db'}",
+        "DATABASE_URL": f"sqlite:///{home / DATABASE}",
         "SECRET_KEYS": KEY,
         "API_KEYS": API_KEYS,
         "UPSTREAM_RATE": "500/s",

@@ -1,6 +1,5 @@
 """Results of another type than declared, and addresses inside the network."""
 
-import gzip
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from starlette.routing import Route
 from service.api.server import listen, serving
 from tests.security.catalogue import add, peak, require
 from tests.security.environment import HOST, ROOT, ServiceUnderTest, bearer, completed, service_under_test
+from tests.support.bombs import gzip_bomb
 
 MB = 1024 * 1024
 Serve = Callable[[Request], Response]
@@ -65,7 +65,7 @@ def _plain(body: bytes, **headers: str) -> Serve:
 RESULTS: dict[str, Serve] = {
     "a page of HTML": _plain(b"<html><script>alert(1)</script></html>" * 10, content_type="video/mp4"),
     "nothing": _plain(b""),
-    "a gzip bomb": _plain(gzip.compress(b"\0" * 100 * MB) * 3, content_encoding="gzip"),
+    "a gzip bomb": _plain(gzip_bomb(b"\0", 100) * 3, content_encoding="gzip"),
     "an MP4 whose table claims two million samples": _plain(false_mp4(2_000_001)),
     "an MP4 whose table claims 60 million samples": _plain(false_mp4(60_000_000)),
     "an MP4 cut in the middle": _plain(false_mp4(1)[:-70]),

@@ -1,6 +1,5 @@
 """Request smuggling, slow requests, endless heads and bodies."""
 
-import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from service.api import lingering_close
 from tests.security.catalogue import add, attempt, peak, require
 from tests.security.environment import ALICE, HOST, ServiceUnderTest, completed, service_under_test
 from tests.security.raw import exchange, listen_to, request, statuses
+from tests.support.bombs import gzip_bomb
 
 AUTH = f"Authorization: Bearer {ALICE}"
 JSON = "Content-Type: application/json"
@@ -186,7 +186,7 @@ async def compressed(home: Path) -> str:
     """Send 100 MB as 100 KB with Content-Encoding: gzip."""
     async with service_under_test(home) as g:
         task = await g.submit()
-        bomb = gzip.compress(b" " * 100 * MB)
+        bomb = gzip_bomb(b" ", 100)
         gz = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
         with peak() as memory:
             callback = (await g.call_back(g.token(), bomb, gz)).status_code

@@ -12,6 +12,7 @@ from service.domain.models.validation import validate_params
 from service.tasks.media_inspector import inspector
 from tests.security.catalogue import add, peak, require
 from tests.security.environment import MODEL, service_under_test
+from tests.support.bombs import zlib_bomb
 from tests.support.sample_media import image
 
 MB = 1024 * 1024
@@ -39,7 +40,7 @@ MEDIA: dict[str, tuple[str, str, bytes]] = {
     "PNG with a text of 300 MB": (
         "images",
         "image/png",
-        _png(256, 256, _chunk(b"zTXt", b"a\0\0" + zlib.compress(b" " * 100 * MB) * 3)),
+        _png(256, 256, _chunk(b"zTXt", b"a\0\0" + zlib_bomb(b" ", 100) * 3)),
     ),
     "PNG of 0x0": ("images", "image/png", _png(0, 0)),
     "PNG 60000x1": ("images", "image/png", _png(60_000, 1)),
@@ -60,7 +61,7 @@ MEDIA: dict[str, tuple[str, str, bytes]] = {
     "PNG whose colours unpack to 90 MB": (
         "images",
         "image/png",
-        PNG[:33] + _chunk(b"iCCP", b"a\0\0" + zlib.compress(b" " * 90 * MB)) + PNG[33:],
+        PNG[:33] + _chunk(b"iCCP", b"a\0\0" + zlib_bomb(b" ", 90)) + PNG[33:],
     ),
     "PNG of a million chunks": ("images", "image/png", PNG[:33] + TINY * 800_000 + PNG[33:]),
     "JPEG of fifty thousand scans": ("images", "image/jpeg", JPEG[:-2] + SCAN * 50_000 + JPEG[-2:]),

@@ -1,7 +1,6 @@
 """Webhook receivers with endless, slow or hostile responses."""
 
 import asyncio
-import gzip
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -16,6 +15,7 @@ from tests.security.catalogue import add, attempt, peak, require
 from tests.security.environment import ROOT, Json, ServiceUnderTest, bearer, service_under_test
 from tests.security.on_names import INSIDE
 from tests.security.raw import HOST, Talk, talking
+from tests.support.bombs import gzip_bomb
 
 MB = 1024 * 1024
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -87,9 +87,7 @@ SUCCEEDING: dict[str, Talk] = {
     "a body without end": _endless(OK + b"Content-Length: 99999999999\r\n\r\n", PIECE),
     "a body without end, slowly": _endless(OK + b"Content-Length: 99999999999\r\n\r\n", b"a", 0.1),
     "chunks without end": _endless(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + PIECE + b"\r\n"),
-    "a gzip bomb": _once(
-        OK + b"Content-Encoding: gzip\r\nConnection: close\r\n\r\n" + gzip.compress(b" " * 100 * MB) * 4
-    ),
+    "a gzip bomb": _once(OK + b"Content-Encoding: gzip\r\nConnection: close\r\n\r\n" + gzip_bomb(b" ", 100) * 4),
     "a body shorter than announced": _once(OK + b"Content-Length: 100\r\n\r\nabc"),
 }
 

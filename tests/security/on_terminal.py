@@ -1,6 +1,5 @@
 """The command line with a hostile server."""
 
-import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from starlette.routing import Route
 from service.api.server import listen, serving
 from service.cli import boomerang
 from tests.security.catalogue import add, peak, require
+from tests.support.bombs import gzip_bomb
 
 HOST = "127.0.0.1"
 MB = 1024 * 1024
@@ -45,7 +45,7 @@ async def _endless() -> AsyncIterator[bytes]:
         await anyio.lowlevel.checkpoint()  # lets other tasks run after the client has disconnected
 
 
-BOMB = gzip.compress(b" " * 100 * MB) * 5
+BOMB = gzip_bomb(b" ", 100) * 5
 
 HOSTILE: dict[str, tuple[tuple[str, ...], Reply]] = {
     "escapes in a task": (STATUS, _json(TASK)),

@@ -1,7 +1,6 @@
 """A hostile provider or caller: memory, log injection, secrets."""
 
 import gzip
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +15,10 @@ from tests.security.environment import (
     in_progress,
     service_under_test,
 )
+from tests.support.bombs import gzip_bomb, zlib_bomb
 
 MB = 1024 * 1024
-BOMB = gzip.compress(b" " * 300 * MB)
+BOMB = gzip_bomb(b" ", 300)
 
 
 def _packed(body: bytes, coding: str) -> Response:
@@ -28,7 +28,7 @@ def _packed(body: bytes, coding: str) -> Response:
 BOMBS: dict[str, tuple[bytes, str]] = {
     "gzip": (BOMB, "gzip"),
     "gzip in gzip": (gzip.compress(BOMB), "gzip, gzip"),
-    "deflate": (zlib.compress(b" " * 300 * MB), "deflate"),
+    "deflate": (zlib_bomb(b" ", 300), "deflate"),
     "three members of gzip": (BOMB * 3, "gzip"),
 }
 

@@ -19,7 +19,8 @@ from service.storage import Store, migrate, open_store
 from service.storage.blob_store import sharing_from
 from service.storage.column_types import EPOCH
 from service.storage.health import SqlHealth
-from service.storage.migrate import HEAD, MIGRATIONS
+from service.storage.migrate import HEAD
+from service.storage.migration_steps import MIGRATIONS
 from service.storage.tables import metadata
 from tests.storage.builders import NOW, a_task
 from tests.storage.conftest import Server

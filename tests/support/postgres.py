@@ -25,6 +25,8 @@ NOBODY_UID = 65534
 SETTINGS = ("max_connections=100", "shared_buffers=32MB", "listen_addresses=127.0.0.1")
 WITHOUT_FSYNC = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
 """Settings for speed: a killed server process still loses no commit, only a power failure may lose some."""
+STRATEGY_SINCE = 150_000
+"""Version of the server that knows the strategy `file_copy`: a fifth of the work of the default one, without fsync."""
 
 _numbers = count(1)
 
@@ -135,7 +137,10 @@ def create_database(base_url: str, *, template: str | None = None) -> str:
     """Return the address of a new database, empty or a copy of the one at the address `template`."""
     name = f"boomerang_{os.getpid()}_{next(_numbers)}_{uuid4().hex[:8]}"
     copied = sql.SQL(" TEMPLATE {}").format(sql.Identifier(_name(template))) if template else sql.SQL("")
-    _execute(base_url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)) + copied)
+    with psycopg.connect(base_url, autocommit=True) as connection:
+        if connection.info.server_version >= STRATEGY_SINCE:
+            copied += sql.SQL(" STRATEGY file_copy")
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)) + copied)
     return make_url(base_url).set(database=name).render_as_string(hide_password=False)
 
 

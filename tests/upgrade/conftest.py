@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import database_url, empty_postgres, postgres_server_url, workspace
+from tests.acceptance.environment import sqlite
+from tests.acceptance.processes import Workspace
 from tests.upgrade.releases import RELEASES, Release, unpacked
 
 __all__ = ["database_url", "empty_postgres", "postgres_server_url", "workspace"]  # fixtures
@@ -19,6 +21,15 @@ def release(request: pytest.FixtureRequest) -> Release:
     """Return each earlier release."""
     found: Release = request.param
     return found
+
+
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.slow), "postgresql"])
+def shared_database_url(request: pytest.FixtureRequest, workspace: Workspace) -> str:
+    """Return an empty database of each kind for two releases; that of SQLite with `-m slow`."""
+    if request.param == "sqlite":
+        return sqlite(workspace)
+    url: str = request.getfixturevalue("empty_postgres")
+    return url
 
 
 @pytest.fixture

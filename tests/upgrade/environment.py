@@ -18,7 +18,7 @@ from tests.acceptance.environment import serve as serve_today
 from tests.acceptance.processes import HOST, Child, Json, Workspace, command, free_port, until
 from tests.acceptance.receiver import Receiver
 from tests.upgrade.balancer import Balancer, balancing
-from tests.upgrade.releases import Runner
+from tests.upgrade.releases import Release, Runner
 
 HANDLERS: dict[str, frozenset[str] | None] = {
     "log": None,
@@ -139,7 +139,9 @@ class UpgradeEnvironment:
 
 
 @asynccontextmanager
-async def upgrade_environment(workspace: Workspace, tree: Path, database_url: str) -> AsyncIterator[UpgradeEnvironment]:
+async def upgrade_environment(
+    workspace: Workspace, release: Release, tree: Path, database_url: str
+) -> AsyncIterator[UpgradeEnvironment]:
     """Yield the environment; its processes run inside the block."""
     async with AsyncExitStack() as stack:
         switches = ("--tiny-videos", "--run-time", "200ms", "--final-callbacks-only")
@@ -156,7 +158,7 @@ async def upgrade_environment(workspace: Workspace, tree: Path, database_url: st
         }
         yield UpgradeEnvironment(
             workspace=workspace,
-            before=Runner(workspace=workspace, tree=tree),
+            before=Runner(workspace=workspace, release=release, tree=tree),
             sandbox=sandbox,
             receiver=receiver,
             balancer=balancer,

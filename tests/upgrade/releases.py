@@ -13,9 +13,6 @@ from tests.acceptance.processes import HOST, Child, Workspace, wait_for_response
 
 ROOT = Path(__file__).parents[2]
 
-NEW_SETTINGS = frozenset({"BOOMERANG_NOTIFY_ALLOW"})
-"""Settings of this release that the releases before refuse; they take EGRESS_ALLOW for the same."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
@@ -23,13 +20,16 @@ class Release:
 
     `head` is the newest migration that it knows. `ready_beside_newer` is True if `/readyz` of a running process stays
     200 when a newer release migrates the database. `reads_inbox` is True if it records unread callbacks of other
-    processes, and computes the digest of a callback as the current release does.
+    processes, and computes the digest of a callback as the current release does. `shares_inputs` is True if it stores
+    equal inputs once. `refused_settings` are newer than it and stop its start; it takes EGRESS_ALLOW for NOTIFY_ALLOW.
     """
 
     commit: str
     head: str
     ready_beside_newer: bool = True
     reads_inbox: bool = True
+    shares_inputs: bool = True
+    refused_settings: frozenset[str] = frozenset()
 
     @property
     def id(self) -> str:
@@ -39,9 +39,20 @@ class Release:
 
 RELEASES = (
     Release(
-        commit="ab92e454ce1c2d9bdd6e5d7df5e7c170c97a2020", head="0001", ready_beside_newer=False, reads_inbox=False
+        commit="ab92e454ce1c2d9bdd6e5d7df5e7c170c97a2020",
+        head="0001",
+        ready_beside_newer=False,
+        reads_inbox=False,
+        shares_inputs=False,
+        refused_settings=frozenset({"BOOMERANG_NOTIFY_ALLOW"}),
     ),
-    Release(commit="c8ad7c5de8c4ce20b5a7f52a813e8575dd2c2d8f", head="0002"),
+    Release(
+        commit="c8ad7c5de8c4ce20b5a7f52a813e8575dd2c2d8f",
+        head="0002",
+        shares_inputs=False,
+        refused_settings=frozenset({"BOOMERANG_NOTIFY_ALLOW"}),
+    ),
+    Release(commit="236adcb318afb10d26c8ac339608f9de98161e8d", head="0003"),
 )
 """Oldest first. Each new release adds one line here, which is all that the tests of its upgrade need."""
 
@@ -63,12 +74,17 @@ class Runner:
     """Starts processes of one release in a workspace: its code from `tree`, with the current libraries."""
 
     workspace: Workspace
+    release: Release
     tree: Path
 
     def start(self, name: str, *arguments: str, env: Mapping[str, str], url: str = "") -> Child:
         """Start `boomerang` of that release with these arguments."""
-        known = {name: value for name, value in env.items() if name not in NEW_SETTINGS}
-        return self.workspace.start(name, *arguments, env={**known, "PYTHONPATH": str(self.tree)}, url=url)
+        return self.workspace.start(name, *arguments, env=self.environment(env), url=url)
+
+    def environment(self, env: Mapping[str, str]) -> dict[str, str]:
+        """Return the settings in `env` that the release knows, and where its code is."""
+        known = {name: value for name, value in env.items() if name not in self.release.refused_settings}
+        return {**known, "PYTHONPATH": str(self.tree)}
 
     async def serve(self, name: str, env: Mapping[str, str], port: int) -> Child:
         """Start `boomerang serve` of that release, and wait until it is ready."""

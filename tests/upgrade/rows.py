@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
 from alembic.script import ScriptDirectory
 
+from service.storage import migration_steps
 from service.storage.dialects import parse_address
-from service.storage.migrate import MIGRATIONS, VERSION_TABLE, alembic_config
+from service.storage.migrate import VERSION_TABLE
+from service.storage.migration_steps import MIGRATIONS
 
 COUNT = 3
 NOW = datetime(2026, 5, 6, 12, 9, 42, 123456, tzinfo=UTC)
@@ -33,7 +34,7 @@ def engine(database_url: str) -> sa.Engine:
 def upgrade(at: sa.Engine, revision: str) -> None:
     """Migrate up to `revision`, in one transaction."""
     with at.begin() as connection:
-        command.upgrade(alembic_config(connection), revision)
+        migration_steps.upgrade(connection, revision=revision)
 
 
 def schema(at: sa.Engine) -> dict[str, sa.Table]:

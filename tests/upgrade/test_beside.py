@@ -79,9 +79,11 @@ def count_logged(at: Service, what: str) -> int:
     return at.child.output().count(f'"event": "{what}"')
 
 
-async def test_releases_run_in_parallel(workspace: Workspace, release: Release, tree: Path, database_url: str) -> None:
+async def test_releases_run_in_parallel(
+    workspace: Workspace, release: Release, tree: Path, shared_database_url: str
+) -> None:
     """Each task has one bill and one end, and each event is delivered, whichever release does a step."""
-    async with upgrade_environment(workspace, tree, database_url) as environment:
+    async with upgrade_environment(workspace, release, tree, shared_database_url) as environment:
         old = await in_every_status(environment)
         assert environment.seen == EVERY_STATUS
         assert set(await deliveries(old)) == {"pending", "dead", "delivered"}

@@ -67,19 +67,19 @@ async def add_running_task(environment: UpgradeEnvironment, old: Service) -> Jso
 
 
 async def test_unread_callback_is_recorded_once(
-    workspace: Workspace, release: Release, tree: Path, database_url: str
+    workspace: Workspace, release: Release, tree: Path, shared_database_url: str
 ) -> None:
     """A process that does not read the inbox lists it and leaves it to the newer one; another records it itself.
 
     A repeat is another callback for a process that computes its digest differently: it is accepted and changes nothing
     twice.
     """
-    async with upgrade_environment(workspace, tree, database_url) as environment:
+    async with upgrade_environment(workspace, release, tree, shared_database_url) as environment:
         old = await environment.old()
         task = await add_running_task(environment, old)
         await environment.migrate()
         body = end_of(task)
-        await store_unread(database_url, task, body)
+        await store_unread(shared_database_url, task, body)
         if release.reads_inbox:
             await until(lambda: recorded(old, task), what="the record of the older process")
         else:
@@ -121,24 +121,26 @@ async def references(store: Store) -> int:
 
 
 async def test_older_process_never_submits_without_the_picture(
-    workspace: Workspace, tree: Path, database_url: str
+    workspace: Workspace, release: Release, tree: Path, shared_database_url: str
 ) -> None:
-    """For a day after the migration every task has its own copy of a picture, which the older process submits.
+    """An older process submits a shared picture if it can read one; else every task has its own copy for a day.
 
-    If one still runs after that, it fails a task whose picture is shared, before anything is sent or paid.
+    If one that cannot still runs after that, it fails a task whose picture is shared, before anything is sent or paid.
     """
-    async with upgrade_environment(workspace, tree, database_url) as environment:
+    async with upgrade_environment(workspace, release, tree, shared_database_url) as environment:
         old = await environment.old()
         await environment.migrate()
-        async with open_store(database_url) as store:
+        async with open_store(shared_database_url) as store:
             for number in range(2):
                 await add_with_picture(store, f"own-{number}")
-            assert await references(store) == 0
+            assert await references(store) == (2 if release.shares_inputs else 0)
             for number in range(2):
                 assert (await old.wait_until_settled(f"own-{number}"))["status"] == "completed"
+            if release.shares_inputs:
+                return
             async with store._database.writing() as write:
                 await write.connection.execute(update(rollouts).values(begins_at=datetime.now(UTC)))
-        async with open_store(database_url) as store:
+        async with open_store(shared_database_url) as store:
             await add_with_picture(store, "shared")
             assert await references(store) == 1
         assert (await old.wait_until_settled("shared"))["status"] == "failed"

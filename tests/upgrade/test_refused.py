@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from service.storage.migrate import HEAD
 from tests.acceptance.environment import settings
 from tests.acceptance.processes import HOST, Workspace, command, free_port
+from tests.unit.cli.fake_service import run
 from tests.upgrade.rows import engine, rows, schema, upgrade
 
 NEWER = f"schema 9999, which a newer release has made; this one knows {HEAD} at most: start the newer release"
@@ -55,15 +56,15 @@ def state(at: sa.Engine) -> object:
 
 
 @pytest.mark.parametrize("kind", FOREIGN_DATABASES)
-async def test_migrate_refuses_a_foreign_database(workspace: Workspace, database_url: str, kind: str) -> None:
+def test_migrate_refuses_a_foreign_database(database_url: str, kind: str) -> None:
     """`boomerang migrate` exits with 2, prints one line with the reason, and changes no table."""
     fill, message = FOREIGN_DATABASES[kind]
     at = engine(database_url)
     fill(at)
     was = state(at)
-    code, _, err = await command(workspace, "migrate", env={"BOOMERANG_DATABASE_URL": database_url})
-    assert (code, len(err.splitlines())) == (2, 1), err
-    assert message in err
+    done = run("migrate", env={"BOOMERANG_DATABASE_URL": database_url})
+    assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1), done.output
+    assert message in done.stderr
     assert state(at) == was
     at.dispose()
 
@@ -84,25 +85,25 @@ async def test_serve_refuses_a_foreign_sqlite_file(workspace: Workspace, kind: s
     assert _beside(path) == []
 
 
-async def test_file_that_is_no_database_is_refused(workspace: Workspace) -> None:
+def test_file_that_is_no_database_is_refused(workspace: Workspace) -> None:
     """A text file is refused and does not change."""
     path = workspace.home / "notes.db"
     path.write_text("not a database, but a page of notes\n" * 100)
-    code, _, err = await command(workspace, "migrate", env={"BOOMERANG_DATABASE_URL": f"sqlite:///{path}"})
-    assert code in {1, 2}
-    assert "file is not a database" in err
+    done = run("migrate", env={"BOOMERANG_DATABASE_URL": f"sqlite:///{path}"})
+    assert done.exit_code in {1, 2}
+    assert "file is not a database" in done.stderr
     assert path.read_text() == "not a database, but a page of notes\n" * 100
 
 
-async def test_database_without_tables_is_accepted(workspace: Workspace) -> None:
+def test_database_without_tables_is_accepted(workspace: Workspace) -> None:
     """A file without tables counts as a new database, also if another program created it."""
     path = workspace.home / "empty.db"
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE a (id INTEGER PRIMARY KEY AUTOINCREMENT)")
     connection.execute("DROP TABLE a")
     connection.close()
-    code, _, err = await command(workspace, "migrate", env={"BOOMERANG_DATABASE_URL": f"sqlite:///{path}"})
-    assert code == 0, err
+    done = run("migrate", env={"BOOMERANG_DATABASE_URL": f"sqlite:///{path}"})
+    assert done.exit_code == 0, done.output
 
 
 def _beside(path: Path) -> list[str]:
