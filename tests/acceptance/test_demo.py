@@ -32,6 +32,9 @@ def user_environment(home: Path) -> dict[str, str]:
         "BOOMERANG_DATABASE_URL": "postgresql://nobody@127.0.0.1:9/nothing",
         "BOOMERANG_POLL_FIRST": "nonsense",
         "http_proxy": "http://127.0.0.1:9",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "ALL_PROXY": "socks5://127.0.0.1:9",
+        "SSL_CERT_FILE": "/missing/authorities.pem",
     }
 
 
