@@ -150,7 +150,7 @@ async def _all_calls(client: Client, wanted: Mapping[str, object], *, total: int
 
 
 def is_interactive() -> bool:
-    """Return whether a person can answer a question."""
+    """Return whether a person can confirm."""
     return sys.stdin.isatty()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from service.domain.ports.queues import HandlerCapacity
+from service.domain.ports.replays import ReplayFilter
 from service.domain.ports.tasks import TaskFilter
 from service.domain.submission_limits import ClientLimit, Limits
 from service.domain.task import TaskId
@@ -67,6 +68,9 @@ async def _delete_references(store: Store) -> None:
         await delete_unreferenced(write.connection, [a_blob(data=b"picture 1").sha256])
 
 
+DEAD = ReplayFilter(statuses=frozenset({"dead"}), handler="log")
+PENDING = ReplayFilter(statuses=frozenset({"pending"}))
+
 FREQUENT: dict[str, tuple[Act, set[str]]] = {
     "claim submissions": (lambda store: claim_submissions(store, limit=35), {"tasks_queued_by_client"}),
     "count in flight": (lambda store: claim_submissions(store, limits=Limits(max_in_flight=5)), {"tasks_in_flight"}),
@@ -84,6 +88,14 @@ FREQUENT: dict[str, tuple[Act, set[str]]] = {
     "dead letters": (
         lambda store: store.queries.deliveries(client=None, status="dead", handler=None, limit=5, cursor="x"),
         {"deliveries_dead"},
+    ),
+    "bulk replay": (
+        lambda store: store.replays.matching(DEAD, after="e1a-log", limit=5),
+        {"deliveries_dead"},
+    ),
+    "replay at": (
+        lambda store: store.replays.replay_at({"e1a-log": NOW}, PENDING, now=NOW),
+        set(),
     ),
     "history": (
         lambda store: store.queries.history(TaskId("t1")),

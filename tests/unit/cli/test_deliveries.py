@@ -170,7 +170,7 @@ def test_wrong_use_of_replay_calls_nothing(service: FakeService, arguments: tupl
 def test_person_at_a_terminal_confirms(
     service: FakeService, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], typed: str, exit_code: int
 ) -> None:
-    """The question comes after the counts; without a yes nothing is replayed, and --yes answers it."""
+    """The prompt comes after the counts; without a yes nothing is replayed, and --yes leaves it out."""
     service.respond_to(BULK, (200, REPORT | {"replayed": 0}), (200, REPORT))
     monkeypatch.setattr("service.cli.replays.is_interactive", lambda: True)
     result = run("replay", "--handler", "webhook", *arguments, url=service.url, typed=typed)
