@@ -22,7 +22,7 @@ FOREIGN: dict[str, str | bytes] = {
     "users.py": EFFECT + "import missing_django\nfrom .orders import Order\n",
     "orders.py": EFFECT + "from service import OrderService\nraise SystemExit(3)\n",
     "own_class.py": EFFECT + "class Handlers: ...\nhandlers = Handlers()\n",
-    "other_class.py": EFFECT + "from missing_library import Handlers\nhandlers = Handlers()\n",
+    "other_class.py": EFFECT + "from absent_package import Handlers\nhandlers = Handlers()\n",
     "python_two.py": "print 'hello'\n",
     "latin.py": b"# caf\xe9\nx = 1\n",
     "null.py": b"x = 1\0",
@@ -142,7 +142,7 @@ def test_directory_of_the_operator_is_used_instead(folder: Path) -> None:
     write(folder, mine=MODULE.replace("sample", "not-this"))
     own = folder.parent / "deploy" / "boomerang"
     own.mkdir(parents=True)
-    write(own, mine=MODULE, helper="WORD = 1\n", test_mine="import missing_pytest\n", conftest="import missing_helpers\n")
+    write(own, mine=MODULE, helper="WORD = 1\n", test_mine="import missing_pytest\n", conftest="import absent")
     for text in ("deploy/boomerang", str(own)):
         settings = {"HANDLERS_DIR": text}
         assert sorted(load_handlers(None, settings, directory=folder.parent)) == ["log", "sample", "webhook"]
