@@ -31,10 +31,10 @@ FIX = "repair it, let its name begin with '_', or name another directory with BO
 
 @dataclass(frozen=True, kw_only=True)
 class PassedOver:
-    """The reason why a file is not a module of handlers; `ours` if it looks like one and is in the wrong place."""
+    """The reason why a file is not a module of handlers; `misplaced` if it is one and is in the wrong place."""
 
     reason: str
-    ours: bool = False
+    misplaced: bool = False
 
 
 Finding = tuple[str, Handler | BadHandler | PassedOver]
@@ -68,8 +68,8 @@ def _in_directories(working: Path, own: str | None) -> Iterator[Registered]:
         yield from _in_package(LOCAL, local, every=own is not None)
     file = working / f"{PACKAGE}.py"
     if own is None and file.is_file():
-        ours = registers_handlers(file)
-        yield str(file), PassedOver(reason=f"it is not in the directory {PACKAGE}/; move it there", ours=ours)
+        misplaced = registers_handlers(file)
+        yield str(file), PassedOver(reason=f"it is not in the directory {PACKAGE}/; move it there", misplaced=misplaced)
 
 
 def _in_package(name: str, path: Path, *, every: bool = False) -> Iterator[Registered]:

@@ -66,7 +66,7 @@ def load_handlers(
         raise BadSetting("\n".join(faults))
     found = survey(directory, own=settings.get(DIRECTORY_SETTING))
     for origin, file in found.passed_over.items():
-        (log.warning if file.ours else log.debug)("file is no module of handlers", file=origin, reason=file.reason)
+        (log.warning if file.misplaced else log.debug)("file is no module of handlers", file=origin, reason=file.reason)
     return {handler.name: _configured(handler, settings) for handler in _chosen(found.handlers, names, settings)}
 
 

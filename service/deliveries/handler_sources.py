@@ -1,4 +1,4 @@
-"""Tell which modules of a directory register handlers of this service, from their source, without running them.
+"""Return which modules of a directory register handlers of this service, from their source, without running them.
 
 A working directory may hold the `handlers/` of another application. Importing its modules could fail or have effects.
 """
@@ -83,7 +83,7 @@ class Source:
         except OSError:
             return cls(registers=False)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            # no module of ours may be passed over because of a slip
+            # no module of handlers may be passed over because of an error in it
             return cls(registers=REGISTRY.encode() in code and API.encode() in code)
         return cls(registers=_registers(tree), neighbours=frozenset(_neighbours(tree)))
 
@@ -102,7 +102,7 @@ def _registering(sources: dict[str, Source]) -> set[str]:
 
 
 def _registers(tree: ast.Module) -> bool:
-    """Return whether a module imports the registry of this service, or calls one that it forgot to import."""
+    """Return whether a module imports the registry of this service, or calls one without importing any."""
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     bound = set(_bound(tree))

@@ -60,12 +60,13 @@ class BufferedStderr(logging.StreamHandler[Any]):
         self._flush_loop: asyncio.AbstractEventLoop | None = None
         self._writer: OutputWriter | None = None
 
-    def send_to(self, stream: TextIO) -> None:
-        """Write to `stream` from now on."""
-        self.setStream(stream)
+    def setStream(self, stream: TextIO) -> TextIO | None:  # noqa: N802 - the name in logging
+        """Write to `stream` from now on; return the former stream, None if it is the same."""
+        former: TextIO | None = super().setStream(stream)
         self._writer = writer_for(stream)
         if self._writer:
             self._writer.notice = dropped_notice
+        return former
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the buffered lines, then a record of the standard library."""
@@ -177,7 +178,7 @@ def configure_logging(style: Literal["console", "json"], level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=True,
     )
-    LineLogger.out.send_to(sys.stderr)
+    LineLogger.out.setStream(sys.stderr)
     LineLogger.out.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -95,7 +95,7 @@ class OutputWriter:
         return True
 
     def after_fork(self) -> None:
-        """Forget the thread and the text of the parent process, which writes it."""
+        """Drop the thread and the text of the parent process, which writes it."""
         self.forked = True
         self._reset()
 
@@ -114,7 +114,7 @@ class OutputWriter:
                 while not self._texts:
                     self._changed.wait()
                 self._writing_since = time.monotonic()
-                # there was no room while these texts waited, so what was dropped came after them
+                # the queue was full while these texts waited, so what was dropped came after them
                 texts, unreported = self._take(), self._unreported
             for chunk in chunks("".join(texts).encode(self._encoding, "backslashreplace"), self._chunk):
                 if lost := self._write(chunk):

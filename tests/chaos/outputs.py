@@ -3,7 +3,7 @@
 import sys
 from dataclasses import replace
 
-from tests.acceptance.environment import sqlite
+from tests.acceptance.environment import client, sqlite
 from tests.acceptance.processes import Workspace, until
 from tests.acceptance.shutdown_helpers import SHUTDOWN_LIMIT
 from tests.chaos.audit import Audit
@@ -22,9 +22,10 @@ from service.cli import main
 main(sys.argv[1:])
 """
 LIMITED = (sys.executable, "-P", "-c", PROGRAM)
+DROPPED = "boomerang_log_lines_dropped_total{"
 REPORT = b'"log lines dropped"'
-TASKS = 8
-"""Tasks that must be confirmed while the reader stalls: their lines fill the pipe and the queue."""
+TASKS = 4
+"""Tasks that are confirmed at a time while the reader stalls, until their lines fill the pipe and the queue."""
 
 
 async def stalled_log(workspace: Workspace, effort: Effort) -> Audit:
@@ -42,7 +43,9 @@ async def stalled_log(workspace: Workspace, effort: Effort) -> Audit:
         ) as environment:
             await environment.fleet.started()
             for _ in range(effort.injections):
-                await environment.wait_for_progress(TASKS)
+                before = await _dropped(only.url)
+                while await _dropped(only.url) == before:
+                    await environment.wait_for_progress(TASKS)
                 await _reads_again(reader)
                 environment.fleet.injected["stalls"] += 1
             await environment.wait_for_progress(TASKS)  # the reader stalls until the end of the process
@@ -50,6 +53,13 @@ async def stalled_log(workspace: Workspace, effort: Effort) -> Audit:
     finally:
         workspace.end()
         reader.close()
+
+
+async def _dropped(url: str) -> float:
+    """Return how many lines the process has dropped."""
+    async with client(url) as http:
+        text = (await http.get("/metrics")).raise_for_status().text
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(DROPPED))
 
 
 async def _reads_again(reader: StalledReader) -> None:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-SMALLEST = 4096
+MIN_SIZE = 4096
 """Bytes of the smallest pipe (fcntl(2), F_SETPIPE_SZ)."""
 
 
@@ -19,7 +19,7 @@ class StalledReader:
         # open in both directions, so that no open waits and no write fails while the process is down
         self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         if hasattr(fcntl, "F_SETPIPE_SZ"):
-            fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, SMALLEST)
+            fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, MIN_SIZE)
 
     def command(self, command: Sequence[str]) -> list[str]:
         """Return `command` with its output to the pipe; the shell is replaced by it."""
@@ -34,7 +34,7 @@ class StalledReader:
     def read(self) -> bytes:
         """Read all that is in the pipe; return everything that was read so far."""
         try:
-            while part := os.read(self._open, SMALLEST):
+            while part := os.read(self._open, MIN_SIZE):
                 self.text += part
         except BlockingIOError:
             pass

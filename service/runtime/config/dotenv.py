@@ -1,7 +1,7 @@
 """Read a `.env` file completely or not at all: a skipped line would leave a default in force unnoticed.
 
 python-dotenv parses the lines: comments, `export `, quotes over several lines. A message never repeats a line, because
-the line may contain a key. A file without any name of ours belongs to another application: its faults are not ours.
+the line may contain a key. A file without any of our names belongs to another application: its faults are ignored.
 """
 
 from io import StringIO
@@ -15,7 +15,7 @@ PREFIX = "BOOMERANG_"
 """Prefix of the names of all settings."""
 
 OWN_NAMES = (PREFIX, "VTRIX_API_KEY", "VIDU_API_KEY")
-"""Texts of which a file of ours contains one, in any case."""
+"""Texts of which a file for this service contains one, in any case."""
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
@@ -31,7 +31,7 @@ def read_dotenv(path: Path) -> dict[str, str]:
             faults.append(f"{path}:{_line(binding)} {fault}")
         elif binding.key is not None and binding.value is not None:
             found[binding.key] = binding.value
-    if faults and _is_ours(text):
+    if faults and _is_for_service(text):
         raise BadSetting("\n".join(faults))
     return found
 
@@ -46,13 +46,13 @@ def _text(path: Path) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if not _is_ours(text := content.decode("utf-8-sig", "replace")):
+        if not _is_for_service(text := content.decode("utf-8-sig", "replace")):
             return text
         line = content.count(b"\n", 0, error.start) + 1
         raise _unreadable(path, f"line {line} is not UTF-8") from None
 
 
-def _is_ours(text: str) -> bool:
+def _is_for_service(text: str) -> bool:
     return any(name in text.upper() for name in OWN_NAMES)
 
 

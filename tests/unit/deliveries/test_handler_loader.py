@@ -150,7 +150,7 @@ def test_service_runs_without_a_local_directory(tmp_path: Path) -> None:
     ],
 )
 def test_broken_module_stops_the_start(directory: Path, text: str, message: str) -> None:
-    """The message names a module of ours that cannot be imported, the reason and the fix."""
+    """The message names a module of handlers that cannot be imported, the reason and the fix."""
     path = directory / "handlers" / "mine.py"
     path.write_text(f"from service import Handlers\n{text}")
     with pytest.raises(BadHandler, match=message) as refusal:

@@ -1,4 +1,4 @@
-"""The directory of handlers may belong to another application: its modules are not run, and ours are found."""
+"""The directory of handlers may belong to another application: its modules are not run, local ones are found."""
 
 import sys
 from pathlib import Path
@@ -15,14 +15,14 @@ REGISTER = """
 async def sample(event, tools) -> None:
     pass
 """
-OURS = f"from service import Handlers\n\nhandlers = Handlers()\n{REGISTER}"
+MODULE = f"from service import Handlers\n\nhandlers = Handlers()\n{REGISTER}"
 EFFECT = "from pathlib import Path\nPath(__file__).with_suffix('.ran').touch()\n"
 FOREIGN: dict[str, str | bytes] = {
-    "__init__.py": EFFECT + "from flask_of_theirs import app\n",
-    "users.py": EFFECT + "import django_of_theirs\nfrom .orders import Order\n",
+    "__init__.py": EFFECT + "from missing_flask import app\n",
+    "users.py": EFFECT + "import missing_django\nfrom .orders import Order\n",
     "orders.py": EFFECT + "from service import OrderService\nraise SystemExit(3)\n",
-    "class_of_theirs.py": EFFECT + "class Handlers: ...\nhandlers = Handlers()\n",
-    "other_class.py": EFFECT + "from theirs import Handlers\nhandlers = Handlers()\n",
+    "own_class.py": EFFECT + "class Handlers: ...\nhandlers = Handlers()\n",
+    "other_class.py": EFFECT + "from absent_package import Handlers\nhandlers = Handlers()\n",
     "python_two.py": "print 'hello'\n",
     "latin.py": b"# caf\xe9\nx = 1\n",
     "null.py": b"x = 1\0",
@@ -71,8 +71,8 @@ def test_files_that_are_passed_over_are_logged_for_debugging(folder: Path, monke
 
 def test_own_module_beside_them_is_loaded(folder: Path) -> None:
     """The package of another application that cannot run is named, because our module needs it."""
-    write(folder, mine=OURS)
-    with pytest.raises(BadHandler, match="flask_of_theirs"):
+    write(folder, mine=MODULE)
+    with pytest.raises(BadHandler, match="missing_flask"):
         discover(folder.parent)
     (folder / "__init__.py").unlink()
     assert "sample" in discover(folder.parent)
@@ -81,9 +81,9 @@ def test_own_module_beside_them_is_loaded(folder: Path) -> None:
 @pytest.mark.parametrize(
     "modules",
     [
-        {"mine": OURS},
-        {"my-handler": OURS},
-        {"__init__": OURS},
+        {"mine": MODULE},
+        {"my-handler": MODULE},
+        {"__init__": MODULE},
         {"mine": f"import service\n\nhandlers = service.Handlers()\n{REGISTER}"},
         {"mine": f"import service as s\n\nhandlers = s.Handlers()\n{REGISTER}"},
         {"mine": f"from service import *\n\nhandlers = Handlers()\n{REGISTER}"},
@@ -111,10 +111,10 @@ def test_modules_that_register_handlers_are_found(tmp_path: Path, modules: dict[
 
 
 @pytest.mark.parametrize(
-    "code", ["handlers = Handlers()\n" + REGISTER, OURS + "def broken(:\n", OURS + "import no_such_thing\n"]
+    "code", ["handlers = Handlers()\n" + REGISTER, MODULE + "def broken(:\n", MODULE + "import no_such_thing\n"]
 )
-def test_broken_module_of_ours_is_not_passed_over(folder: Path, code: str) -> None:
-    """A forgotten import, a slip of syntax and a missing library stop the start with the file and the fix."""
+def test_broken_module_of_handlers_is_not_passed_over(folder: Path, code: str) -> None:
+    """An import that is left out, a slip of syntax and a missing library stop the start with the file and the fix."""
     (folder / "__init__.py").unlink()
     write(folder, mine=code)
     with pytest.raises(BadHandler, match=r"mine\.py.*cannot be imported: .*; repair it, .*BOOMERANG_HANDLERS_DIR"):
@@ -125,7 +125,7 @@ def test_file_instead_of_the_directory_is_named(tmp_path: Path, monkeypatch: pyt
     """`handlers.py` is not loaded; if it registers handlers a warning says where it belongs."""
     import structlog  # noqa: PLC0415 - a logger of the captured configuration
 
-    for code, level in (("x = 1", "debug"), (OURS, "warning")):
+    for code, level in (("x = 1", "debug"), (MODULE, "warning")):
         (tmp_path / "handlers.py").write_text(code)
         with capture_logs() as lines:
             monkeypatch.setattr(handler_loader, "log", structlog.get_logger())
@@ -139,10 +139,10 @@ def test_file_instead_of_the_directory_is_named(tmp_path: Path, monkeypatch: pyt
 
 def test_directory_of_the_operator_is_used_instead(folder: Path) -> None:
     """The default directory is not looked at, and a relative address begins at the working directory."""
-    write(folder, mine=OURS.replace("sample", "not-this"))
+    write(folder, mine=MODULE.replace("sample", "not-this"))
     own = folder.parent / "deploy" / "boomerang"
     own.mkdir(parents=True)
-    write(own, mine=OURS, helper="WORD = 1\n", test_mine="import pytest_of_theirs\n", conftest="import theirs\n")
+    write(own, mine=MODULE, helper="WORD = 1\n", test_mine="import missing_pytest\n", conftest="import absent")
     for text in ("deploy/boomerang", str(own)):
         settings = {"HANDLERS_DIR": text}
         assert sorted(load_handlers(None, settings, directory=folder.parent)) == ["log", "sample", "webhook"]
@@ -168,11 +168,11 @@ def test_directory_must_exist(tmp_path: Path, text: str) -> None:
 
 
 def test_service_of_another_application_is_not_imported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package `service` in the working directory does not take the place of ours."""
+    """A package `service` in the working directory is not imported in its place."""
     (folder.parent / "service").mkdir()
     (folder.parent / "service" / "__init__.py").write_text("raise SystemExit(4)\n")
     (folder / "__init__.py").unlink()
-    write(folder, mine=OURS)
+    write(folder, mine=MODULE)
     monkeypatch.chdir(folder.parent)
     assert "sample" in discover()
     assert Path(str(sys.modules["service"].__file__)).parent != folder.parent / "service"

@@ -67,4 +67,6 @@ def test_handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert_words("handlers", rows, {"archive", "log", "webhook"})
     statuses = ("submitted", "progressed", "in_doubt", "completed", "failed", "canceled", "expired")
     assert_words("events of handlers", rows["log"]["events"], {f"task.{one}" for one in statuses} | {"artifact.stored"})
-    assert_words("fields of a handler", rows["log"], {"name", "origin", "events", "loaded", "why", "broken"})
+    assert_words(
+        "fields of a handler", rows["log"], {"name", "origin", "events", "loaded", "why", "broken", "passed_over"}
+    )

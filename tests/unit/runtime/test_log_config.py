@@ -30,7 +30,7 @@ def written() -> Iterator[io.StringIO]:
     configure_logging("json", "info")
     structlog.configure(cache_logger_on_first_use=False)
     stream = io.StringIO()
-    LineLogger.out.send_to(stream)
+    LineLogger.out.setStream(stream)
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -94,7 +94,7 @@ def test_line_that_cannot_be_written_raises_nothing(written: io.StringIO) -> Non
     written.close()
     log.info("lost")
     log.error("lost as well")
-    LineLogger.out.send_to(again := io.StringIO())
+    LineLogger.out.setStream(again := io.StringIO())
     log.error("back")
     assert events(again) == ["back"]
 
@@ -137,7 +137,7 @@ def test_console_line_cannot_be_broken_or_coloured_by_a_value(written: io.String
     """Line breaks and control characters of a value are escaped: it forges no second line and moves no cursor."""
     configure_logging("console", "info")
     structlog.configure(cache_logger_on_first_use=False)
-    LineLogger.out.send_to(written)
+    LineLogger.out.setStream(written)
     value = "a\x1b[31m\nforged line\r\x9b2J\u2028"
     if logger == "structlog":
         structlog.get_logger("boomerang.test").info("event", value=value)

@@ -73,7 +73,7 @@ def test_full_pipe_costs_lines_and_the_count_is_written(pipe: Pipe) -> None:
     pipe.writer.put("first\n")
     wait_for_thread(pipe)
     pipe.writer.put("x" * 94 + "\n")
-    pipe.writer.put("no room\nfor two lines\n")
+    pipe.writer.put("too long\nfor two lines\n")
     pipe.writer.put("nor this one\n")
     assert pipe.writer.dropped == {"full": 3}
     pipe.read(size)
@@ -172,7 +172,7 @@ def test_only_standard_streams_have_a_writer(tmp_path: Path) -> None:
         assert writer_for(file) is None
 
 
-def test_forgotten_thread_is_started_again(pipe: Pipe) -> None:
+def test_forked_process_starts_its_own_thread(pipe: Pipe) -> None:
     """A forked process has none of its parent's threads, and not the text that the parent writes."""
     pipe.fill()
     pipe.writer.put("of the parent\n")

@@ -121,7 +121,7 @@ def test_invalid_line_prevents_the_start(file: Path) -> None:
     ],
 )
 def test_file_of_another_application_stops_no_start(file: Path, content: bytes) -> None:
-    """Without a name of ours in it nothing of ours can be left in force unnoticed; its valid lines are read."""
+    """Without a known name in it no default can be left in force unnoticed; its valid lines are read."""
     file.write_bytes(content + b"\nA=1\n")
     assert read_dotenv(file)["A"] == "1"
     assert load_settings({}, dotenv=file).lease == load_settings({}).lease
