@@ -151,7 +151,7 @@ async def test_work_that_ends_during_a_search_is_followed_up() -> None:
 
 
 async def test_reconcile_returns_the_numbers_of_what_it_started() -> None:
-    """The result of a cron job has how many tasks were swept, submitted and polled and how many deliveries were made."""
+    """A cron job is answered with the numbers of swept, submitted and polled tasks and of deliveries."""
     bench = Bench()
     bench.add(bench.submitter, ("a", 0.1), ("b", 0.1))
     bench.add(bench.dispatcher, ("a", 0.1))
