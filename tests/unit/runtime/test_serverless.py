@@ -148,6 +148,7 @@ async def test_work_that_ends_during_a_search_is_followed_up() -> None:
     bench.add(bench.submitter, ("a", 0))
     await bench.work.drive(A)
     assert bench.started() == ["submit a", "deliver a"]
+    assert now() == pytest.approx(0.1)
 
 
 async def test_reconcile_returns_the_numbers_of_what_it_started() -> None:
