@@ -211,10 +211,11 @@ class ServerlessWork:
         """Start what is due. If nothing is, let requests be answered, and wait for a change."""
         before = self._running()
         started = await self._start_due(waiting)
-        if started or before - self._running():  # what has ended meanwhile may have made more due
+        now = self._running()
+        if before - now or len(now - before) < started:  # what has ended meanwhile may have made more due
             return
         full, throttled = self._lacks_capacity(waiting)
-        if not (full or throttled):
+        if not (started or full or throttled):
             self._answer(waiting)
         if self._waiting():
             await self._wait_for_change(RATE_CHECK_INTERVAL if throttled else CHECK_INTERVAL)

@@ -148,10 +148,11 @@ async def test_work_that_ends_during_a_search_is_followed_up() -> None:
     bench.add(bench.submitter, ("a", 0))
     await bench.work.drive(A)
     assert bench.started() == ["submit a", "deliver a"]
+    assert now() == pytest.approx(0.1)
 
 
 async def test_reconcile_returns_the_numbers_of_what_it_started() -> None:
-    """The result of a cron job counts the tasks swept, submitted and polled, and the deliveries made."""
+    """A cron job is answered with the numbers of swept, submitted and polled tasks and of deliveries."""
     bench = Bench()
     bench.add(bench.submitter, ("a", 0.1), ("b", 0.1))
     bench.add(bench.dispatcher, ("a", 0.1))
