@@ -87,7 +87,7 @@ async def test_listing_never_reads_a_blob(store: Store) -> None:
 
 async def test_history_has_every_row_in_order(store: Store) -> None:
     """Events, callbacks, polls, deliveries and attempts come oldest first, as plain JSON without any body."""
-    await add_tasks(store, a_task())
+    await add_tasks(store, a_task(created_at=NOW - 3 * SECOND))
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry(received_at=NOW - SECOND, verdict="hint")])
         await transaction.add_polls([PollRow(task_id=TaskId("t1"), at=NOW - 2 * SECOND, outcome="in_progress")])
@@ -96,8 +96,8 @@ async def test_history_has_every_row_in_order(store: Store) -> None:
     [claim] = await claim_deliveries(store)
     await store.deliveries.finish([an_attempt(claim, started_at=NOW + SECOND, error="was slow")])
     history = await store.queries.history(TaskId("t1"))
-    assert [row["kind"] for row in history] == ["poll", "callback", "event", "delivery", "attempt"]
-    poll, callback, event, delivery, attempt = history
+    assert [row["kind"] for row in history] == ["created", "poll", "callback", "event", "delivery", "attempt"]
+    _, poll, callback, event, delivery, attempt = history
     assert poll == {"at": rfc3339(NOW - 2 * SECOND), "kind": "poll", "outcome": "in_progress"}
     assert callback == {"at": rfc3339(NOW - SECOND), "kind": "callback", "submission": 1, "verdict": "hint"}
     assert (event["id"], event["type"], event["data"]) == ("e1", "task.completed", {"id": "t1"})

@@ -150,6 +150,27 @@ async def test_ready_is_the_number_that_starts_without_waiting(rate: float, idle
     assert sum(at - start < 1e-5 for at, _ in provider.requests) == ready
 
 
+@pytest.mark.parametrize(
+    ("rate", "concurrency", "spare"),
+    [(10.0, 16, 3), (77.0, 16, 8), (1.0, 16, 1), (0.5, 16, 1), (0.4, 16, 0), (10.0, 2, 1), (10.0, 1, 1)],
+)
+async def test_spare_requests_leave_half_to_others(rate: float, concurrency: int, spare: int) -> None:
+    """Half of the burst and of the slots stays free; a rate below one request in two seconds has nothing to spare."""
+    client = rate_limited(FakeProvider(), rate=rate, concurrency=concurrency)
+    assert client.spare() == spare
+
+
+async def test_nothing_is_spare_once_the_burst_is_used() -> None:
+    """After as many requests as could start at once, those of little importance wait until others could start again."""
+    client = rate_limited(FakeProvider(), rate=10.0)
+    await fetches(client, client.ready())
+    assert client.spare() == 0
+    await asyncio.sleep(0.2)
+    assert client.spare() <= 0 < client.ready()
+    await asyncio.sleep(0.3)
+    assert client.spare() == 3
+
+
 async def test_nothing_is_ready_during_a_pause_or_without_a_free_slot() -> None:
     """A common pause and running requests both reduce `ready()`."""
     provider = FakeProvider(None, Throttled("slow", retry_after=timedelta(seconds=30)), seconds=1)
