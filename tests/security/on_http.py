@@ -66,8 +66,8 @@ for _name, (_lines, _body) in SMUGGLED.items():
 
 @contextmanager
 def _few_bytes_discarded() -> Iterator[None]:
-    """Reduce the bytes that are discarded after a response to 4 MB inside the block, so that the attempt is short."""
-    whole, lingering_close.LINGER_BYTES = lingering_close.LINGER_BYTES, 4 * MB
+    """Reduce the bytes that are discarded after a response to 1 MB inside the block, so that the attempt is short."""
+    whole, lingering_close.LINGER_BYTES = lingering_close.LINGER_BYTES, 1 * MB
     try:
         yield
     finally:
@@ -155,7 +155,7 @@ async def chunked_past_limit(home: Path) -> str:
             statuses(received) in ([413], []) and sent < 8 * MB,
             f"{sent // MB} MB taken, answered {statuses(received)}",
         )
-        return f"closed after {sent // 1024} KB (the rest is discarded up to {whole // MB} MB, 4 MB in this test)"
+        return f"closed after {sent // 1024} KB (the rest is discarded up to {whole // MB} MB, 1 MB in this test)"
 
 
 @attempt("body", "shorter than announced, then gone")
