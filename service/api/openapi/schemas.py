@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from service.api import schemas
+from service.api import request_schemas, schemas
 from service.domain.models.catalog import known_models
 from service.domain.models.json_schema import json_schema
 
@@ -17,18 +17,32 @@ ModelUse = tuple[type[BaseModel], JsonSchemaMode]
 
 PREFIX = "#/components/schemas/"
 COMPONENTS: tuple[type[BaseModel], ...] = (
-    schemas.TaskRequest,
-    schemas.NotifyEntry,
+    request_schemas.TaskRequest,
+    request_schemas.NotifyEntry,
+    request_schemas.WebhookEntry,
+    request_schemas.HandlerEntry,
     schemas.Task,
     schemas.TaskWithPayload,
+    schemas.TaskWithArtifact,
+    schemas.TaskPage,
     schemas.TaskError,
     schemas.Usage,
     schemas.OutputItem,
     schemas.Artifact,
     schemas.Delivery,
+    schemas.DeliveryPage,
     schemas.Event,
+    schemas.EventData,
     schemas.HistoryEntry,
+    schemas.EventEntry,
+    schemas.CallbackEntry,
+    schemas.PollEntry,
+    schemas.DeliveryEntry,
+    schemas.AttemptEntry,
+    schemas.HistoryPage,
     schemas.Model,
+    schemas.ModelList,
+    schemas.ProcessState,
     schemas.Problem,
     schemas.Fault,
 )
@@ -59,7 +73,7 @@ def generated_schemas(uses: Iterable[ModelUse], *, allow_off_peak: bool) -> tupl
         named[f"{model}.params"] = {key: value for key, value in params.items() if key != "$schema"}
     params_refs = [{"$ref": PREFIX + name} for name in named]
     named |= {name: _inlined(definitions[name], inline) for name in names}
-    named["TaskRequest"]["properties"]["params"] = {"anyOf": params_refs}
+    named["TaskRequest"]["properties"]["params"] = params_refs[0] if len(params_refs) == 1 else {"anyOf": params_refs}
     return {use: _inlined(by_use[use], inline) for use in distinct}, named
 
 
@@ -80,14 +94,9 @@ class DocumentSchemas(GenerateJsonSchema):
         added = {name: each for name, each in generated["properties"].items() if name not in base.model_fields}
         optional_before = {name for name, each in base.model_fields.items() if not each.is_required()}
         required = [name for name in generated["required"] if name in added or name in optional_before]
-        extension = {"type": "object", "properties": added, "required": required}
-        return {"allOf": [self.generate_inner(base.__pydantic_core_schema__), extension]}
-
-    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
-        """Omit the discriminator, which may refer to named schemas only."""
-        generated = super().tagged_union_schema(schema)
-        generated.pop("discriminator", None)
-        return generated
+        extension = {"type": "object", "properties": added, **({"required": required} if required else {})}
+        described = {"description": generated["description"]} if "description" in generated else {}
+        return described | {"allOf": [self.generate_inner(base.__pydantic_core_schema__), extension]}
 
 
 def _inlined(schema: Any, inline: Mapping[str, Schema]) -> Any:
