@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -54,15 +55,17 @@ class Operation:
     def all_responses(self) -> dict[int, DeclaredResponse]:
         """Return every response by status: the successful ones, then the errors in ascending order."""
         common = {401, 403, 500, 503} if self.authenticated else {500, 503}
-        errors = {status: ERRORS[status] for status in {*self.errors, *common}} | {431: TOO_LONG}
-        return {**self.responses, **dict(sorted(errors.items()))}
+        statuses = sorted({*self.errors, *common})
+        own = {} if statuses[0] < HTTPStatus.INTERNAL_SERVER_ERROR else {431: TOO_LONG}
+        return {**self.responses, **own, **{status: ERRORS[status] for status in statuses}}
 
 
 CHALLENGE: Headers = {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}}
 RETRY_AFTER: Headers = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
 
 
-TOO_LONG = DeclaredResponse("The request line and headers are too long; the server answers before any endpoint.")
+TOO_LONG = DeclaredResponse("The request line and headers are too long; the server refuses it before any endpoint.")
+"""The refusal of operations that refuse nothing themselves."""
 
 
 def _error(status: int, description: str, headers: Headers | None = None) -> DeclaredResponse:

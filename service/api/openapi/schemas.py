@@ -1,5 +1,6 @@
 """Generate the schemas of the OpenAPI document, JSON Schema 2020-12, from the models of `service.api.schemas`."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -70,11 +71,26 @@ def generated_schemas(uses: Iterable[ModelUse], *, allow_off_peak: bool) -> tupl
     named: Schema = {}
     for model in known_models():
         params = json_schema(model, allow_off_peak=allow_off_peak)
-        named[f"{model}.params"] = {key: value for key, value in params.items() if key != "$schema"}
+        named[f"{model}.params"] = _with_described_defaults(params)
     params_refs = [{"$ref": PREFIX + name} for name in named]
     named |= {name: _inlined(definitions[name], inline) for name in names}
     named["TaskRequest"]["properties"]["params"] = params_refs[0] if len(params_refs) == 1 else {"anyOf": params_refs}
     return {use: _inlined(by_use[use], inline) for use in distinct}, named
+
+
+def _with_described_defaults(params: Mapping[str, Any]) -> Schema:
+    """Return the schema of `params` with the defaults in its descriptions.
+
+    Generators take a default as a promise that the parameter is there: openapi-typescript makes it required, and other
+    clients send it with every request.
+    """
+    properties = {}
+    for name, schema in params["properties"].items():
+        described = {key: value for key, value in schema.items() if key != "default"}
+        if "default" in schema:
+            described["description"] += f" Default: {json.dumps(schema['default'])}."
+        properties[name] = described
+    return {key: value for key, value in params.items() if key != "$schema"} | {"properties": properties}
 
 
 class DocumentSchemas(GenerateJsonSchema):

@@ -30,7 +30,7 @@ class ModelParams(BaseModel):
     run_time_by: ClassVar[tuple[str, ...]] = ()
 
     def warnings(self) -> tuple[str, ...]:
-        """Return one sentence for each parameter that has no effect and is given with another value than its default."""
+        """Return one sentence for each parameter without effect that is given and differs from its default."""
         return ()
 
     def differs_from_default(self, name: str) -> bool:

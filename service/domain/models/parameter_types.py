@@ -41,7 +41,7 @@ class Text:
         """Return the JSON Schema."""
         del schema, handler
         limit = {} if self.max_chars is None else {"maxLength": self.max_chars}
-        return {"type": "string", **limit} | ({} if self.blank else {"minLength": 1, "pattern": r"\S"})
+        return {"type": "string", **limit} | ({} if self.blank else {"minLength": 1, "pattern": r"^\s*\S"})
 
     def _validate(self, value: object) -> object:
         return _accept(value, text_faults(value, max_chars=self.max_chars, blank=self.blank))

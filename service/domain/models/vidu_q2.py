@@ -83,7 +83,7 @@ class ViduQ2ProReference(ModelParams):
     )
 
     def warnings(self) -> tuple[str, ...]:
-        """Return one sentence for each parameter that has no effect and is given with another value than its default."""
+        """Return one sentence for each parameter without effect that is given and differs from its default."""
         warnings = []
         if self.bgm and self.duration in {9, 10}:
             warnings.append("bgm has no effect when duration is 9 or 10")
