@@ -120,7 +120,7 @@ def test_operation_has_a_tag_a_description_and_examples(operation: dict[str, Any
         jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(content["example"])
 
 
-def test_history_entries_are_told_apart_by_their_kind() -> None:
+def test_kind_of_a_history_entry_names_its_schema() -> None:
     """An entry of the history is one of several named schemas, each with its own constant of `kind`."""
     entry = SCHEMAS["HistoryEntry"]
     assert entry["discriminator"]["propertyName"] == "kind"
