@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 Id = Annotated[str, Field(pattern=ID_PATTERN)]
 WholeNumber = Annotated[int, Field(ge=0)]
+ByteCount = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
 Moment = Annotated[AwareDatetime, Field(description="RFC 3339, in UTC, to the millisecond.")]
 FaultOwner = Annotated[ResponsibleParty, Field(description="The party responsible for a dead letter.")]
 

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, RootModel
 
 from service.api.deliveries import DeliveryStatus
 from service.api.problems import TYPE_PREFIX
-from service.api.schema_types import ApiModel, FaultOwner, Id, ItemList, Moment, Page, WholeNumber, optional
+from service.api.schema_types import ApiModel, ByteCount, FaultOwner, Id, ItemList, Moment, Page, WholeNumber, optional
 from service.domain.ports.queues import Outcome
 from service.domain.task import EventType, Source, Status
 
@@ -78,7 +78,7 @@ class Artifact(ApiModel):
     url: str
     archived_url: str
     sha256: str
-    bytes: WholeNumber
+    bytes: ByteCount
     media_type: str
 
 
@@ -112,7 +112,7 @@ class EventData(ApiModel):
 
     task: Task
     payload: str | None = Field(description="The caller's own; null if it has more than 64 KiB.")
-    payload_bytes: WholeNumber = optional("The size of a payload that is left out.")
+    payload_bytes: ByteCount = optional("The size of a payload that is left out.")
     payload_url: str = optional("The path of its task.")
     metadata: dict[str, Any]
     client: str = Field(description="The client of the task; one secret may sign for all clients.")

@@ -124,8 +124,21 @@ def _inlined(schema: Any, inline: Mapping[str, Schema]) -> Any:
     if schema.get("$ref") in inline:
         siblings = {name: value for name, value in schema.items() if name != "$ref"}
         return _inlined(inline[schema["$ref"]] | siblings, inline)
-    return {
+    plain = {
         name: _inlined(value, inline)
         for name, value in schema.items()
         if not (name == "title" and isinstance(value, str))
     }
+    return _with_null_as_a_type(plain)
+
+
+def _with_null_as_a_type(schema: Schema) -> Schema:
+    """Return `anyOf` of a plain schema and null as that schema with two types.
+
+    Several generators skip a field with the former. openapi-python-client makes many types of an enumeration with null.
+    """
+    match schema:
+        case {"anyOf": [{"type": str(kind)} as value, {"type": "null"}], **siblings} if "enum" not in value:
+            merged: Schema = value | siblings | {"type": [kind, "null"]}
+            return merged
+    return schema

@@ -163,6 +163,22 @@ def test_schemas_are_plain_for_generators() -> None:
         assert described["duration"]["description"].endswith(" Default: 5.")
 
 
+def test_null_is_a_type_where_it_can_be() -> None:
+    """Only references and enumerations are combined with null by a choice: some generators leave out such a field."""
+    nullable = [each for each in objects_in(DOCUMENT) if {"type": "null"} in (each.get("anyOf") or ())]
+    assert nullable
+    assert all({"$ref", "enum"} & set(each["anyOf"][0]) for each in nullable)
+    assert SCHEMAS["Task"]["properties"]["submitted_at"]["type"] == ["string", "null"]
+
+
+def test_large_integers_have_a_format() -> None:
+    """An integer that may exceed 32 bits is an int64, without which several languages generate a smaller type."""
+    params = SCHEMAS["viduq2_pro_reference.params"]["properties"]
+    assert params["seed"]["format"] == "int64"
+    assert "format" not in params["duration"]
+    assert SCHEMAS["Artifact"]["properties"]["bytes"]["format"] == "int64"
+
+
 def test_patterns_are_anchored() -> None:
     """Each pattern begins with ^: openapi-generator matches it from the first character, and others search."""
     for pattern in strings_at(DOCUMENT, "pattern"):
