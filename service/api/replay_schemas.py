@@ -1,16 +1,11 @@
 """The bodies of a bulk replay as pydantic models, like those of `service.api.schemas`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AwareDatetime, Field
 
-from service.api.schemas import ApiModel, Id, Moment, WholeNumber
+from service.api.schema_types import ApiModel, Id, Moment, WholeNumber, optional
 from service.domain.ports.replays import ReplayStatus
-
-
-def optional(description: str) -> Any:
-    """Return the field of an optional key."""
-    return Field(default_factory=lambda: None, description=description)
 
 
 class ReplayRequest(ApiModel):

@@ -1,98 +1,19 @@
-"""The request and response bodies of the API as pydantic models: the source of the schemas of `/openapi.json`.
+"""The response bodies of the API and the webhook body as pydantic models: the source of the schemas of `/openapi.json`.
 
 No request passes through them: endpoints write plain dicts, and tests validate real responses against these models. The
 docstring of a model is its description in the document.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag
+from pydantic import ConfigDict, Field, RootModel
 
 from service.api.deliveries import DeliveryStatus
 from service.api.problems import TYPE_PREFIX
+from service.api.schema_types import ApiModel, ByteCount, FaultOwner, Id, ItemList, Moment, Page, WholeNumber, optional
 from service.domain.error_kinds import ErrorKind
-from service.domain.models.catalog import known_models
-from service.domain.notify import MAX_ENTRIES, WEBHOOK
-from service.domain.ports.queues import Outcome, ResponsibleParty
+from service.domain.ports.queues import Outcome
 from service.domain.task import EventType, Source, Status
-
-ID_PATTERN = "^[A-Za-z0-9_-]{1,64}$"
-_64 = "[A-Za-z0-9+/]"
-SECRET_PATTERN = f"^whsec_(({_64}{{4}}){{8,21}}({_64}{{2}}==)?|({_64}{{4}}){{8,20}}{_64}{{3}}=)$"
-
-T = TypeVar("T")
-
-Id = Annotated[str, Field(pattern=ID_PATTERN)]
-WholeNumber = Annotated[int, Field(ge=0)]
-Moment = Annotated[AwareDatetime, Field(description="RFC 3339, in UTC, to the millisecond.")]
-Address = Annotated[str, Field(pattern=r"^https?://[^\s/?#]\S*$", max_length=8192)]
-FaultOwner = Annotated[ResponsibleParty, Field(description="The party responsible for a dead letter.")]
-
-
-def _optional(description: str | None = None) -> Any:
-    """Return the field of an optional key; its type decides whether null is allowed."""
-    return Field(default_factory=lambda: None, description=description)
-
-
-class ApiModel(BaseModel):
-    """A JSON object of the API. Types are not converted and unknown keys are refused."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-
-# Requests
-
-
-class NotifyEntryFields(ApiModel):
-    url: Address | None = _optional()
-    events: Annotated[list[EventType], Field(min_length=1)] | None = _optional("Without it, all events of the handler.")
-    secret: Annotated[str, Field(pattern=SECRET_PATTERN)] | None = _optional("Signs in place of all other secrets.")
-
-
-class WebhookEntry(NotifyEntryFields):
-    handler: Literal["webhook"]
-    url: Address
-
-
-class HandlerEntry(NotifyEntryFields):
-    """May have further fields, which the handler defines."""
-
-    model_config = ConfigDict(extra="allow")
-
-    handler: str = Field(description="The name of a loaded handler.", json_schema_extra={"not": {"const": WEBHOOK}})
-
-
-def _entry_tag(entry: Any) -> str:
-    handler = entry.get("handler") if isinstance(entry, Mapping) else getattr(entry, "handler", None)
-    return WEBHOOK if handler == WEBHOOK else "other"
-
-
-AnyNotifyEntry = Annotated[
-    Annotated[WebhookEntry, Tag(WEBHOOK)] | Annotated[HandlerEntry, Tag("other")], Discriminator(_entry_tag)
-]
-
-
-class NotifyEntry(RootModel[AnyNotifyEntry]):
-    pass
-
-
-class TaskRequest(ApiModel):
-    """No text may contain the character U+0000."""
-
-    model: str = Field(json_schema_extra={"enum": [*known_models()]})
-    params: dict[str, Any]
-    metadata: dict[str, Any] = _optional(
-        "Data of the caller, at most 64 KiB of JSON. The task and its events contain it."
-    )
-    notify: Annotated[list[NotifyEntry], Field(max_length=MAX_ENTRIES)] | None = _optional(
-        "Further recipients of the events of the task."
-    )
-
-
-class ProviderCallback(RootModel[Any]):
-    pass
-
 
 # Tasks
 
@@ -109,6 +30,8 @@ class TaskError(ApiModel):
 
 
 class Usage(ApiModel):
+    """What the provider charged for the task."""
+
     cost: str | None = Field(description="US dollars, as decimal digits.")
     discount: float | None
 
@@ -120,16 +43,18 @@ class OutputItem(ApiModel):
 
     type: str
     url: str = Field(description="URL at the provider, which may expire soon.")
-    archived_url: str = _optional("URL of the copy that the `archive` handler stored.")
+    archived_url: str = optional("URL of the copy that the `archive` handler stored.")
 
 
 class Task(ApiModel):
+    """A task: one request to the provider, and what became of it."""
+
     id: Id
     model: str
     status: Status
     upstream_id: str | None
     params: dict[str, Any] = Field(description="As submitted, with type, size and hash in place of inline media.")
-    metadata: dict[str, Any] = _optional("Lists leave it out, except with `include=metadata`.")
+    metadata: dict[str, Any] = optional("Lists leave it out, except with `include=metadata`.")
     progress: Annotated[float, Field(ge=0, le=1)] | None
     output: list[OutputItem]
     error: TaskError | None
@@ -146,6 +71,8 @@ class Task(ApiModel):
 
 
 class TaskWithPayload(Task):
+    """A task with its metadata and the payload of its caller."""
+
     metadata: dict[str, Any]
     payload: str | None = Field(description="The `params.payload` of the caller.")
 
@@ -156,7 +83,7 @@ class Artifact(ApiModel):
     url: str
     archived_url: str
     sha256: str
-    bytes: WholeNumber
+    bytes: ByteCount
     media_type: str
 
 
@@ -186,10 +113,12 @@ class Delivery(DeliveryFields):
 
 
 class EventData(ApiModel):
+    """The data of an event: the task as it is then, and what its caller gave with it."""
+
     task: Task
     payload: str | None = Field(description="The caller's own; null if it has more than 64 KiB.")
-    payload_bytes: WholeNumber = _optional("The size of a payload that is left out.")
-    payload_url: str = _optional("The path of its task.")
+    payload_bytes: ByteCount = optional("The size of a payload that is left out.")
+    payload_url: str = optional("The path of its task.")
     metadata: dict[str, Any]
     client: str = Field(description="The client of the task; one secret may sign for all clients.")
 
@@ -207,10 +136,14 @@ class Event(ApiModel):
 
 
 class TaskWithArtifact(Task):
-    artifact: Artifact = _optional()
+    """The task at the time of an event; after `artifact.stored` with the stored copy."""
+
+    artifact: Artifact = optional()
 
 
 class EventEntry(ApiModel):
+    """An event of the task, with the task at that time."""
+
     at: Moment
     kind: Literal["event"]
     id: str
@@ -241,26 +174,34 @@ class WaitEntry(ApiModel):
 
 
 class CallbackEntry(ApiModel):
+    """A callback that was received, and what was made of it."""
+
     at: Moment
     kind: Literal["callback"]
     submission: WholeNumber
     verdict: str = Field(description="`refused_...` for callbacks that were refused; they are one entry by reason.")
-    count: WholeNumber = _optional("Of refused callbacks: how many.")
-    last_at: Moment = _optional("Of refused callbacks: when the last one came; `at` is the time of the first.")
+    count: WholeNumber = optional("Of refused callbacks: how many.")
+    last_at: Moment = optional("Of refused callbacks: when the last one came; `at` is the time of the first.")
 
 
 class PollEntry(ApiModel):
+    """A request to the provider for the state of the task, and its outcome."""
+
     at: Moment
     kind: Literal["poll"]
     outcome: str
 
 
 class DeliveryEntry(DeliveryFields):
+    """The delivery of one event to one handler."""
+
     at: Moment
     kind: Literal["delivery"]
 
 
 class AttemptEntry(ApiModel):
+    """One attempt of a delivery."""
+
     at: Moment
     kind: Literal["attempt"]
     delivery_id: str
@@ -278,13 +219,15 @@ AnyHistoryEntry = Annotated[
 
 
 class HistoryEntry(RootModel[AnyHistoryEntry]):
-    pass
+    """One entry of a task's history; `kind` names its schema."""
 
 
 # Everything else
 
 
 class Model(ApiModel):
+    """A model of the provider, with its parameters."""
+
     id: str
     parameters: dict[str, Any] = Field(description="The `params` of a task, as JSON Schema 2020-12.")
 
@@ -302,30 +245,40 @@ class Problem(ApiModel):
     type: str = Field(description=f"`{TYPE_PREFIX}...`, or `about:blank` when the status is sufficient.")
     title: str
     status: Annotated[int, Field(ge=400, le=599)]
-    detail: str = _optional()
-    errors: list[Fault] = _optional()
-    error_id: str = _optional("The id of an unexpected error in the log of the service.")
+    detail: str = optional()
+    errors: list[Fault] = optional()
+    error_id: str = optional("The id of an unexpected error in the log of the service.")
 
 
-class ItemList(ApiModel, Generic[T]):
-    data: list[T]
+class TaskPage(Page[Task]):
+    """One page of tasks, newest first."""
 
 
-class Page(ItemList[T], Generic[T]):
-    next_cursor: str | None = Field(description="The `cursor` of the next page; null on the last page.")
+class HistoryPage(Page[HistoryEntry]):
+    """One page of a task's history, oldest entry first."""
+
+
+class DeliveryPage(Page[Delivery]):
+    """One page of deliveries, newest first."""
+
+
+class ModelList(ItemList[Model]):
+    """Every model."""
 
 
 class ProcessState(ApiModel):
+    """The state of the process that answered."""
+
     status: str
 
 
 class Counts(RootModel[dict[str, WholeNumber]]):
-    pass
+    """A number for each name."""
 
 
 class MetricsText(RootModel[str]):
-    pass
+    """Metrics in the text format of Prometheus."""
 
 
 class OpenApiDocument(RootModel[dict[str, Any]]):
-    pass
+    """A document of OpenAPI 3.1."""

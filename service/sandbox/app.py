@@ -11,22 +11,24 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from service.sandbox import model_specs as specs
 from service.sandbox.callback_sender import CallbackSender
 from service.sandbox.faulty_responses import CUT, ConnectionCut
+from service.sandbox.model_specs import CREATE_PATH, ModelSpecs
 from service.sandbox.origin_guard import foreign_origin_error
 from service.sandbox.provider_api import ProviderApi
-from service.sandbox.provider_shapes import Refused, read_object
+from service.sandbox.provider_shapes import Refused, Vidu, Vtrix, read_object
 from service.sandbox.result_files import ResultFiles
+from service.sandbox.signed_urls import UrlSigner
 from service.sandbox.state import SandboxState
 from service.sandbox.switch_types import SwitchError
 from service.sandbox.task_list import TaskList
 from service.sandbox.task_runner import TaskRunner
+from service.sandbox.unknown_routes import VIDU_PATH, unknown_route
+from service.sandbox.vidu_credits import Credits
+from service.sandbox.vidu_models import ENDPOINTS
 
 _BAD_REQUEST = 400
-_VTRIX = "/model/v1/generation"
-_VIDU = "/ent/v2"
-_SKILL = "/api/v1/skill/models"
+_ROUTER_ERRORS = (404, 405)
 
 
 class SandboxApp(Starlette):
@@ -61,11 +63,15 @@ class Components:
     vtrix: ProviderApi
     vidu: ProviderApi
     listing: TaskList
+    credits: Credits
     files: ResultFiles
 
 
 def build_app(
-    state: SandboxState, components: Callable[[], Components], running: Callable[[], AbstractAsyncContextManager[None]]
+    state: SandboxState,
+    signer: UrlSigner,
+    components: Callable[[], Components],
+    running: Callable[[], AbstractAsyncContextManager[None]],
 ) -> SandboxApp:
     """Return the application; `components` raises `RuntimeError` while the sandbox does not run."""
 
@@ -77,18 +83,20 @@ def build_app(
         return Route(path, endpoint, methods=[method])
 
     routes = [
-        route(_VTRIX, "POST", lambda at: at.vtrix.create),
-        route(f"{_VTRIX}/task/{{task:path}}", "GET", lambda at: at.vtrix.poll),
-        Route(_SKILL, specs.models),
-        Route(f"{_SKILL}/{{model}}/spec", specs.spec),
-        route(f"{_VIDU}/reference2video", "POST", lambda at: at.vidu.create),
-        route(f"{_VIDU}/tasks", "GET", lambda at: at.listing),
-        route(f"{_VIDU}/tasks/{{task:path}}/creations", "GET", lambda at: at.vidu.poll),
-        route(f"{_VIDU}/tasks/{{task:path}}/cancel", "POST", lambda at: at.vidu.cancel),
+        route(CREATE_PATH, "POST", lambda at: at.vtrix.create),
+        route(f"{CREATE_PATH}/task/{{task:path}}", "GET", lambda at: at.vtrix.poll),
+        *ModelSpecs(public_url=lambda: state.switches.public_url).routes(),
+        *(route(f"{VIDU_PATH}/{endpoint}", "POST", lambda at: at.vidu.create) for endpoint in ENDPOINTS),
+        route(f"{VIDU_PATH}/tasks", "GET", lambda at: at.listing),
+        route(f"{VIDU_PATH}/credits", "GET", lambda at: at.credits),
+        route(f"{VIDU_PATH}/tasks/{{task:path}}/creations", "GET", lambda at: at.vidu.poll),
+        route(f"{VIDU_PATH}/tasks/{{task:path}}/cancel", "POST", lambda at: at.vidu.cancel),
         route("/files/{name}", "GET", lambda at: at.files),
         *_admin_routes(state),
     ]
-    return SandboxApp(routes=routes, lifespan=lambda _: running())
+    refusal = unknown_route(state, Vidu(state=state, signer=signer), Vtrix(state=state, signer=signer))
+    handlers = dict.fromkeys(_ROUTER_ERRORS, refusal)
+    return SandboxApp(routes=routes, exception_handlers=handlers, lifespan=lambda _: running())
 
 
 def _admin_routes(state: SandboxState) -> list[Route]:

@@ -1,10 +1,11 @@
 """JSON of a task in both shapes: the Vtrix task body and Vidu's query body."""
 
-from datetime import datetime
+import hashlib
+from datetime import UTC, datetime
 from typing import Any
 
 from service.sandbox.signed_urls import ResultUrls, UrlSigner
-from service.sandbox.tasks import DISCOUNT, State, Task
+from service.sandbox.tasks import DISCOUNT, FPS, State, Task
 
 VTRIX_STATUS = {
     State.CREATED: "queued",
@@ -18,6 +19,7 @@ _CREDITS_PER_CENT = 2
 
 def vtrix_body(task: Task, signer: UrlSigner, now: datetime) -> dict[str, Any]:
     """Return the Vtrix task body of a create reply or a poll."""
+    duration: int | str = task.spec.seconds if signer.numeric_duration else str(task.spec.seconds)
     body: dict[str, Any] = {
         "id": task.id,
         "created_at": int(task.created_at.timestamp()),
@@ -29,7 +31,7 @@ def vtrix_body(task: Task, signer: UrlSigner, now: datetime) -> dict[str, Any]:
         body["progress"] = task.progress(now)
     if task.state is State.SUCCESS:
         results = signer.sign_results(task) if signer.has_result(task) else []
-        body["output"] = [{"content": [_content(task, urls) for urls in results]}] if results else []
+        body["output"] = [{"content": [_content(task, urls, duration) for urls in results]}] if results else []
         body["usage"] = {"cost": task.cost, "discount": DISCOUNT}
     if task.error is not None:
         body["error"] = vtrix_error(task.error)
@@ -62,6 +64,49 @@ def native_body(task: Task, signer: UrlSigner) -> dict[str, Any]:
     }
 
 
+def listed_body(task: Task, signer: UrlSigner) -> dict[str, Any]:
+    """Return an entry of Vidu's task list: the query body and the parameters, without inline media."""
+    body = native_body(task, signer)
+    width, height = task.spec.frame
+    video = {"duration": float(task.spec.seconds), "fps": FPS, "resolution": {"width": width, "height": height}}
+    creations = [creation | {"moderation_url": [], "video": video} for creation in body["creations"]]
+    named = {"type": task.spec.kind, "template": task.spec.template, "key_id": key_id(task.key)}
+    return body | described(task) | named | {"creations": creations}
+
+
+def key_id(key: str) -> str:
+    """Return a number that names an API key and does not reveal it."""
+    return str(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7]))
+
+
+def described(task: Task) -> dict[str, Any]:
+    """Return the parameters of a Vidu task with all defaults, as the create reply and the task list show them."""
+    spec = task.spec
+    return {
+        "model": task.model,
+        "prompt": spec.prompt,
+        "images": list(spec.images),
+        "duration": spec.seconds,
+        "seed": spec.seed,
+        "aspect_ratio": spec.aspect_ratio,
+        "resolution": spec.resolution,
+        "bgm": spec.bgm,
+        "audio": spec.audio,
+        "movement_amplitude": spec.movement_amplitude,
+        "payload": spec.payload or "",
+        "off_peak": spec.off_peak,
+        "watermark": spec.watermark,
+        "credits": credits_of(task),
+        "created_at": vidu_time(task.created_at),
+        **({"style": spec.style} if spec.style else {}),
+    }
+
+
+def vidu_time(at: datetime) -> str:
+    """Return an aware time as Vidu writes it: in UTC with microseconds and a Z."""
+    return f"{at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
 def credits_of(task: Task) -> int:
     """Return the price in Vidu credits."""
     return task.spec.cents * _CREDITS_PER_CENT
@@ -85,8 +130,8 @@ def _metadata(task: Task) -> dict[str, int]:
     return {name: int(at.timestamp()) for name, at in times.items() if at is not None}
 
 
-def _content(task: Task, urls: ResultUrls) -> dict[str, Any]:
-    content = {"type": "video", "url": urls.video, "duration": task.spec.seconds, "jobId": task.native_id}
+def _content(task: Task, urls: ResultUrls, duration: int | str) -> dict[str, Any]:
+    content = {"type": "video", "url": urls.video, "duration": duration, "jobId": task.native_id}
     return content | ({"watermarked_url": urls.watermarked} if urls.watermarked else {})
 
 

@@ -14,7 +14,8 @@ from service.sandbox.odd_answers import AnswerWriter
 from service.sandbox.provider_shapes import ProviderShape, Refused, read_object
 from service.sandbox.state import SandboxState
 from service.sandbox.task_runner import TaskRunner
-from service.sandbox.tasks import Task, TaskSpec
+from service.sandbox.tasks import Task
+from service.sandbox.vidu_models import media_of
 
 if TYPE_CHECKING:
     from service.sandbox.media_store import MediaStore  # needs the media extra, which may be missing
@@ -97,15 +98,15 @@ class ProviderApi:
         key = self.authenticate(request)
         content = await _read_body(request)
         self._fail_before_bill(occasion)
-        model, params = self.shape.read_create(read_object(content))
+        create = self.shape.read_create(read_object(content), request.url.path.rpartition("/")[2])
         del content  # frees the body while the reply is delayed
         if self.state.hits("failed_without_id", occasion):
             return JSONResponse(self.shape.failed_on_create())
-        spec, base_url = TaskSpec.of(params), str(request.base_url).rstrip("/")
-        task = self.state.accept(self.shape.provider, model=model, spec=spec, key=key, base_url=base_url)
-        self.media_store.prepare_stills(task, (*(params.get("images") or ()), *(params.get("videos") or ())))
-        reply = await self._start(task, params)
-        del params
+        base_url = str(request.base_url).rstrip("/")
+        task = self.state.accept(self.shape.provider, model=create.model, spec=create.spec, key=key, base_url=base_url)
+        self.media_store.prepare_stills(task, media_of(create.params))
+        reply = await self._start(task, create.params)
+        del create
         await self._fail_after_bill(task, reply)
         return self.writer.write(reply, task, f"create/{task.number}")
 
@@ -174,7 +175,8 @@ class ProviderApi:
     async def _cancel(self, request: Request) -> Response:
         self.authenticate(request)
         task = self._task_of(request)
-        if read_object(await _read_body(request)).get("id") not in {None, task.id}:
+        content = await _read_body(request)
+        if content and read_object(content).get("id") not in {None, task.id}:
             raise Refused("FieldInvalid", "field id is invalid")
         if not self.runner.cancel(task):
             raise Refused("BadRequest", "task state is scheduled, can not cancel")

@@ -8,20 +8,25 @@ from typing import Any, Protocol
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from service.sandbox import request_checks as checks
-from service.sandbox.bodies import credits_of, native_body, vtrix_body, vtrix_error, with_loose_types
+from service.sandbox.bodies import described, native_body, vtrix_body, vtrix_error, with_loose_types
+from service.sandbox.request_checks import RATIOS
 from service.sandbox.signed_urls import UrlSigner
 from service.sandbox.state import SandboxState
 from service.sandbox.task_runner import FAILED
-from service.sandbox.tasks import Provider, Task
+from service.sandbox.tasks import Provider, Task, TaskSpec
+from service.sandbox.vidu_models import MODELS, TEMPLATE_MODEL, TEMPLATES, resolution_of, rules_of
 
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
 _UNKNOWN_STATUS = "warming_up"
+_MAX_SEED = 2**31 - 1
 
 REASONS: Mapping[str, tuple[int, str]] = {
     "BadRequest": (_BAD_REQUEST, "the body is not a valid JSON object"),
     "Unauthorized": (_UNAUTHORIZED, "the API key is missing or wrong"),
     "CreditInsufficient": (_FORBIDDEN, "the balance is insufficient"),
     "TaskNotFound": (_NOT_FOUND, "the task is not found"),
+    "NotFound": (_NOT_FOUND, "there is nothing at this address"),
+    "MethodNotAllowed": (405, "this method is not allowed here"),
     "BodyTooLarge": (413, "the request body exceeds 20 MB"),
     "TooManyRequests": (429, "too many requests, try again later"),
 }
@@ -48,6 +53,15 @@ class Refused(Exception):
         self.message = message or standard
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CreateRequest:
+    """A checked create: its model, its parameters as sent, and the specification of the task."""
+
+    model: str
+    params: dict[str, Any]
+    spec: TaskSpec
+
+
 class ProviderShape(Protocol):
     """Request and response shapes of one provider."""
 
@@ -57,8 +71,8 @@ class ProviderShape(Protocol):
     def error_response(self, refused: Refused, trace: str) -> Response:
         """Return the error response."""
 
-    def read_create(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Return a create's model and parameters; raise `Refused` for an invalid body."""
+    def read_create(self, body: dict[str, Any], kind: str) -> CreateRequest:
+        """Return the create in a body; `kind` is the last segment of its path. Raise `Refused` for an invalid body."""
 
     def create_reply(self, task: Task, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the create reply."""
@@ -87,7 +101,7 @@ class Vtrix:
         error = {"code": refused.reason, "message": refused.message}
         return JSONResponse({"error": error, "request_id": trace}, refused.status)
 
-    def read_create(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def read_create(self, body: dict[str, Any], kind: str) -> CreateRequest:  # noqa: ARG002 - the Protocol's
         """Read `{"model", "input": [{"params"}]}`; ignores unknown keys at the top."""
         entries = body.get("input")
         first = entries[0] if isinstance(entries, list) and entries else None
@@ -96,8 +110,8 @@ class Vtrix:
             raise Refused("BadRequest", "input[0].params is required")
         if body.get("model") != checks.VTRIX_MODEL:
             raise Refused("ModelUnavailable", f"model {str(body.get('model'))[:80]!r} is not found")
-        _refuse_invalid(params, strict=False)
-        return checks.VTRIX_MODEL, params
+        _refuse_invalid(params, checks.VTRIX_RULES)
+        return CreateRequest(model=checks.VTRIX_MODEL, params=params, spec=TaskSpec.of(params))
 
     def create_reply(self, task: Task, params: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - the Protocol's
         """Return the task body."""
@@ -133,25 +147,37 @@ class Vidu:
         body = {"code": status, "reason": refused.reason, "message": refused.message, "metadata": {"trace_id": trace}}
         return JSONResponse(body, status)
 
-    def read_create(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Read the flat body; refuses unknown fields."""
-        if "model" not in body:
+    def read_create(self, body: dict[str, Any], kind: str) -> CreateRequest:
+        """Read the flat body of an endpoint; refuses unknown fields."""
+        name = body.get("model") or (TEMPLATE_MODEL if kind in TEMPLATES else None)
+        if not name:
             raise Refused("FieldLacking", "field model is lacking")
-        if body["model"] != checks.VIDU_MODEL:
+        model = MODELS.get(name) if isinstance(name, str) else None
+        if model is None:
             raise Refused("FieldInvalid", "field model is invalid")
-        _refuse_invalid(body, strict=True)
-        return checks.VIDU_MODEL, body
+        _refuse_invalid(body, rules_of(kind, model, body))
+        spec = TaskSpec.of(
+            body,
+            kind="template" if kind in TEMPLATES else kind,
+            template=body.get("template") or "",
+            aspect_ratio=body.get("aspect_ratio") or RATIOS[0],
+            seconds=body.get("duration", model.duration) or model.duration,
+            resolution=resolution_of(model, body),
+            seed=body.get("seed") or int(self.state.faults.draw("seed", self.state.next_task) * _MAX_SEED),
+            prompt=body.get("prompt") or "",
+            images=tuple(item for item in body.get("images") or () if not item.startswith("data:")),
+        )
+        return CreateRequest(model=name, params=body, spec=spec)
 
     def create_reply(self, task: Task, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the id as `task_id`, and the parameters; inline media only with `echo_inline`."""
-        echoed = dict(params)
+        """Return the id as `task_id`, and all parameters; inline media only with `echo_inline`."""
+        echoed = {name: value for name, value in params.items() if value is not None}
         if not self.state.switches.echo_inline:
             for name in ("images", "videos"):
                 if name in params:
                     echoed[name] = [item for item in params[name] if not item.startswith("data:")]
-        created = {"task_id": task.id, "state": str(task.state), "credits": credits_of(task)}
-        defaults = {"duration": task.spec.seconds, "bgm": False, "off_peak": False, "payload": ""}
-        return {**defaults, **echoed, **created, "created_at": task.created_at.isoformat()}
+        filled = {"duration": task.spec.seconds, "seed": task.spec.seed}
+        return {"task_id": task.id, "state": str(task.state), **described(task), **echoed, **filled}
 
     def failed_on_create(self) -> dict[str, Any]:
         """Return a failed create reply without an id."""
@@ -178,6 +204,6 @@ def read_object(content: bytes | bytearray) -> dict[str, Any]:
     return body
 
 
-def _refuse_invalid(params: Mapping[str, Any], *, strict: bool) -> None:
-    for error in checks.find_errors(params, strict=strict):
+def _refuse_invalid(params: Mapping[str, Any], rules: checks.Rules) -> None:
+    for error in checks.find_errors(params, rules):
         raise Refused(error.reason, error.message)

@@ -22,6 +22,7 @@ from service.sandbox.state import SandboxState
 from service.sandbox.switches import Switches
 from service.sandbox.task_list import TaskList
 from service.sandbox.task_runner import TaskRunner
+from service.sandbox.vidu_credits import Credits
 
 if TYPE_CHECKING:
     from service.sandbox.media_store import MediaStore
@@ -57,7 +58,7 @@ class Sandbox:
         self._transport = transport
         self._media_store_class = _load_media_store_class()
         self._components: Components | None = None
-        self.app = build_app(self._state, self._running_components, self.running)
+        self.app = build_app(self._state, self._signer, self._running_components, self.running)
 
     @property
     def switches(self) -> Switches:
@@ -113,6 +114,7 @@ class Sandbox:
             vtrix=ProviderApi(state=state, shape=vtrix, runner=runner, media_store=media_store),
             vidu=vidu_api,
             listing=TaskList(state=state, shape=vidu, signer=signer, authenticate=vidu_api.authenticate),
+            credits=Credits(state=state, shape=vidu, authenticate=vidu_api.authenticate),
             files=ResultFiles(state=state, signer=signer, media_store=media_store),
         )
 

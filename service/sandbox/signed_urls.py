@@ -30,6 +30,11 @@ class UrlSigner:
         self._secret = state.trace("result addresses").encode()
         self._signed_count = 0
 
+    @property
+    def numeric_duration(self) -> bool:
+        """Return whether answers have the duration of a result as a number."""
+        return self._state.switches.numeric_duration
+
     def sign_results(self, task: Task) -> list[ResultUrls]:
         """Return new addresses of each result of a task."""
         return [self._sign_urls(task, number + 1) for number in range(min(self._state.switches.outputs, _MAX_OUTPUTS))]

@@ -39,6 +39,11 @@ class SandboxState:
         """Return a hexadecimal id for a request, a nonce or a secret."""
         return f"{int(self.faults.draw('trace', str(occasion)) * 2**64):016x}"
 
+    @property
+    def next_task(self) -> str:
+        """Return the number of the next task."""
+        return str(len(self.billing.bills) + 1)
+
     def find(self, task_id: str, provider: Provider) -> Task | None:
         """Return the provider's task with that id; None during `unknown_after_create`."""
         task = self.tasks.get(task_id)

@@ -147,6 +147,7 @@ class Switches:
     ] = 0.0
     cut_downloads: Annotated[Chance, About("Results", "Cut the download half-way.")] = 0.0
     outputs: Annotated[int, About("Results", "Results of each task.")] = 1
+    numeric_duration: Annotated[bool, About("Results", "Send a result's duration as a number, not as a text.")] = False
     bad_results: Annotated[Chance, About("Results", "Serve an HTML page in place of the file.")] = 0.0
     odd_file_encoding: Annotated[
         Chance, About("Results", "Send the file as it is with Content-Encoding UTF-8, aws-chunked, br or an empty one.")

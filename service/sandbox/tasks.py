@@ -10,8 +10,12 @@ Provider: TypeAlias = Literal["vtrix", "vidu"]
 
 _BASE32HEX = "0123456789abcdefghijklmnopqrstuv"
 _AUTO_DURATION = 5
-_PRICES = {"540p": 4, "720p": 7, "1080p": 15}
+_PRICES = {"360p": 3, "540p": 4, "720p": 7, "1080p": 15}
 DISCOUNT = 0.9
+FPS = 12
+"""Frames a second of every result."""
+
+_SHORT_SIDE = {"360p": 360, "540p": 540, "720p": 720, "1080p": 1080}
 _CENTS = 100
 _MAX_STEM = 64
 
@@ -31,10 +35,23 @@ class State(StrEnum):
         return self in {State.SUCCESS, State.FAILED}
 
 
+def even(size: float) -> int:
+    """Return the nearest even number of pixels, at least 2."""
+    return max(2, round(size / 2) * 2)
+
+
+def frame_size(resolution: str, aspect_ratio: str) -> tuple[int, int]:
+    """Return width and height in pixels: the shorter side is the number in `resolution`, both are even."""
+    across, down = (int(part) for part in aspect_ratio.split(":"))
+    unit = _SHORT_SIDE[resolution] / min(across, down)
+    return even(across * unit), even(down * unit)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskSpec:
-    """Parameters of a create request, without its media."""
+    """Parameters of a create request, without its inline media; `kind` is Vidu's endpoint."""
 
+    kind: str = "reference2video"
     seconds: int = _AUTO_DURATION
     resolution: str = "720p"
     aspect_ratio: str = "16:9"
@@ -45,13 +62,28 @@ class TaskSpec:
     payload: str | None = None
     meta_data: str | None = None
     callback_url: str | None = None
+    audio: bool = False
+    movement_amplitude: str = "auto"
+    seed: int = 0
+    style: str = ""
+    template: str = ""
+    prompt: str = ""
+    images: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, params: Mapping[str, Any]) -> "TaskSpec":
-        """Return the specification in checked parameters; a duration of 0 becomes 5 seconds."""
-        names = set(cls.__slots__) - {"seconds"}
+    def of(cls, params: Mapping[str, Any], **more: Any) -> "TaskSpec":
+        """Return the specification in checked parameters; a duration of 0 becomes 5 seconds.
+
+        `more` has further fields, and takes precedence.
+        """
+        names = set(cls.__slots__) - {"seconds", "kind", "prompt", "images"}
         fields: dict[str, Any] = {name: params[name] for name in names if params.get(name) is not None}
-        return cls(seconds=params.get("duration") or _AUTO_DURATION, **fields)
+        return cls(**{"seconds": params.get("duration") or _AUTO_DURATION, **fields, **more})
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Return width and height of the result in pixels."""
+        return frame_size(self.resolution, self.aspect_ratio)
 
     @property
     def cents(self) -> int:

@@ -13,7 +13,8 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
-FPS = 12
+from service.sandbox.tasks import FPS, even, frame_size
+
 SAMPLE_RATE = 44_100
 _AAC_SAMPLES = 1024
 _TONE = (220.0, 277.18, 329.63)
@@ -21,7 +22,6 @@ _AMPLITUDE = 0.06
 _STILL_SCALE = 1.12
 """Ratio of a still's size to the frame's, so that the view can move over the still."""
 _CROSSFADE = 0.5
-_SHORT_SIDE = {"540p": 540, "720p": 720, "1080p": 1080}
 _TEXT_COLOUR, _OUTLINE_COLOUR = (255, 255, 255), (0, 0, 0)
 _MAX_PIXELS = 64_000_000
 _UNREADABLE = (OSError, ValueError, SyntaxError, av.FFmpegError, Image.DecompressionBombError)
@@ -39,9 +39,8 @@ class Shape:
     @classmethod
     def of(cls, resolution: str, aspect_ratio: str, seconds: float) -> "Shape":
         """Return the shape whose shorter side is the number in `resolution`; both sides are even."""
-        across, down = (int(part) for part in aspect_ratio.split(":"))
-        unit = _SHORT_SIDE[resolution] / min(across, down)
-        return cls(width=_even(across * unit), height=_even(down * unit), seconds=seconds)
+        width, height = frame_size(resolution, aspect_ratio)
+        return cls(width=width, height=height, seconds=seconds)
 
     @property
     def frames(self) -> int:
@@ -51,7 +50,7 @@ class Shape:
     @property
     def still(self) -> tuple[int, int]:
         """Return the size of the stills."""
-        return _even(self.width * _STILL_SCALE), _even(self.height * _STILL_SCALE)
+        return even(self.width * _STILL_SCALE), even(self.height * _STILL_SCALE)
 
 
 def prepare(source: bytes, shape: Shape) -> bytes:
@@ -170,7 +169,3 @@ def _jpeg(picture: Image.Image) -> bytes:
     buffer = BytesIO()
     picture.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
-
-
-def _even(size: float) -> int:
-    return max(2, round(size / 2) * 2)

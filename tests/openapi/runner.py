@@ -3,6 +3,8 @@
 import os
 import random
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,15 +43,22 @@ class Result:
     faults: list[str] = field(default_factory=list)
 
 
-async def run(home: Path, *, examples: int, seed: int, phases: str = PHASES) -> Result:
-    """Test the service against its document, with at most `examples` requests of each kind for an operation."""
+@asynccontextmanager
+async def service(home: Path, *, seed: int) -> AsyncIterator[str]:
+    """Run the service with its sandbox and a database in `home`, and yield its address."""
     switches = Switches(run_time=0.05, tiny_videos=True)
     sandbox = Sandbox(switches, now=lambda: datetime.now(UTC), random=random.Random(seed))  # noqa: S311 - repeatable
+    async with sandbox.running(), serving(sandbox.app, listen(HOST, 0), grace=1) as upstream:
+        port = free_port()
+        async with running(_settings(home, upstream, port), host=HOST, port=port) as base:
+            yield base
+
+
+async def run(home: Path, *, examples: int, seed: int, phases: str = PHASES) -> Result:
+    """Test the service against its document, with at most `examples` requests of each kind for an operation."""
     with captured("json") as logged:
-        async with sandbox.running(), serving(sandbox.app, listen(HOST, 0), grace=1) as upstream:
-            port = free_port()
-            async with running(_settings(home, upstream, port), host=HOST, port=port) as base:
-                code, output = await _schemathesis(home, base, examples=examples, seed=seed, phases=phases)
+        async with service(home, seed=seed) as base:
+            code, output = await _schemathesis(home, base, examples=examples, seed=seed, phases=phases)
         faults = [line for line in logged.getvalue().splitlines() if "request failed" in line]
     return Result(code=code, output=output, faults=faults)
 

@@ -3,7 +3,8 @@
 from datetime import timedelta
 from typing import Any
 
-from service.api.schemas import Delivery, HistoryEntry, Page, Task, TaskWithPayload
+from service.api.schema_types import Page
+from service.api.schemas import Delivery, HistoryEntry, Task, TaskWithPayload
 from service.domain.ports.unit_of_work import PollRow
 from service.domain.task import EventType, Source, Status, TaskError, UpstreamId, Usage
 from service.domain.task_view import task_json

@@ -5,6 +5,9 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from pydantic import BaseModel
+
+from service.api.openapi.examples import EXAMPLES
 from service.api.openapi.operation import DeclaredResponse, Operation
 from service.api.openapi.operations import OPERATIONS
 from service.api.openapi.parameters import Parameter
@@ -12,7 +15,14 @@ from service.api.openapi.schemas import ModelUse, Schema, generated_schemas
 from service.api.schemas import Event
 
 VERSION = "1"
-TAGS = ("tasks", "deliveries", "models", "operation", "upstream")
+TAGS = {
+    "tasks": "Submit, watch, cancel and resubmit tasks.",
+    "deliveries": "Deliveries of events to handlers, dead letters, and replay.",
+    "models": "Models and their parameters.",
+    "operation": "Probes, metrics, this document, and the pass of a cron job.",
+    "upstream": "The address that the provider calls.",
+    "webhooks": "What this service posts to the addresses of its clients.",
+}
 
 DESCRIPTION = """A service between an application and an AI video API. It submits each task once, receives the
 callback of its end, and delivers the result with retries.
@@ -20,6 +30,14 @@ callback of its end, and delivers the result with retries.
 Every request except callbacks and the two probes needs `Authorization: Bearer KEY`. Without API keys only callers on
 this machine are served. `HEAD` is served like `GET`. An unknown or repeated query parameter is refused. Every response
 has `X-Request-ID`, with the value of the request if there is one."""
+
+INFO = {
+    "title": "Boomerang",
+    "version": VERSION,
+    "description": DESCRIPTION,
+    "contact": {"name": "The operator of this service"},
+    "license": {"name": "Proprietary", "identifier": "LicenseRef-Proprietary"},
+}
 
 WEBHOOK_BODY: ModelUse = (Event, "serialization")  # the service writes it, although it is a request body
 
@@ -33,10 +51,10 @@ def document(*, allow_off_peak: bool) -> dict[str, Any]:
         paths[operation.path][operation.method] = _operation(operation, schemas)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Boomerang", "version": VERSION, "description": DESCRIPTION},
+        "info": INFO,
         "servers": [{"url": "/"}],
         "security": [{"key": []}],
-        "tags": [{"name": name} for name in TAGS],
+        "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "paths": dict(paths),
         "webhooks": {"event": {"post": _webhook(schemas[WEBHOOK_BODY])}},
         "components": {
@@ -59,11 +77,16 @@ def _model_uses() -> Iterator[ModelUse]:
 
 
 def _operation(operation: Operation, schemas: Mapping[ModelUse, Schema]) -> dict[str, Any]:
-    rendered: dict[str, Any] = {"operationId": operation.id, "tags": [operation.tag], "summary": operation.summary}
+    rendered: dict[str, Any] = {
+        "operationId": operation.id,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "description": operation.description,
+    }
     if operation.parameters:
         rendered["parameters"] = [_parameter(each) for each in operation.parameters]
     if operation.request is not None:
-        rendered["requestBody"] = _request_body(schemas[operation.request, "validation"])
+        rendered["requestBody"] = _request_body(schemas[operation.request, "validation"], operation.request)
     rendered["responses"] = {
         str(status): _response(each, schemas) for status, each in operation.all_responses().items()
     }
@@ -72,17 +95,19 @@ def _operation(operation: Operation, schemas: Mapping[ModelUse, Schema]) -> dict
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
     required = {"required": True} if parameter.location == "path" else {}
+    example = {} if parameter.example is None else {"example": parameter.example}
     return {
         "name": parameter.name,
         "in": parameter.location,
         **required,
         "description": parameter.description,
         "schema": parameter.schema,
+        **example,
     }
 
 
-def _request_body(schema: Schema) -> dict[str, Any]:
-    return {"required": True, "content": {"application/json": {"schema": schema}}}
+def _request_body(schema: Schema, model: type[BaseModel]) -> dict[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": schema, "example": EXAMPLES[model]}}}
 
 
 def _response(response: DeclaredResponse, schemas: Mapping[ModelUse, Schema]) -> dict[str, Any]:
@@ -90,16 +115,19 @@ def _response(response: DeclaredResponse, schemas: Mapping[ModelUse, Schema]) ->
     if response.headers:
         rendered["headers"] = dict(response.headers)
     if response.body is not None:
-        rendered["content"] = {response.media_type: {"schema": schemas[response.body, "serialization"]}}
+        example = EXAMPLES[response.body] if response.example is None else response.example
+        content = {"schema": schemas[response.body, "serialization"], "example": example}
+        rendered["content"] = {response.media_type: content}
     return rendered
 
 
 def _webhook(event: Schema) -> dict[str, Any]:
     return {
         "operationId": "receiveEvent",
-        "tags": ["deliveries"],
+        "tags": ["webhooks"],
         "summary": "An event that the `webhook` handler posts to a URL of `notify` or of the configuration.",
-        "requestBody": _request_body(event),
+        "description": "Signed according to Standard Webhooks: verify `webhook-signature` before the body is parsed.",
+        "requestBody": _request_body(event, Event),
         "responses": {"2XX": {"description": "Accepted. Any other status is retried, except 410."}},
         "security": [],
     }

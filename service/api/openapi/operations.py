@@ -1,42 +1,31 @@
 """The table of operations: each route and method with its parameters, bodies and responses."""
 
 from service.api.metrics import MEDIA_TYPE as METRICS_TYPE
-from service.api.openapi.operation import DeclaredResponse, Headers, Method, Operation
+from service.api.openapi import examples
+from service.api.openapi.operation import DeclaredResponse, Method, Operation
 from service.api.openapi.parameters import (
     DELIVERY_ID,
     DELIVERY_STATUS,
-    IDEMPOTENCY_KEY,
-    INCLUDE,
     NAME,
     PAGE,
-    POSITION,
-    PREFER,
-    TASK_ID,
-    TASK_STATUS,
     TEXT,
-    WAIT,
     in_path,
     in_query,
 )
+from service.api.openapi.task_operations import TASK_OPERATIONS
 from service.api.replay_schemas import ReplayReport, ReplayRequest
+from service.api.request_schemas import ProviderCallback
 from service.api.schemas import (
     Counts,
     Delivery,
-    HistoryEntry,
-    ItemList,
+    DeliveryPage,
     MetricsText,
     Model,
+    ModelList,
     OpenApiDocument,
-    Page,
     ProcessState,
-    ProviderCallback,
-    Task,
-    TaskRequest,
-    TaskWithPayload,
 )
-
-LOCATION: Headers = {"Location": {"description": "URL of the task.", "required": True, "schema": {"type": "string"}}}
-PREFERENCE_APPLIED: Headers = {"Preference-Applied": {"description": "The applied wait.", "schema": {"type": "string"}}}
+from service.domain.models.catalog import known_models
 
 
 def _probe(method: Method) -> Operation:
@@ -46,7 +35,8 @@ def _probe(method: Method) -> Operation:
         id=f"{method}Callback",
         tag="upstream",
         summary="Probe the address of a callback; it has no effect.",
-        parameters=[in_path("token", "The token of the callback URL.", TEXT)],
+        description="For providers that check the address before they use it. The token is verified as for a callback.",
+        parameters=[in_path("token", "The token of the callback URL.", TEXT, example=examples.CALLBACK_TOKEN)],
         responses={204: DeclaredResponse("The address is good.")},
         errors=[403],
         authenticated=False,
@@ -54,99 +44,20 @@ def _probe(method: Method) -> Operation:
 
 
 OPERATIONS = (
-    Operation(
-        path="/v1/tasks",
-        method="get",
-        id="listTasks",
-        tag="tasks",
-        summary="Tasks, newest first.",
-        parameters=[
-            in_query("status", "Only rows with this status.", TASK_STATUS),
-            in_query("model", "Only tasks of this model.", NAME),
-            *PAGE,
-            INCLUDE,
-        ],
-        responses={200: DeclaredResponse("One page.", Page[Task])},
-        errors=[422],
-    ),
-    Operation(
-        path="/v1/tasks",
-        method="post",
-        id="createTask",
-        tag="tasks",
-        summary="Validate and store a task, which is submitted next.",
-        parameters=[WAIT, IDEMPOTENCY_KEY, PREFER],
-        request=TaskRequest,
-        responses={
-            200: DeclaredResponse(
-                "The existing task of this Idempotency-Key.",
-                TaskWithPayload,
-                headers=LOCATION | PREFERENCE_APPLIED,
-            ),
-            202: DeclaredResponse(
-                "The task, as soon as it is durable and before its submission.",
-                TaskWithPayload,
-                headers=LOCATION | PREFERENCE_APPLIED,
-            ),
-        },
-        errors=[400, 408, 413, 415, 422, 429],
-    ),
-    Operation(
-        path="/v1/tasks/{id}",
-        method="get",
-        id="showTask",
-        tag="tasks",
-        summary="One task; with `wait` as soon as it is settled or expired, or when the time is up.",
-        parameters=[TASK_ID, WAIT, PREFER],
-        responses={200: DeclaredResponse("The task.", TaskWithPayload)},
-        errors=[404, 422],
-    ),
-    Operation(
-        path="/v1/tasks/{id}/cancel",
-        method="post",
-        id="cancelTask",
-        tag="tasks",
-        summary="Cancel a task here before its submission, at the provider after it.",
-        parameters=[TASK_ID],
-        responses={200: DeclaredResponse("The canceled task.", TaskWithPayload)},
-        errors=[404, 409, 422, 502],
-    ),
-    Operation(
-        path="/v1/tasks/{id}/resubmit",
-        method="post",
-        id="resubmitTask",
-        tag="tasks",
-        summary="Submit an in-doubt, failed, expired or canceled task again as a new, linked task.",
-        parameters=[TASK_ID],
-        responses={
-            202: DeclaredResponse(
-                "The new task; a second call returns the same one.", TaskWithPayload, headers=LOCATION
-            )
-        },
-        errors=[404, 409, 422, 429],
-    ),
-    Operation(
-        path="/v1/tasks/{id}/events",
-        method="get",
-        id="taskHistory",
-        tag="tasks",
-        summary="The history of a task, oldest entry first.",
-        parameters=[TASK_ID, POSITION, INCLUDE],
-        responses={200: DeclaredResponse("One page of the history; usually it is the only one.", Page[HistoryEntry])},
-        errors=[404, 422],
-    ),
+    *TASK_OPERATIONS,
     Operation(
         path="/v1/deliveries",
         method="get",
         id="listDeliveries",
         tag="deliveries",
         summary="Deliveries, newest first; with `status=dead` the dead letters.",
+        description="A delivery is one event for one handler. A client sees those of its own tasks, an admin all.",
         parameters=[
             in_query("status", "Only rows with this status.", DELIVERY_STATUS),
             in_query("handler", "Only deliveries of this handler.", NAME),
             *PAGE,
         ],
-        responses={200: DeclaredResponse("One page.", Page[Delivery])},
+        responses={200: DeclaredResponse("One page.", DeliveryPage)},
         errors=[422],
     ),
     Operation(
@@ -155,6 +66,7 @@ OPERATIONS = (
         id="showDelivery",
         tag="deliveries",
         summary="One delivery.",
+        description="Its status, its number of attempts and its last error.",
         parameters=[DELIVERY_ID],
         responses={200: DeclaredResponse("The delivery.", Delivery)},
         errors=[404, 422],
@@ -165,6 +77,10 @@ OPERATIONS = (
         id="replayDeliveries",
         tag="deliveries",
         summary="Replay all dead or pending deliveries that a filter selects, oldest event first, or count them.",
+        description=(
+            "50 a second are due, so that new events are not held up. A call ends after 15 seconds: repeat it with "
+            "`cursor` set to `next_cursor` until that is null."
+        ),
         request=ReplayRequest,
         responses={200: DeclaredResponse("The counts.", ReplayReport)},
         errors=[400, 408, 413, 415, 422],
@@ -175,6 +91,10 @@ OPERATIONS = (
         id="replayDelivery",
         tag="deliveries",
         summary="Replay a dead or delivered delivery with a new message id; try a pending one now.",
+        description=(
+            "It is attempted again from the first attempt of its schedule. A client replays only what its own "
+            "`notify` entry asked for, an admin all."
+        ),
         parameters=[DELIVERY_ID],
         responses={202: DeclaredResponse("The delivery after the replay.", Delivery)},
         errors=[403, 404, 409, 422],
@@ -185,7 +105,8 @@ OPERATIONS = (
         id="listModels",
         tag="models",
         summary="Every model, with its parameters as JSON Schema.",
-        responses={200: DeclaredResponse("All models.", ItemList[Model])},
+        description="The schema of a model is the one that `POST /v1/tasks` validates `params` with.",
+        responses={200: DeclaredResponse("All models.", ModelList)},
         errors=[422],
     ),
     Operation(
@@ -194,7 +115,8 @@ OPERATIONS = (
         id="showModel",
         tag="models",
         summary="One model.",
-        parameters=[in_path("id", "Name of the model.", TEXT)],
+        description="Its `params` as JSON Schema 2020-12, with defaults, limits and descriptions.",
+        parameters=[in_path("id", "Name of the model.", TEXT, example=known_models()[0])],
         responses={200: DeclaredResponse("The model.", Model)},
         errors=[404, 422],
     ),
@@ -204,6 +126,10 @@ OPERATIONS = (
         id="reconcile",
         tag="operation",
         summary="Run a single pass of submit, poll and dispatch, for a cron job; only for an admin.",
+        description=(
+            "On a platform that stops an idle process, a cron job calls it to submit, poll and deliver "
+            "everything that is due. Repeated calls join a pass that is running."
+        ),
         responses={200: DeclaredResponse("The number of each.", Counts)},
         errors=[422],
     ),
@@ -213,6 +139,7 @@ OPERATIONS = (
         id="alive",
         tag="operation",
         summary="Liveness.",
+        description="200 while the process serves requests, whatever the state of the database. It needs no key.",
         responses={200: DeclaredResponse("The process is alive.", ProcessState)},
         authenticated=False,
     ),
@@ -222,6 +149,9 @@ OPERATIONS = (
         id="ready",
         tag="operation",
         summary="Readiness: the database answers and its schema fits.",
+        description=(
+            "503 with the reason while the database does not answer or its schema does not fit. It needs no key."
+        ),
         responses={200: DeclaredResponse("Ready.", ProcessState)},
         authenticated=False,
     ),
@@ -231,6 +161,10 @@ OPERATIONS = (
         id="metrics",
         tag="operation",
         summary="The metrics of the service.",
+        description=(
+            "Counters of this process and gauges of the database in the text format of Prometheus. It needs "
+            "the key of an admin or the METRICS_KEY."
+        ),
         responses={200: DeclaredResponse("Prometheus text.", MetricsText, media_type=METRICS_TYPE.partition(";")[0])},
     ),
     Operation(
@@ -239,6 +173,7 @@ OPERATIONS = (
         id="describe",
         tag="operation",
         summary="This document.",
+        description="The same for every caller; `params` of a task follow the configuration of this service.",
         responses={200: DeclaredResponse("OpenAPI 3.1.", OpenApiDocument)},
         errors=[422],
     ),
@@ -248,7 +183,11 @@ OPERATIONS = (
         id="callBack",
         tag="upstream",
         summary="Receive a callback of the provider, in its own format.",
-        parameters=[in_path("token", "The token of the callback URL.", TEXT)],
+        description=(
+            "The token in the path is signed, names a task and expires; the body is read in any form that the "
+            "provider sends. Outcomes are confirmed with a request to the provider."
+        ),
+        parameters=[in_path("token", "The token of the callback URL.", TEXT, example=examples.CALLBACK_TOKEN)],
         request=ProviderCallback,
         responses={204: DeclaredResponse("The callback is durable; a repeated one gets the same response.")},
         errors=[400, 403, 408, 413],

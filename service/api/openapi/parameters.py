@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from service.api.deliveries import STATUSES
+from service.api.openapi import examples
 from service.api.query_params import MAX_INTEGER, MAX_KEY, MAX_ROWS, MAX_TEXT
-from service.api.schemas import ID_PATTERN
+from service.api.schema_types import ID_PATTERN
 from service.domain.task import Status
 
 ID = {"type": "string", "pattern": ID_PATTERN}
@@ -22,17 +23,18 @@ DELIVERY_STATUS = {"type": "string", "enum": list(STATUSES)}
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """A parameter of a request; `schema` is JSON Schema. Only path parameters are required."""
+    """A parameter of a request; `schema` is JSON Schema. Only path parameters are required, and have an `example`."""
 
     name: str
     location: Literal["path", "query", "header"]
     description: str
     schema: Mapping[str, Any]
+    example: str | None = None
 
 
-def in_path(name: str, description: str, schema: Mapping[str, Any]) -> Parameter:
+def in_path(name: str, description: str, schema: Mapping[str, Any], *, example: str) -> Parameter:
     """Return a required path parameter."""
-    return Parameter(name=name, location="path", description=description, schema=schema)
+    return Parameter(name=name, location="path", description=description, schema=schema, example=example)
 
 
 def in_query(name: str, description: str, schema: Mapping[str, Any]) -> Parameter:
@@ -40,8 +42,8 @@ def in_query(name: str, description: str, schema: Mapping[str, Any]) -> Paramete
     return Parameter(name=name, location="query", description=description, schema=schema)
 
 
-TASK_ID = in_path("id", "Id of the task.", ID)
-DELIVERY_ID = in_path("id", "Id of the delivery.", ID)
+TASK_ID = in_path("id", "Id of the task.", ID, example=examples.TASK_ID)
+DELIVERY_ID = in_path("id", "Id of the delivery.", ID, example=examples.DELIVERY_ID)
 WAIT = in_query(
     "wait",
     "Maximum seconds to wait until the task is settled; more than WAIT_MAX (25 by default) is shortened to it.",

@@ -1,5 +1,6 @@
 """Generate the schemas of the OpenAPI document, JSON Schema 2020-12, from the models of `service.api.schemas`."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from service.api import schemas
+from service.api import replay_schemas, request_schemas, schemas
 from service.domain.models.catalog import known_models
 from service.domain.models.json_schema import json_schema
 
@@ -17,18 +18,36 @@ ModelUse = tuple[type[BaseModel], JsonSchemaMode]
 
 PREFIX = "#/components/schemas/"
 COMPONENTS: tuple[type[BaseModel], ...] = (
-    schemas.TaskRequest,
-    schemas.NotifyEntry,
+    request_schemas.TaskRequest,
+    request_schemas.NotifyEntry,
+    request_schemas.WebhookEntry,
+    request_schemas.HandlerEntry,
     schemas.Task,
     schemas.TaskWithPayload,
+    schemas.TaskWithArtifact,
+    schemas.TaskPage,
     schemas.TaskError,
     schemas.Usage,
     schemas.OutputItem,
     schemas.Artifact,
     schemas.Delivery,
+    schemas.DeliveryPage,
+    replay_schemas.ReplayRequest,
+    replay_schemas.ReplayReport,
     schemas.Event,
+    schemas.EventData,
     schemas.HistoryEntry,
+    schemas.CreatedEntry,
+    schemas.WaitEntry,
+    schemas.EventEntry,
+    schemas.CallbackEntry,
+    schemas.PollEntry,
+    schemas.DeliveryEntry,
+    schemas.AttemptEntry,
+    schemas.HistoryPage,
     schemas.Model,
+    schemas.ModelList,
+    schemas.ProcessState,
     schemas.Problem,
     schemas.Fault,
 )
@@ -56,11 +75,26 @@ def generated_schemas(uses: Iterable[ModelUse], *, allow_off_peak: bool) -> tupl
     named: Schema = {}
     for model in known_models():
         params = json_schema(model, allow_off_peak=allow_off_peak)
-        named[f"{model}.params"] = {key: value for key, value in params.items() if key != "$schema"}
+        named[f"{model}.params"] = _with_described_defaults(params)
     params_refs = [{"$ref": PREFIX + name} for name in named]
     named |= {name: _inlined(definitions[name], inline) for name in names}
-    named["TaskRequest"]["properties"]["params"] = {"anyOf": params_refs}
+    named["TaskRequest"]["properties"]["params"] = params_refs[0] if len(params_refs) == 1 else {"anyOf": params_refs}
     return {use: _inlined(by_use[use], inline) for use in distinct}, named
+
+
+def _with_described_defaults(params: Mapping[str, Any]) -> Schema:
+    """Return the schema of `params` with the defaults in its descriptions.
+
+    Generators take a default as a promise that the parameter is there: openapi-typescript makes it required, and other
+    clients send it with every request.
+    """
+    properties = {}
+    for name, schema in params["properties"].items():
+        described = {key: value for key, value in schema.items() if key != "default"}
+        if "default" in schema:
+            described["description"] += f" Default: {json.dumps(schema['default'])}."
+        properties[name] = described
+    return {key: value for key, value in params.items() if key != "$schema"} | {"properties": properties}
 
 
 class DocumentSchemas(GenerateJsonSchema):
@@ -80,14 +114,9 @@ class DocumentSchemas(GenerateJsonSchema):
         added = {name: each for name, each in generated["properties"].items() if name not in base.model_fields}
         optional_before = {name for name, each in base.model_fields.items() if not each.is_required()}
         required = [name for name in generated["required"] if name in added or name in optional_before]
-        extension = {"type": "object", "properties": added, "required": required}
-        return {"allOf": [self.generate_inner(base.__pydantic_core_schema__), extension]}
-
-    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
-        """Omit the discriminator, which may refer to named schemas only."""
-        generated = super().tagged_union_schema(schema)
-        generated.pop("discriminator", None)
-        return generated
+        extension = {"type": "object", "properties": added, **({"required": required} if required else {})}
+        described = {"description": generated["description"]} if "description" in generated else {}
+        return described | {"allOf": [self.generate_inner(base.__pydantic_core_schema__), extension]}
 
 
 def _inlined(schema: Any, inline: Mapping[str, Schema]) -> Any:
@@ -99,8 +128,21 @@ def _inlined(schema: Any, inline: Mapping[str, Schema]) -> Any:
     if schema.get("$ref") in inline:
         siblings = {name: value for name, value in schema.items() if name != "$ref"}
         return _inlined(inline[schema["$ref"]] | siblings, inline)
-    return {
+    plain = {
         name: _inlined(value, inline)
         for name, value in schema.items()
         if not (name == "title" and isinstance(value, str))
     }
+    return _with_null_as_a_type(plain)
+
+
+def _with_null_as_a_type(schema: Schema) -> Schema:
+    """Return `anyOf` of a plain schema and null as that schema with two types.
+
+    Several generators skip a field with the former. openapi-python-client makes many types of an enumeration with null.
+    """
+    match schema:
+        case {"anyOf": [{"type": str(kind)} as value, {"type": "null"}], **siblings} if "enum" not in value:
+            merged: Schema = value | siblings | {"type": [kind, "null"]}
+            return merged
+    return schema

@@ -30,8 +30,13 @@ class ModelParams(BaseModel):
     run_time_by: ClassVar[tuple[str, ...]] = ()
 
     def warnings(self) -> tuple[str, ...]:
-        """Return one sentence for each given parameter that has no effect."""
+        """Return one sentence for each parameter without effect that is given and differs from its default."""
         return ()
+
+    def differs_from_default(self, name: str) -> bool:
+        """Return whether the parameter `name` is given, with another value than the API page documents as default."""
+        default: object = type(self).model_fields[name].get_default(call_default_factory=True, validated_data={})
+        return name in self.model_fields_set and getattr(self, name) != default
 
 
 @dataclass(frozen=True, kw_only=True)

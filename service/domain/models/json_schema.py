@@ -68,7 +68,7 @@ def _conditions(name: str, field: FieldInfo) -> Iterator[JsonSchemaValue]:
     for annotation in field.metadata:
         for other, maximum in annotation.maximum_with.items() if isinstance(annotation, MediaList) else ():
             yield {
-                "if": {"required": [other], "properties": {other: {"type": "array", "minItems": 1}}},
+                "if": {"required": [other], "properties": {other: {"type": "array", "items": {}, "minItems": 1}}},
                 "then": {"properties": {name: {"maxItems": maximum}}},
             }
 

@@ -15,7 +15,7 @@ from service.domain.errors import Fault
 from service.domain.models.base import ValidationContext, validation_error
 from service.domain.models.value_checks import MAX_ADDRESS_CHARS, address_faults, shorten, text_faults
 
-INT64 = 2**63
+INT32, INT64 = 2**31, 2**63
 
 ADDRESS_SCHEMA: JsonSchemaValue = {
     "type": "string",
@@ -41,7 +41,7 @@ class Text:
         """Return the JSON Schema."""
         del schema, handler
         limit = {} if self.max_chars is None else {"maxLength": self.max_chars}
-        return {"type": "string", **limit} | ({} if self.blank else {"minLength": 1, "pattern": r"\S"})
+        return {"type": "string", **limit} | ({} if self.blank else {"minLength": 1, "pattern": r"^\s*\S"})
 
     def _validate(self, value: object) -> object:
         return _accept(value, text_faults(value, max_chars=self.max_chars, blank=self.blank))
@@ -63,7 +63,8 @@ class Range:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Return the JSON Schema."""
-        return handler(schema) | {"minimum": self.minimum, "maximum": self.maximum}
+        large = {} if -INT32 <= self.minimum <= self.maximum < INT32 else {"format": "int64"}
+        return handler(schema) | large | {"minimum": self.minimum, "maximum": self.maximum}
 
     def _validate(self, value: int) -> int:
         if not self.minimum <= value <= self.maximum:

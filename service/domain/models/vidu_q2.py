@@ -83,11 +83,11 @@ class ViduQ2ProReference(ModelParams):
     )
 
     def warnings(self) -> tuple[str, ...]:
-        """Return one sentence for each given parameter that has no effect."""
+        """Return one sentence for each parameter without effect that is given and differs from its default."""
         warnings = []
         if self.bgm and self.duration in {9, 10}:
             warnings.append("bgm has no effect when duration is 9 or 10")
         if not self.watermark:
-            without_effect = [name for name in ("wm_position", "wm_url") if name in self.model_fields_set]
+            without_effect = [name for name in ("wm_position", "wm_url") if self.differs_from_default(name)]
             warnings += [f"{name} has no effect without watermark" for name in without_effect]
         return tuple(warnings)

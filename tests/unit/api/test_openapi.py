@@ -86,6 +86,108 @@ def test_every_schema_is_valid() -> None:
         assert target.removeprefix("#/components/schemas/") in SCHEMAS
 
 
+def objects_in(value: object) -> Iterator[dict[str, Any]]:
+    """Yield every object of the document, at any depth, but not those in examples."""
+    if isinstance(value, dict):
+        yield value
+        for name, inner in value.items():
+            if name != "example":
+                yield from objects_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from objects_in(inner)
+
+
+def all_operations() -> list[dict[str, Any]]:
+    """Return the operations of all paths, and the webhook."""
+    return [*(operation for _, _, operation in operations()), DOCUMENT["webhooks"]["event"]["post"]]
+
+
+@pytest.mark.parametrize("operation", all_operations(), ids=lambda each: str(each["operationId"]))
+def test_operation_has_a_tag_a_description_and_examples(operation: dict[str, Any]) -> None:
+    """Every operation has one declared tag, a description, a refusal, and examples of parameters and bodies."""
+    tags = {each["name"]: each["description"] for each in DOCUMENT["tags"]}
+    (tag,) = operation["tags"]
+    assert tags[tag]
+    assert operation["summary"] != operation["description"]
+    assert len(operation["description"]) > 20
+    webhook = operation["operationId"] == "receiveEvent"
+    assert webhook == (tag == "webhooks")
+    assert webhook or any(status.startswith("4") for status in operation["responses"])
+    in_path = [each for each in operation.get("parameters", ()) if each["in"] == "path"]
+    assert all("example" in each for each in in_path)
+    assert all(each["description"] for each in operation.get("parameters", ()))
+    bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
+    for content in (media for body in bodies for media in body.get("content", {}).values()):
+        schema = content["schema"] | {"components": DOCUMENT["components"]}
+        jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(content["example"])
+
+
+def test_kind_of_a_history_entry_names_its_schema() -> None:
+    """An entry of the history is one of several named schemas, each with its own constant of `kind`."""
+    entry = SCHEMAS["HistoryEntry"]
+    assert entry["discriminator"]["propertyName"] == "kind"
+    assert {each["$ref"] for each in entry["oneOf"]} == set(entry["discriminator"]["mapping"].values())
+    for kind, target in entry["discriminator"]["mapping"].items():
+        schema = SCHEMAS[target.removeprefix("#/components/schemas/")]
+        assert schema["properties"]["kind"]["const"] == kind
+        assert "kind" in schema["required"]
+
+
+def test_bodies_are_named_schemas() -> None:
+    """Pages, history entries, recipients and the data of an event are named, so that generated types have names."""
+    reference = "#/components/schemas/"
+    assert SCHEMAS["Event"]["properties"]["data"] == {"$ref": f"{reference}EventData"}
+    assert SCHEMAS["EventEntry"]["properties"]["data"] == {"$ref": f"{reference}TaskWithArtifact"}
+    assert all(set(each) == {"$ref"} for each in SCHEMAS["NotifyEntry"]["oneOf"])
+    inline = set()
+    for operation in all_operations():
+        for response in operation["responses"].values():
+            inline |= {
+                operation["operationId"]
+                for media in response.get("content", {}).values()
+                if "$ref" not in media["schema"]
+            }
+    assert inline == {"reconcile", "metrics", "describe"}
+
+
+def test_schemas_are_plain_for_generators() -> None:
+    """No choice has one alternative, each array has items, and no parameter of a task has a default.
+
+    With a default, openapi-typescript requires the parameter.
+    """
+    for schema in objects_in(DOCUMENT):
+        choices = [schema[name] for name in ("anyOf", "oneOf") if isinstance(schema.get(name), list)]
+        assert all(len(choice) > 1 for choice in choices)
+        assert schema.get("type") != "array" or "items" in schema
+    for name in (each for each in SCHEMAS if each.endswith(".params")):
+        described = SCHEMAS[name]["properties"]
+        assert not any("default" in each for each in described.values())
+        assert described["duration"]["description"].endswith(" Default: 5.")
+
+
+def test_null_is_a_type_where_it_can_be() -> None:
+    """Only references and enumerations are combined with null by a choice: some generators leave out such a field."""
+    nullable = [each for each in objects_in(DOCUMENT) if {"type": "null"} in (each.get("anyOf") or ())]
+    assert nullable
+    assert all({"$ref", "enum"} & set(each["anyOf"][0]) for each in nullable)
+    assert SCHEMAS["Task"]["properties"]["submitted_at"]["type"] == ["string", "null"]
+
+
+def test_large_integers_have_a_format() -> None:
+    """An integer that may exceed 32 bits is an int64, without which several languages generate a smaller type."""
+    params = SCHEMAS["viduq2_pro_reference.params"]["properties"]
+    assert params["seed"]["format"] == "int64"
+    assert "format" not in params["duration"]
+    assert SCHEMAS["Artifact"]["properties"]["bytes"]["format"] == "int64"
+
+
+def test_patterns_are_anchored() -> None:
+    """Each pattern begins with ^: openapi-generator matches it from the first character, and others search."""
+    for pattern in strings_at(DOCUMENT, "pattern"):
+        assert pattern.startswith("^"), pattern
+
+
 UNLISTED = {"metadata"}
 
 

@@ -65,7 +65,7 @@ async def test_duration_of_zero_becomes_five() -> None:
     [
         ({"novel": 1}, "FieldUnwanted"),
         ({"prompt": None}, "FieldLacking"),
-        ({"model": "viduq2"}, "FieldInvalid"),
+        ({"model": "viduq9"}, "FieldInvalid"),
         ({"duration": 11}, "FieldInvalid"),
         ({"images": ["https://a.test/1"] * 8}, "FieldItemCountOutOfRange"),
         ({"videos": ["https://a.test/1"] * 3}, "FieldItemCountOutOfRange"),

@@ -34,7 +34,7 @@ async def test_task_runs_from_in_progress_to_completed() -> None:
     assert done["usage"] == {"cost": "0.56", "discount": 0.9}
     assert set(done["metadata"]) == {"in_queue_at", "upload_at", "completed_at"}
     content = done["output"][0]["content"][0]
-    assert (content["type"], content["duration"], content["jobId"].isdigit()) == ("video", 8, True)
+    assert (content["type"], content["duration"], content["jobId"].isdigit()) == ("video", "8", True)
     assert content["url"].startswith(f"http://sandbox.test/files/{reply['id']}.mp4?expires=")
 
 
@@ -174,17 +174,64 @@ async def test_every_accepted_create_is_one_bill() -> None:
     assert ledger["requests"] == {"create": 2, "fetch": 1, "cancel": 0, "list": 0, "download": 0}
 
 
+async def test_duration_of_a_result_can_be_a_number() -> None:
+    """A switch sends the duration as a number, which the gateway does too."""
+    async with bench(run_time=0, numeric_duration=True) as at:
+        task_id = await at.created(duration=8)
+        await asyncio.sleep(1)
+        assert (await at.poll(task_id)).json()["output"][0]["content"][0]["duration"] == 8
+
+
 async def test_model_list_and_spec_are_enveloped() -> None:
-    """The list has the model, and its specification every parameter of the create."""
+    """The list has the model, and its specification every parameter with a type of the vendor's client."""
     async with bench() as at:
         models = (await at.client.get("/api/v1/skill/models")).json()
         spec = (await at.client.get(f"/api/v1/skill/models/{MODEL}/spec")).json()
         unknown = await at.client.get("/api/v1/skill/models/nothing/spec")
     assert models["status"]["code"] == spec["status"]["code"] == 200
     assert [model["id"] for model in models["data"]["models"]] == [MODEL]
-    assert spec["data"]["api"]["endpoint"] == "/model/v1/generation"
-    assert len(spec["data"]["parameters"]) == 15
+    parameters = spec["data"]["parameters"]
+    assert len(parameters) == 15
+    assert {each["type"] for each in parameters} == {"array", "string", "boolean", "integer"}
+    assert all(isinstance(word, str) for each in parameters for word in each["constraints"].get("enum", ()))
     assert unknown.status_code == 404
+    assert unknown.json() == {"status": {"code": 404, "message": "model not found"}, "data": None}
+
+
+async def test_endpoint_of_the_spec_is_absolute() -> None:
+    """The endpoint has the base address of the request, or the public address; the instructions name it too."""
+    async with bench() as at:
+        path = f"/api/v1/skill/models/{MODEL}/spec"
+        spec = (await at.client.get(path, headers={"Host": "models.test:8099"})).json()["data"]
+        at.sandbox.turn({"public_url": "https://sandbox.example/"})
+        public = (await at.client.get(path)).json()["data"]
+        reply = await at.client.post(spec["api"]["endpoint"], json=vtrix_request(), headers=BEARER)
+    assert spec["api"]["endpoint"] == "http://models.test:8099/model/v1/generation"
+    assert public["api"]["endpoint"] == "https://sandbox.example/model/v1/generation"
+    assert f"POST {spec['api']['endpoint']}" in spec["agent_prompt"]
+    assert f"GET {spec['api']['endpoint']}/task/ID" in spec["agent_prompt"]
+    assert reply.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "found", "shown"),
+    [
+        ({"type": "video"}, 1, 1),
+        ({"type": "image"}, 0, 0),
+        ({"keywords": "REFERENCE q2"}, 1, 1),
+        ({"keywords": "kling"}, 0, 0),
+        ({"keywords": "reference kling"}, 0, 0),
+        ({"type": "video", "keywords": "vidu", "page": "1", "page_size": "5"}, 1, 1),
+        ({"page": "2"}, 1, 0),
+        ({"page": "0", "page_size": "many"}, 1, 1),
+    ],
+)
+async def test_model_list_is_filtered(query: dict[str, str], found: int, shown: int) -> None:
+    """Type and every keyword select models; the counts are those of the selection."""
+    async with bench() as at:
+        page = (await at.client.get("/api/v1/skill/models", params=query)).json()["data"]
+    assert (page["total"], len(page["models"])) == (found, shown)
+    assert page["total_pages"] == found
 
 
 async def test_equal_seeds_give_equal_runs() -> None:

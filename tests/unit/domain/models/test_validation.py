@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from service.domain.errors import Fault, InvalidParams
+from service.domain.models.catalog import known_models
+from service.domain.models.json_schema import json_schema
 from service.domain.models.validation import ValidatedParams, validate_params
 from tests.support.sample_media import MODEL, params
 
@@ -240,6 +242,8 @@ def test_defaults_are_not_added() -> None:
         ({"bgm": False, "duration": 9}, ()),
         ({"duration": 9}, ()),
         ({"wm_position": 1}, ("wm_position has no effect without watermark",)),
+        ({"wm_position": 3}, ()),
+        ({"wm_position": 3, "wm_url": "https://a.example"}, ("wm_url has no effect without watermark",)),
         ({"wm_url": "https://a.example", "watermark": False}, ("wm_url has no effect without watermark",)),
         ({"wm_position": 1, "wm_url": "https://a.example", "watermark": True}, ()),
     ],
@@ -247,3 +251,14 @@ def test_defaults_are_not_added() -> None:
 def test_parameter_without_effect_has_a_warning(more: dict[str, Any], warnings: tuple[str, ...]) -> None:
     """A valid parameter without effect is accepted with a warning; others have none."""
     assert validated(**more).warnings == warnings
+
+
+@pytest.mark.parametrize("model", known_models())
+@pytest.mark.parametrize("duration", [5, 9, 10])
+def test_documented_defaults_draw_no_warning(model: str, duration: int) -> None:
+    """Every parameter with its documented default, each alone and all together, has no warning at any duration."""
+    properties: Any = json_schema(model)["properties"]
+    defaults = {name: each["default"] for name, each in properties.items() if "default" in each} | {"seed": 0}
+    assert {"bgm", "off_peak", "watermark", "wm_position", "resolution"} <= set(defaults)
+    for given in (defaults, *({name: value} for name, value in defaults.items())):
+        assert validate_params(model, params(**given | {"duration": duration})).warnings == ()
