@@ -73,6 +73,7 @@ class Result:
         tasks, billed = len(self.audit.records.tasks), self.audit.records.attributable_bills
         checks = {
             f"{self.refused} callbacks were refused": not self.refused,
+            f"{self.audit.deferred} callbacks met a process that lacked their key": not self.audit.deferred,
             f"{self.lost} tasks were lost": not self.lost,
             f"{billed} of {tasks} tasks have exactly one bill": billed == tasks == self.audit.bills,
             f"callbacks of the old key {self.old_key}, of the new one {self.new_key}": self.old_key and self.new_key,

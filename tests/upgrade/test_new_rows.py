@@ -61,8 +61,8 @@ async def recorded(at: Service, task: Json) -> bool:
 
 
 async def add_running_task(environment: UpgradeEnvironment, old: Service) -> Json:
-    """Return a task that runs for 60 seconds and sends no callback."""
-    await environment.sandbox.set_switches(run_time="60s", callbacks=False)
+    """Return a task that runs for an hour and sends no callback."""
+    await environment.sandbox.set_switches(run_time="1h", callbacks=False)
     return await environment.submit(old, "in_progress")
 
 
