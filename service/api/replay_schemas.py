@@ -4,8 +4,12 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field
 
+from service.api.query_params import MAX_TEXT
 from service.api.schema_types import ApiModel, Id, Moment, WholeNumber, optional
 from service.domain.ports.replays import ReplayStatus
+
+Word = Annotated[str, Field(pattern="^[ -~]+$", min_length=1, max_length=MAX_TEXT)]
+Cursor = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$")]
 
 
 class ReplayRequest(ApiModel):
@@ -14,14 +18,14 @@ class ReplayRequest(ApiModel):
     A client that is no admin replays only what its own `notify` entries asked for.
     """
 
-    handler: str = optional("The handler of the deliveries.")
-    client: str = optional("The client of the tasks; only an admin may name another one.")
+    handler: Word = optional("The handler of the deliveries.")
+    client: Word = optional("The client of the tasks; only an admin may name another one.")
     status: Annotated[list[ReplayStatus], Field(min_length=1, max_length=2)] = optional('By default `["dead"]`.')
-    receiver: str = optional("The host of the address in a `notify` entry.")
+    receiver: Word = optional("The host of the address in a `notify` entry.")
     since: AwareDatetime = optional("Events at this time or later.")
     until: AwareDatetime = optional("Events before this time.")
     dry_run: bool = optional("Only count.")
-    cursor: str = optional("The `next_cursor` of a call that reached its time limit, with the same filter.")
+    cursor: Cursor = optional("The `next_cursor` of a call that reached its time limit, with the same filter.")
 
 
 class ReplayReport(ApiModel):

@@ -32,7 +32,7 @@ STORE_RETRY_DELAYS = (0.2, 1.0, 5.0)
 """Seconds between attempts to store a result while the database is unavailable."""
 
 AHEAD_TIMEOUT = 1.0
-"""Seconds that a delivery that is leased ahead waits for its turn before it is released."""
+"""Seconds that a delivery that is leased ahead waits for a free slot before it is released."""
 
 CANCEL_GRACE = 1.0
 """Seconds that cancelled handlers have to clean up."""
@@ -133,8 +133,8 @@ class Dispatcher:
         running = [one for one in self._in_flight.values() if one.running and one.task in tasks]
         began_by = self.clock.now() - counted_after
         await asyncio.gather(
-            self._release([one for one in running if one.started_at > began_by]),
-            *(self._end_late(one, reason) for one in running if one.started_at <= began_by),
+            self._release([one for one in running if not one.begun or one.started_at > began_by]),
+            *(self._end_late(one, reason) for one in running if one.begun and one.started_at <= began_by),
         )
         if not self._in_flight:
             self._lease_pool.stop()  # a stop of the process must not look like a handler that blocks it
@@ -146,7 +146,7 @@ class Dispatcher:
         """
         self._lease_pool.close()
         until = asyncio.get_running_loop().time() + seconds
-        await asyncio.sleep(0)  # lets those begin that were just started and have their turn
+        await asyncio.sleep(0)  # lets those begin that were just started and have a free slot
         await self._release([delivery for delivery in self._in_flight.values() if not delivery.begun])
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
@@ -215,7 +215,7 @@ class Dispatcher:
             log.exception("delivery failed unexpectedly", **delivery.log_fields)
 
     async def _run(self, delivery: RunningDelivery) -> AttemptOutcome | None:
-        """Run the handler once it is its turn; return how that ended, None if its turn did not come in time."""
+        """Run the handler in a free slot; return how that ended, None if no slot was free in time."""
         loop, handler = asyncio.get_running_loop(), delivery.handler
         with suppress(TimeoutError):
             async with self.slots.run(handler, delivery.claim.share_owner, AHEAD_TIMEOUT):

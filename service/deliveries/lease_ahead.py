@@ -10,8 +10,8 @@ MAX_AHEAD = 256
 RUN_WITHIN = 0.25
 """Seconds within which the slots of a handler are expected to run what is leased ahead of them."""
 
-FORGET = 0.95
-"""What is left of the slowest known run after each faster one: about 50 runs later a single slow one is forgotten."""
+DECAY = 0.95
+"""Factor of the slowest known run after each faster one: about 50 runs later a single slow one counts no more."""
 
 MIN_ATTEMPTS = 3
 """A handler with fewer attempts leases none ahead: a crash counts an attempt of each leased delivery."""
@@ -29,7 +29,7 @@ class LeaseAhead:
 
     def note(self, handler: Handler, seconds: float) -> None:
         """Note how long a run, or the wait for a free slot, took."""
-        self._slowest[handler.name] = max(seconds, self._slowest[handler.name] * FORGET)
+        self._slowest[handler.name] = max(seconds, self._slowest[handler.name] * DECAY)
 
     def of(self, handler: Handler) -> int:
         """Return how many deliveries may be leased beyond the handler's concurrency."""

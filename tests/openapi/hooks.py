@@ -32,6 +32,15 @@ def before_call(context: HookContext, case: "Case[Any]", **_: Any) -> None:
         case.headers["Idempotency-Key"] = f"{case.headers['Idempotency-Key'][:200]}{case.id}"  # used once
     if isinstance(case.body, dict) and context.operation and context.operation.path == "/v1/tasks":
         _make_task_valid(case.body)
+    if isinstance(case.body, dict) and context.operation and context.operation.path == "/v1/deliveries/replay":
+        _make_replay_valid(case.body)
+
+
+def _make_replay_valid(body: dict[str, Any]) -> None:
+    """Count only: what a replay makes due would be tried by the next reconciliation, and its hosts do not answer."""
+    body.pop("cursor", None)
+    body.pop("until", None)  # it may be before `since`
+    body |= {"handler": body.get("handler", "webhook"), "dry_run": True}
 
 
 def _make_task_valid(body: dict[str, Any]) -> None:

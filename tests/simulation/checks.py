@@ -208,8 +208,8 @@ def p3_stored_files_are_complete(finished: FinishedRun) -> Iterator[str]:
 def p3_paid_results_are_recorded(finished: FinishedRun) -> Iterator[str]:
     """Check that a completed task has the result of the submission whose id it knows, unless that one has none.
 
-    A clock that jumps forward ends the wait for a result early. Of a submission whose reply and callbacks were lost
-    nobody learns the id.
+    A clock that jumps forward ends the wait for a result early. The id of a submission whose reply and
+    callbacks were lost is never known.
     """
     with_result: set[str] = set()
     for _, _, provider_task in finished.bills():

@@ -32,7 +32,7 @@ class Limits:
     All tasks belong to one client, so that its limits are checked like those of all clients. What may be billed comes
     from the statuses and the sandbox's price, and not from the costs that the service has stored. With `true_clocks`
     all times are from one clock, and the submissions of a day and of a minute are counted too. With `true_costs` no
-    reported cost is a lie that the service believes, and the budgets are checked too.
+    wrong cost is accepted unconfirmed, and the budgets are checked too.
     """
 
     def __init__(

@@ -69,7 +69,7 @@ class Scenario:
 
     @property
     def true_costs(self) -> bool:
-        """Return whether the service believes no callback that states another cost than the bill."""
+        """Return whether no callback with another cost than the bill is accepted unconfirmed."""
         return self.settings["confirm"] == "always" or not self.switches.get("tamper_body")
 
     @property

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from service.api import http_protocol, server
+from service.api import http_protocol
 from service.api.server import listen, serving
 from tests.unit.api.test_connections import GET, CountingApp
 
@@ -17,11 +17,10 @@ async def test_a_connection_that_was_idle_during_a_stop_serves_the_next_request(
     monkeypatch: pytest.MonkeyPatch, stopped: float, kept: bool
 ) -> None:
     """A request that arrives just after the stop is answered; without a stop, the idle connection is closed in time."""
-    monkeypatch.setattr(server, "KEEP_ALIVE", KEEP_ALIVE)
     monkeypatch.setattr(http_protocol, "LATE", KEEP_ALIVE)
     app = CountingApp()
     app.release.set()
-    async with asyncio.timeout(10), serving(app, listen("127.0.0.1", 0)) as url:
+    async with asyncio.timeout(10), serving(app, listen("127.0.0.1", 0), keep_alive=KEEP_ALIVE) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         writer.write(GET)
         await reader.readuntil(b"\r\n\r\nxx")

@@ -1,4 +1,4 @@
-"""Deliveries that are leased ahead of their handler: how many, and what happens to those whose turn does not come."""
+"""Deliveries that are leased ahead of their handler: how many, and what happens to those that find no free slot."""
 
 import asyncio
 from collections import Counter
@@ -14,7 +14,7 @@ from tests.support.sample_handlers import RecordingHandler
 from tests.support.wait_until_idle import ended
 
 ENOUGH_RUNS = 200
-"""Runs after which a slow one is forgotten."""
+"""Runs after which a slow one counts no more."""
 
 
 async def _nothing(event: Event, tools: Tools) -> None:
@@ -27,7 +27,7 @@ class GatedHandler:
 
     def __init__(self) -> None:
         self.running = 0
-        self.most = 0
+        self.max_running = 0
         self.may_end = asyncio.Event()
         self.began: Counter[str] = Counter()
 
@@ -36,7 +36,7 @@ class GatedHandler:
         assert tools.message_id
         self.running += 1
         self.began[event.client] += 1
-        self.most = max(self.most, self.running)
+        self.max_running = max(self.max_running, self.running)
         try:
             await self.may_end.wait()
         finally:
@@ -69,7 +69,7 @@ def test_the_slowest_recent_run_bounds_what_is_leased_ahead(seconds: float, ahea
     assert limits.of(one) == ahead
 
 
-def test_a_slow_run_is_forgotten_after_quick_ones() -> None:
+def test_a_slow_run_counts_no_more_after_quick_ones() -> None:
     """One slow answer of a receiver does not slow a handler down for good."""
     limits, one = LeaseAhead(), handler("one", _nothing)
     limits.note(one, 30.0)
@@ -100,10 +100,10 @@ async def test_one_claim_leases_more_than_run_at_once() -> None:
     gated.may_end.set()
     async with asyncio.timeout(TIMEOUT):
         await ended(setup.dispatcher)
-    assert (gated.most, [result.outcome for result in setup.queue.results]) == (4, ["delivered"] * 100)
+    assert (gated.max_running, [result.outcome for result in setup.queue.results]) == (4, ["delivered"] * 100)
 
 
-async def test_deliveries_whose_turn_does_not_come_are_released_uncounted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_deliveries_that_find_no_free_slot_are_released_uncounted(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are due again as the same attempt, and none is leased ahead while the handler is that slow."""
     monkeypatch.setattr(dispatch, "AHEAD_TIMEOUT", 0.01)
     gated = GatedHandler()
@@ -141,7 +141,7 @@ async def test_a_stop_releases_at_once_what_has_not_begun() -> None:
 
 
 async def test_the_timeout_of_a_handler_counts_from_its_start() -> None:
-    """Waiting for its turn is not the handler's time."""
+    """Waiting for a free slot is not the handler's time."""
     gated = GatedHandler()
     one = handler("gated", gated, concurrency=1, timeout=TIMEOUT * 10)
     setup = dispatcher_setup(one)
@@ -157,7 +157,7 @@ async def test_the_timeout_of_a_handler_counts_from_its_start() -> None:
     await setup.dispatcher.drain(TIMEOUT)
 
 
-async def test_a_client_with_slow_receivers_leaves_turns_to_others() -> None:
+async def test_a_client_with_slow_receivers_leaves_slots_to_others() -> None:
     """Of 4 at once its deliveries get 2, however many of them are leased ahead."""
     gated = GatedHandler()
     one = handler("gated", gated, concurrency=4)
