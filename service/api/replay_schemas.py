@@ -20,7 +20,9 @@ class ReplayRequest(ApiModel):
 
     handler: Word = optional("The handler of the deliveries.")
     client: Word = optional("The client of the tasks; only an admin may name another one.")
-    status: Annotated[list[ReplayStatus], Field(min_length=1, max_length=2)] = optional('By default `["dead"]`.')
+    status: Annotated[
+        list[ReplayStatus], Field(min_length=1, max_length=2, json_schema_extra={"uniqueItems": True})
+    ] = optional('By default `["dead"]`.')
     receiver: Word = optional("The host of the address in a `notify` entry.")
     since: AwareDatetime = optional("Events at this time or later.")
     until: AwareDatetime = optional("Events before this time.")
