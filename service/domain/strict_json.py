@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from codecs import BOM_UTF8
 from collections.abc import Iterable
 from typing import NoReturn
 
@@ -30,7 +29,7 @@ _WHITESPACE = " \t\n\r"
 
 
 def parse_json(raw: bytes) -> object:
-    """Return the JSON value in `raw`, which must be UTF-8; a byte order mark before it is ignored (RFC 8259, 8.1).
+    """Return the JSON value in `raw`, which must be UTF-8 without a byte order mark (RFC 8259, section 8.1).
 
     Raises UnreadableBody for NaN and infinite numbers, lone surrogates, repeated keys, nesting deeper than 64 and more
     than 100,000 values. The caller limits the length of `raw`.
@@ -39,7 +38,7 @@ def parse_json(raw: bytes) -> object:
     if _too_many(structure):
         raise UnreadableBody(f"the body holds more than {MAX_VALUES:,} values")
     try:
-        text = raw.decode("utf-8-sig" if raw.startswith(BOM_UTF8) else "utf-8").strip(_WHITESPACE)
+        text = raw.decode("utf-8").strip(_WHITESPACE)
         value, end = _DECODER.raw_decode(text)
         if b"\\" in raw and _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")

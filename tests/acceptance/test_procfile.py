@@ -69,7 +69,9 @@ async def test_the_shell_is_replaced_by_the_command(workspace: Workspace, name: 
         assert await child.ended() == 0
         return
     program = Path(f"/proc/{child.process.pid}/cmdline")
-    await until(lambda: b"boomerang" in program.read_bytes().split(b"\0")[1], what="the command instead of the shell")
+    await until(
+        lambda: b"boomerang" in [*program.read_bytes().split(b"\0"), b""][1], what="the command instead of the shell"
+    )
     await wait_for_response(child)
     await terminate_and_wait(child)
     assert '"stopped"' in child.output()

@@ -70,7 +70,7 @@ class Scenario:
     @property
     def true_costs(self) -> bool:
         """Return whether no callback with another cost than the bill is accepted unconfirmed."""
-        return self.settings["confirm"] == "always" or not self.switches.get("tamper_body")
+        return not self.switches.get("tamper_body")
 
     @property
     def clock_error(self) -> float:

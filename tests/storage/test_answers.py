@@ -71,6 +71,7 @@ async def test_responses_from_a_real_store_match_their_models(store: Store) -> N
     assert len(tasks.data) == 2
     kinds = [entry.root.kind for entry in history.data]
     assert {kind: kinds.count(kind) for kind in kinds} == {
+        "created": 1,
         "event": len(EventType),
         "callback": 1,
         "poll": 1,

@@ -43,7 +43,7 @@ HOUR = timedelta(hours=1)
 LEASE = MINUTE
 IN_DOUBT_FOR = 15 * MINUTE
 DEADLINE = 2 * HOUR
-TIMEOUT = 10.0
+TIMEOUT = 30.0
 """Seconds after which a waiting test fails."""
 
 GOOD: Json = {"prompt": "a cat", "images": ["https://files.example/cat.png"]}

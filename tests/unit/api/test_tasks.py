@@ -63,7 +63,6 @@ SPELLINGS = {
     "compact": json.dumps(GOOD, separators=(",", ":")),
     "indented": json.dumps(GOOD, indent=4),
     "line breaks around it": f"\r\n{json.dumps(GOOD)}\n",
-    "a byte order mark": "\ufeff" + json.dumps(GOOD),
     "escapes": json.dumps(GOOD).replace("cat", "c\\u0061t"),
     "an escaped slash": json.dumps(GOOD).replace("/", "\\/"),
 }

@@ -115,6 +115,7 @@ def test_digest_is_of_task_submission_and_bytes() -> None:
         b'{"a": "\\ud800"}',
         b'{"\\udfff": 1}',
         b'{"a": "\xed\xa0\x80"}',
+        b'\xef\xbb\xbf{"a": 1}',
         '{"a": 1}'.encode("utf-16"),
         b"[" * 100_000,
         b"[" * 65 + b"]" * 65,
@@ -122,7 +123,7 @@ def test_digest_is_of_task_submission_and_bytes() -> None:
         b"1" * 100_000,
         b"{} {}",
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_ambiguous_json_is_refused(raw: bytes) -> None:
     """Repeated keys, invalid numbers, broken strings, deep nesting and endless digits are refused."""

@@ -79,6 +79,6 @@ def test_megabytes_of_echoed_inputs_are_read() -> None:
 
 def test_strict_reader_stays_strict() -> None:
     """Requests to this service's own API are not read leniently."""
-    for raw in (b'{"a": NaN}', b'{"a": 1, "a": 2}', b'{"a": 1} x', b'{"a": "\\ud83c"}'):
+    for raw in (b'\xef\xbb\xbf{"a": 1}', b'{"a": NaN}', b'{"a": 1, "a": 2}', b'{"a": 1} x', b'{"a": "\\ud83c"}'):
         with pytest.raises(UnreadableBody):
             parse_json(raw)
