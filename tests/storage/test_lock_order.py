@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from psycopg import sql
 
+from service.domain.ports.replays import ReplayFilter
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import TaskId
 from service.storage import Store
@@ -144,6 +145,38 @@ async def test_replays_are_locked_in_the_order_of_their_ids(store: Store, databa
         assert await replay(store, "e2-log", "e1-log") == ["e2-log", "e1-log"]
 
     await waits_for_the_first(database, a_row_of("deliveries"), replay_both, store, first="e1-log", second="e2-log")
+
+
+A_LANE = ("e1", "e2")
+LOCK_DELIVERY = sql.SQL("SELECT id FROM deliveries WHERE id = %s FOR UPDATE")
+
+
+async def _postponed_lane(store: Store) -> None:
+    """Store a lane whose head waits for its retry, and the other delivery with it."""
+    await add_deliveries(store, "log", events=A_LANE)
+    [head] = await claim_deliveries(store)
+    await store.deliveries.finish([an_attempt(head, "retry", due_at=NOW + LEASE)])
+
+
+async def test_replay_waits_for_no_earlier_delivery_of_its_lane(store: Store, database: EmptyDatabase) -> None:
+    """An attempt that ends locks earlier ones first, and the replay has locked its own: they would wait for ever."""
+    await _postponed_lane(store)
+    async with other_session(database) as session:
+        await session.run(LOCK_DELIVERY, "e1-log")
+        async with asyncio.timeout(30):
+            assert await replay(store, "e2-log") == ["e2-log"]
+
+
+async def test_bulk_replay_holds_nothing_while_it_waits(store: Store, database: EmptyDatabase) -> None:
+    """An attempt that ends may hold a later delivery while it postpones an earlier one of another lane."""
+    await _postponed_lane(store)
+    wanted = ReplayFilter(statuses=frozenset({"pending"}))
+
+    async def replay_both(store: Store) -> None:
+        due = dict.fromkeys(("e1-log", "e2-log"), NOW)
+        assert await store.replays.replay_at(due, wanted, now=NOW) == dict.fromkeys(due, "replayed")
+
+    await waits_for_the_first(database, a_row_of("deliveries"), replay_both, store, first="e2-log", second="e1-log")
 
 
 # ── watched tasks ────────────────────────────────────────────────────────────
