@@ -26,16 +26,19 @@ class TooLarge(httpx.StreamError):
 
 @dataclass(frozen=True, kw_only=True)
 class Timeouts:
-    """Limits of one request: seconds per read or write, seconds in total, bytes of the response after decompression."""
+    """Limits of one request: seconds in total, bytes of the response after decompression.
 
-    read: float
+    There is no limit for a single read: in a process that continues after a stop it would fire before the answer that
+    came meanwhile is read (see `timeout_after`).
+    """
+
     total: float
     max_bytes: int = 16 * MIB
 
 
-CREATE_TIMEOUTS = Timeouts(read=120, total=180, max_bytes=32 * MIB)  # sends up to 20 MB, which the reply may echo
-QUERY_TIMEOUTS = Timeouts(read=20, total=20)
-LIST_TIMEOUTS = Timeouts(read=20, total=30)
+CREATE_TIMEOUTS = Timeouts(total=180, max_bytes=32 * MIB)  # sends up to 20 MB, which the reply may echo
+QUERY_TIMEOUTS = Timeouts(total=20)
+LIST_TIMEOUTS = Timeouts(total=30)
 
 TRANSPORT_ERRORS = (httpx.HTTPError, httpx.StreamError, OSError, EOFError, zlib.error)
 """Every transport error. OSError includes TimeoutError and the errors of TLS."""
@@ -90,7 +93,7 @@ class HttpExchange:
             params=query,
             content=content,
             headers=headers,
-            timeout=httpx.Timeout(timeouts.read, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
         )
         received, response, failure = bytearray(), None, None
         try:

@@ -1,5 +1,6 @@
 """Migration of a database to the newest schema; may run twice, and in two processes at the same time."""
 
+import asyncio
 import re
 import sqlite3
 from collections.abc import Collection
@@ -7,9 +8,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+import structlog
 from sqlalchemy import Connection, inspect, text
 
-from service.domain.errors import BadSetting
+from service.domain.errors import BadSetting, StoreUnavailable
 from service.storage.database import Database
 from service.storage.dialects import advisory_lock, parse_address
 from service.storage.local_signals import LocalSignals
@@ -29,22 +31,49 @@ TABLES_OF_SCHEMA = """
 """
 OUR_VERSION = re.compile(r"[0-9]{4}")
 
+LOCK_TIMEOUT = "SET LOCAL lock_timeout = '500ms'"
+"""PostgreSQL: while a migration waits for a table, all later statements about it wait behind the migration."""
+
+LOCK_TRIES = 60
+LOCK_PAUSE = 0.5
+"""Seconds between two tries to migrate beside running processes."""
+
+LOCK_ERRORS = frozenset({"40P01", "55P03"})
+"""PostgreSQL: deadlock detected, lock not available."""
+
+log = structlog.get_logger("boomerang.storage")
+
 
 async def migrate(database_url: str) -> None:
     """Bring the database at `database_url` to the newest schema, in one transaction.
 
     Raises BadSetting for an invalid address, and for a database of a newer release or of another application, both of
     which it does not change. Raises StoreUnavailable if the database cannot be written.
+
+    Processes of the previous release may run: the migration waits shortly for their transactions, and tries again.
     """
     if not (address := parse_address(database_url)).postgres:
         _refuse_foreign_file(address.path)
     database = Database(database_url, LocalSignals())
     try:
-        async with database.writing() as write:  # on SQLite, this makes a second migration wait
-            await advisory_lock(write.connection, "migration")
-            await write.connection.run_sync(_upgrade)
+        for left in reversed(range(LOCK_TRIES)):
+            try:
+                return await _migrate(database)
+            except StoreUnavailable as error:
+                if not left or getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) not in LOCK_ERRORS:
+                    raise
+            log.info("migration waits for running transactions")
+            await asyncio.sleep(LOCK_PAUSE)
     finally:
         await database.close()
+
+
+async def _migrate(database: Database) -> None:
+    async with database.writing() as write:  # on SQLite, this makes a second migration wait
+        await advisory_lock(write.connection, "migration")
+        if write.connection.dialect.name == "postgresql":
+            await write.connection.exec_driver_sql(LOCK_TIMEOUT)
+        await write.connection.run_sync(_upgrade)
 
 
 def is_newer(version: str | None) -> bool:

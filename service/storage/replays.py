@@ -21,7 +21,7 @@ from service.storage.task_rows import Values
 ANY_STATUS = frozenset({"pending", "delivered", "dead"})
 CONDITIONS = {"dead": IS_DEAD, "pending": IS_PENDING}
 
-LOCKED = (
+ROWS = (
     select(
         deliveries.c.id,
         deliveries.c.status,
@@ -33,10 +33,10 @@ LOCKED = (
     )
     .where(in_list(deliveries.c.id, "ids"))
     .order_by(deliveries.c.id)
-    .with_for_update()
 )
-ADVANCE_LANE = (
-    update(deliveries)
+LOCKED, LOCKED_AT_ONCE = ROWS.with_for_update(), ROWS.with_for_update(skip_locked=True)
+EARLIER_OF_LANE = (
+    select(deliveries.c.id)
     .where(
         IS_PENDING,
         deliveries.c.lane == bindparam("this_lane"),
@@ -44,8 +44,12 @@ ADVANCE_LANE = (
         deliveries.c.leased_until.is_(None),
         deliveries.c.due_at > bindparam("now", type_=UtcDateTime()),
     )
-    .values(due_at=bindparam("now", type_=UtcDateTime()))
+    .with_for_update(skip_locked=True)
 )
+ADVANCE_LANE = (
+    update(deliveries).where(deliveries.c.id.in_(EARLIER_OF_LANE)).values(due_at=bindparam("now", type_=UtcDateTime()))
+)
+"""Skips a delivery that an attempt of its lane postpones at this moment: that attempt may wait for this transaction."""
 
 
 class SqlReplays:
@@ -58,7 +62,7 @@ class SqlReplays:
         """Make single deliveries due at `now`; return what became of those that exist."""
         async with self._database.writing() as write:
             due = dict.fromkeys(delivery_ids, now)
-            outcomes, rows = await _replay(write.connection, due, statuses=ANY_STATUS, now=now, manual_at=now)
+            outcomes, rows = await _replay(write.connection, due, LOCKED, statuses=ANY_STATUS, now=now, manual_at=now)
             lanes = [
                 {"this_lane": row["lane"], "this_seq": row["event_seq"], "now": now}
                 for row in rows
@@ -83,9 +87,20 @@ class SqlReplays:
     async def replay_at(
         self, due: Mapping[str, datetime], wanted: ReplayFilter, *, now: datetime
     ) -> dict[str, ReplayOutcome]:
-        """Make deliveries due at the times in `due`, in one transaction, if they still have a wanted status."""
+        """Make deliveries due at the times in `due` if they still have a wanted status.
+
+        What another transaction has locked is tried again alone: a transaction that holds other rows waits for none.
+        """
+        outcomes = await self._replay_locked(LOCKED_AT_ONCE, due, wanted, now)
+        for one in due.keys() - outcomes.keys():
+            outcomes |= await self._replay_locked(LOCKED, {one: due[one]}, wanted, now)
+        return outcomes
+
+    async def _replay_locked(
+        self, lock: Select[Any], due: Mapping[str, datetime], wanted: ReplayFilter, now: datetime
+    ) -> dict[str, ReplayOutcome]:
         async with self._database.writing() as write:
-            outcomes, _ = await _replay(write.connection, due, statuses=wanted.statuses, now=now)
+            outcomes, _ = await _replay(write.connection, due, lock, statuses=wanted.statuses, now=now)
             if "replayed" in outcomes.values():
                 write.topics.add("dispatch")
             return outcomes
@@ -113,16 +128,17 @@ def _matching(wanted: ReplayFilter, after: str | None) -> Select[Any]:
 async def _replay(
     connection: AsyncConnection,
     due: Mapping[str, datetime],
+    lock: Select[Any],
     *,
     statuses: frozenset[Any],
     now: datetime,
     manual_at: datetime | None = None,
 ) -> tuple[dict[str, ReplayOutcome], Sequence[RowMapping]]:
-    """Lock the deliveries of `due`, then the secrets of those that have ended, and make them due.
+    """Lock the deliveries of `due` with `lock`, then the secrets of those that have ended, and make them due.
 
     Attempts that end lock in the same order, so that a secret is not deleted while its delivery becomes due again.
     """
-    rows = (await connection.execute(LOCKED, {"ids": list(due)})).mappings().all()
+    rows = (await connection.execute(lock, {"ids": list(due)})).mappings().all()
     outcomes: dict[str, ReplayOutcome] = {}
     pending, ended = [], []
     for row in rows:

@@ -33,17 +33,22 @@ CLAIMED = (
     )
     .order_by(case((watched_tasks.c.polled_at.is_(None), 0), else_=1), watched_tasks.c.polled_at)
     .limit(LIMIT)
-    .with_for_update(of=tasks, skip_locked=True)
+    .with_for_update(of=(tasks, watched_tasks), skip_locked=True)
 )
-UNWATCHED = select(watched_tasks.c.task_id).where(
-    (watched_tasks.c.until <= NOW)
-    | ~select(tasks.c.id)
+UNWATCHED = (
+    select(watched_tasks.c.task_id)
     .where(
-        tasks.c.id == watched_tasks.c.task_id,
-        tasks.c.status.in_([literal_word(each) for each in (Status.QUEUED, Status.SUBMITTING, Status.IN_PROGRESS)]),
+        (watched_tasks.c.until <= NOW)
+        | ~select(tasks.c.id)
+        .where(
+            tasks.c.id == watched_tasks.c.task_id,
+            tasks.c.status.in_([literal_word(each) for each in (Status.QUEUED, Status.SUBMITTING, Status.IN_PROGRESS)]),
+        )
+        .exists()
     )
-    .exists()
+    .with_for_update(of=watched_tasks, skip_locked=True)
 )
+"""A row that is renewed at this moment is skipped: only renewals wait for each other, in the order of the ids."""
 
 
 class SqlWatchedTasks:

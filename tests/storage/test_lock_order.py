@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from psycopg import sql
 
+from service.domain.ports.replays import ReplayFilter
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import TaskId
 from service.storage import Store
@@ -144,6 +145,84 @@ async def test_replays_are_locked_in_the_order_of_their_ids(store: Store, databa
         assert await replay(store, "e2-log", "e1-log") == ["e2-log", "e1-log"]
 
     await waits_for_the_first(database, a_row_of("deliveries"), replay_both, store, first="e1-log", second="e2-log")
+
+
+A_LANE = ("e1", "e2")
+LOCK_DELIVERY = sql.SQL("SELECT id FROM deliveries WHERE id = %s FOR UPDATE")
+
+
+async def _postponed_lane(store: Store) -> None:
+    """Store a lane whose head waits for its retry, and the other delivery with it."""
+    await add_deliveries(store, "log", events=A_LANE)
+    [head] = await claim_deliveries(store)
+    await store.deliveries.finish([an_attempt(head, "retry", due_at=NOW + LEASE)])
+
+
+async def test_replay_waits_for_no_earlier_delivery_of_its_lane(store: Store, database: EmptyDatabase) -> None:
+    """An attempt that ends locks earlier ones first, and the replay has locked its own: they would wait for ever."""
+    await _postponed_lane(store)
+    async with other_session(database) as session:
+        await session.run(LOCK_DELIVERY, "e1-log")
+        async with asyncio.timeout(30):
+            assert await replay(store, "e2-log") == ["e2-log"]
+
+
+async def test_bulk_replay_holds_nothing_while_it_waits(store: Store, database: EmptyDatabase) -> None:
+    """An attempt that ends may hold a later delivery while it postpones an earlier one of another lane."""
+    await _postponed_lane(store)
+    wanted = ReplayFilter(statuses=frozenset({"pending"}))
+
+    async def replay_both(store: Store) -> None:
+        due = dict.fromkeys(("e1-log", "e2-log"), NOW)
+        assert await store.replays.replay_at(due, wanted, now=NOW) == dict.fromkeys(due, "replayed")
+
+    await waits_for_the_first(database, a_row_of("deliveries"), replay_both, store, first="e2-log", second="e1-log")
+
+
+# ── watched tasks ────────────────────────────────────────────────────────────
+
+T1, T2 = TaskId("t1"), TaskId("t2")
+
+
+async def _two_watched(store: Store) -> None:
+    """Store two watched tasks, the one with the lower id last."""
+    for each in (T2, T1):
+        await add_tasks(store, in_progress(each, due_at=NOW + 9 * LEASE))
+        await store.watched_tasks.watch([each], until=NOW + 3 * LEASE)
+
+
+async def test_renewals_lock_watched_tasks_in_the_order_of_their_ids(store: Store, database: EmptyDatabase) -> None:
+    """Two processes that renew the same two tasks do not wait for each other."""
+    await _two_watched(store)
+
+    async def watch(store: Store) -> None:
+        await store.watched_tasks.watch([T2, T1], until=NOW + 3 * LEASE)
+
+    take = sql.SQL("SELECT task_id FROM watched_tasks WHERE task_id = %s FOR UPDATE")
+    await waits_for_the_first(database, lambda key: (take, (key,)), watch, store, first="t1", second="t2")
+
+
+async def _claim_watched(store: Store) -> list[TaskId]:
+    now = NOW + LEASE
+    return [each.id for each in await store.watched_tasks.claim(now=now, until=now + LEASE, limit=9, every=LEASE)]
+
+
+async def _prune_watched(store: Store) -> list[TaskId]:
+    now = NOW + 4 * LEASE
+    assert await store.watched_tasks.prune(now=now) == 1
+    return [T2]
+
+
+@pytest.mark.parametrize("operation", [_claim_watched, _prune_watched])
+async def test_a_watched_task_that_is_renewed_now_is_skipped(
+    store: Store, database: EmptyDatabase, operation: Callable[[Store], Awaitable[list[TaskId]]]
+) -> None:
+    """Claims and deletions, whose order is another one, wait for no renewal."""
+    await _two_watched(store)
+    async with other_session(database) as session:
+        await session.run(sql.SQL("UPDATE watched_tasks SET until = until WHERE task_id = 't1'"))
+        async with asyncio.timeout(30):
+            assert await operation(store) == [T2]
 
 
 # ── new rows with a key ──────────────────────────────────────────────────────

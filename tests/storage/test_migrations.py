@@ -11,6 +11,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg import sql
 from sqlalchemy import Connection, text
 
 from service.domain.errors import BadSetting, SchemaBehind
@@ -23,7 +24,8 @@ from service.storage.migrate import HEAD
 from service.storage.migration_steps import MIGRATIONS
 from service.storage.tables import metadata
 from tests.storage.builders import NOW, a_task
-from tests.storage.conftest import Server
+from tests.storage.conftest import EmptyDatabase, Server
+from tests.storage.held_locks import other_session
 from tests.support.postgres import create_database, drop_database
 from tests.upgrade.rows import engine, upgrade
 
@@ -71,6 +73,22 @@ async def test_equal_inputs_are_shared_at_once_only_in_a_new_database(empty_url:
 async def test_concurrent_migrations_succeed(empty_url: str) -> None:
     """The later migrations wait and find nothing to do."""
     await asyncio.gather(*(migrate(empty_url) for _ in range(3)))
+    async with open_store(empty_url) as store:
+        assert await store.health.ready() is None
+
+
+@pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
+async def test_migration_waits_for_no_table_that_others_need(empty_url: str) -> None:
+    """A process of the previous release that stores an attempt locks the tables in another order, and goes on."""
+    at = engine(empty_url)
+    upgrade(at, "0003")
+    at.dispose()
+    async with other_session(EmptyDatabase(url=empty_url, sessions=lambda: 0)) as session:
+        await session.run(sql.SQL("LOCK TABLE deliveries IN ROW EXCLUSIVE MODE"))
+        migrating = asyncio.create_task(migrate(empty_url))
+        await session.until_waiting(1)
+        await session.run(sql.SQL("SELECT FROM tasks"))
+    await migrating
     async with open_store(empty_url) as store:
         assert await store.health.ready() is None
 

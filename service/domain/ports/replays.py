@@ -55,7 +55,7 @@ class Replayer(Protocol):
     async def replay_at(
         self, due: Mapping[str, datetime], wanted: ReplayFilter, *, now: datetime
     ) -> dict[str, ReplayOutcome]:
-        """Make deliveries due at the times in `due`, in one transaction, if they still have a wanted status.
+        """Make deliveries due at the times in `due` if they still have a wanted status.
 
         A pending one that is due earlier stays so. Hosts that fail now keep their pauses.
         """

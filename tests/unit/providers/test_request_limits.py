@@ -1,25 +1,26 @@
 """Limits of one request to a provider: time, size, memory, and a connection that is released."""
 
+import asyncio
 import gzip
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 import pytest
 
-from service.domain.errors import ProviderUnavailable
+from service.domain.errors import ProviderUnavailable, ReplyLost
 from service.domain.task import Status, UpstreamId
-from service.providers import Vtrix
-from service.providers.bounded_request import CREATE_TIMEOUTS, QUERY_TIMEOUTS
+from service.providers import Vtrix, http_client
+from service.providers.bounded_request import QUERY_TIMEOUTS, Timeouts
 from tests.support.fake_providers import KEY, provider_request
 
 ID = UpstreamId("d758n65e878c73cmdg20")
 BODY = b'{"id": "d758n65e878c73cmdg20", "status": "processing"}'
 
 
-def vtrix(respond: Callable[[httpx.Request], httpx.Response]) -> Vtrix:
+def vtrix(respond: Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]) -> Vtrix:
     """Return an adapter whose requests are answered by `respond`."""
-    client = httpx.AsyncClient(transport=httpx.MockTransport(respond))
+    client = httpx.AsyncClient(transport=httpx.MockTransport(respond))  # type: ignore[arg-type]
     return Vtrix(client, base_url="https://upstream.example", key=KEY)
 
 
@@ -39,9 +40,9 @@ class Stream(httpx.AsyncByteStream):
         self.closed = True
 
 
-@pytest.mark.parametrize(("kind", "read"), [("create", CREATE_TIMEOUTS.read), ("fetch", QUERY_TIMEOUTS.read)])
-async def test_every_step_of_a_request_has_a_time_limit(kind: str, read: float) -> None:
-    """Connecting, waiting for a connection, each read and each write end in time."""
+@pytest.mark.parametrize("kind", ["create", "fetch"])
+async def test_every_step_of_a_request_has_a_time_limit(kind: str) -> None:
+    """Connecting and waiting for a connection end in time; reads and writes have the limit of the whole request."""
     seen: list[dict[str, float | None]] = []
 
     def respond(request: httpx.Request) -> httpx.Response:
@@ -50,8 +51,25 @@ async def test_every_step_of_a_request_has_a_time_limit(kind: str, read: float) 
 
     await (vtrix(respond).create(provider_request()) if kind == "create" else vtrix(respond).fetch(ID))
     [limits] = seen
-    assert (limits["read"], limits["write"]) == (read, read)
+    assert (limits["read"], limits["write"]) == (None, None)
     assert all(limit is not None and 0 < limit <= 10 for limit in (limits["connect"], limits["pool"]))
+
+
+@pytest.mark.parametrize(("kind", "error"), [("create", ReplyLost), ("fetch", ProviderUnavailable)])
+async def test_a_provider_that_never_answers_ends_a_request(
+    kind: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole request has a time limit, after which nothing shows whether a submission was executed."""
+    for name in ("CREATE_TIMEOUTS", "QUERY_TIMEOUTS"):
+        monkeypatch.setattr(http_client, name, Timeouts(total=0.01))
+
+    async def hang(_: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    provider = vtrix(hang)
+    with pytest.raises(error):
+        await (provider.create(provider_request()) if kind == "create" else provider.fetch(ID))
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
