@@ -187,13 +187,14 @@ def _parse_response(response: httpx.Response, content: bytes, is_valid: Callable
 
 
 def _error_message(response: httpx.Response, body: object) -> str:
-    if response.is_success or response.is_redirect or not isinstance(body, dict):
+    problem = body if isinstance(body, dict) and not (response.is_success or response.is_redirect) else {}
+    summary = clean(problem.get("detail") or problem.get("title") or "")
+    if not summary:
         return _unexpected_response(response)
-    summary = clean(body.get("detail") or body.get("title") or f"HTTP {response.status_code}")
     message = summary.removesuffix("; see errors")
     if response.status_code == httpx.codes.UNAUTHORIZED:
         message += " (set BOOMERANG_API_KEY or --api-key)"
-    errors = body.get("errors")
+    errors = problem.get("errors")
     return "\n".join([message, *map(_field_error, errors if isinstance(errors, list) else [])])
 
 

@@ -46,7 +46,7 @@ class Moment(click.ParamType[str]):
 
 
 @click.command()
-@click.argument("delivery_ids", metavar="ID...", nargs=-1)
+@click.argument("delivery_ids", metavar="[ID]...", nargs=-1)
 @click.option("--handler", help="Deliveries to this handler.")
 @click.option("--since", type=Moment(), help="Events since this time: RFC 3339, or 2h for two hours ago.")
 @click.option("--until", type=Moment(), help="Events before this time.")

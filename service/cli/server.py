@@ -203,7 +203,9 @@ def _show_secrets(client: str | None) -> None:
     found = client_secrets(settings).for_client(client) if client is not None else settings.webhook_secrets
     click.echo(found[0])
     if len(found) > 1:
-        click.echo(f"{len(found) - 1} more sign beside it: older keys and the shared secret, see README.md", err=True)
+        count = len(found) - 1
+        others = "1 more secret signs" if count == 1 else f"{count} more secrets sign"
+        click.echo(f"{others} beside it: older keys and the shared secret, see README.md", err=True)
     if made:
         click.echo(f"{file} was not there and is made now; a service elsewhere has another key", err=True)
     names = sorted({key.name for key in settings.api_keys})

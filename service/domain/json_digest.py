@@ -41,4 +41,5 @@ def _add(value: object, update: Update) -> None:
         update(b"c%r:" % value)
     else:
         number = int(value) if isinstance(value, float) and value.is_integer() else value
-        update(b"n%r:" % number)
+        # hexadecimal: the decimal digits of 1e308 take 20 times as long
+        update(b"n%x:" % number if isinstance(number, int) else b"n%r:" % number)

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from threading import Condition, Thread
+from threading import Condition, Thread, get_ident
 from typing import Any, TextIO, cast
 
 MAX_WAITING = 4 * 1024 * 1024
@@ -33,6 +33,9 @@ STALLED_AFTER = 0.5
 
 RETRY_PAUSE = 0.05
 """Seconds between two tries to write to a stream that another process has made non-blocking."""
+
+MAX_PARTIAL = 65_536
+"""Characters of a line without an end that are kept; a longer one is written in pieces."""
 
 STANDARD_DESCRIPTORS = (1, 2)
 
@@ -182,7 +185,7 @@ def drain_output() -> None:
     """Wait for the last output of the process, at most DRAIN_TIMEOUT for each stream."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, QueuedStream):
-            stream.flush()
+            stream.flush_all()
     for writer in _writers.values():
         writer.drain()
 
@@ -193,20 +196,25 @@ def dropped_lines() -> Counter[str]:
 
 
 class QueuedStream:
-    """Replaces a standard stream: what is written to it goes through the writer; all else is that of the stream."""
+    """Replaces a standard stream: what is written to it goes through the writer; all else is that of the stream.
+
+    `print` writes a text and the end of its line apart, so each thread has its own incomplete line.
+    """
 
     def __init__(self, stream: TextIO, writer: OutputWriter) -> None:
         self._stream = stream
         self._writer = writer
-        self._partial = ""
+        self._partial: dict[int, str] = {}  # by thread, which alone changes its entry
 
     def write(self, text: str) -> int:
         """Write complete lines; keep the rest until its line ends, or until `flush`."""
-        if "\n" in text:
-            lines, self._partial = (self._partial + text).rsplit("\n", 1)
+        lines, end, rest = (self._partial.pop(get_ident(), "") + text).rpartition("\n")
+        if end:
             self._writer.put(f"{lines}\n")
-        else:
-            self._partial += text
+        if len(rest) > MAX_PARTIAL:
+            self._writer.put(rest)
+        elif rest:
+            self._partial[get_ident()] = rest
         return len(text)
 
     def writelines(self, lines: list[str]) -> None:
@@ -214,12 +222,21 @@ class QueuedStream:
         self.write("".join(lines))
 
     def flush(self) -> None:
-        """Hand the incomplete line to the writer; a forked process may end right after it, so it waits shortly."""
-        text, self._partial = self._partial, ""
-        if text:
+        """Hand the thread's incomplete line to the writer; a forked process may end right after it: wait shortly."""
+        if text := self._partial.pop(get_ident(), ""):
             self._writer.put(text)
         if self._writer.forked:
             self._writer.drain()
+
+    def flush_all(self) -> None:
+        """Hand the incomplete lines of all threads to the writer."""
+        while self._partial:
+            with suppress(KeyError):  # its thread was faster
+                self._writer.put(self._partial.popitem()[1])
+
+    def after_fork(self) -> None:
+        """Drop the incomplete lines of the parent process, which writes them."""
+        self._partial.clear()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -235,6 +252,9 @@ def queue_standard_streams() -> None:
 
 
 def _after_fork() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, QueuedStream):
+            stream.after_fork()
     for writer in _writers.values():
         writer.after_fork()
 

@@ -26,8 +26,9 @@ CLAIMED = (
         watched_tasks.c.polled_at.is_(None) | (watched_tasks.c.polled_at <= BEFORE),
         tasks.c.status == literal_word(Status.IN_PROGRESS),
         tasks.c.upstream_id.is_not(None),
-        tasks.c.submitted_at <= BEFORE,
-        tasks.c.polled_at.is_(None) | (tasks.c.polled_at <= BEFORE),
+        # a time that is still to come is of before the clock moved back
+        (tasks.c.submitted_at <= BEFORE) | (tasks.c.submitted_at > NOW),
+        tasks.c.polled_at.is_(None) | (tasks.c.polled_at <= BEFORE) | (tasks.c.polled_at > NOW),
         tasks.c.due_at > NOW,  # else it is polled anyway
         tasks.c.leased_until.is_(None) | (tasks.c.leased_until <= NOW),
     )

@@ -15,6 +15,7 @@ from tests.storage.builders import (
     add_tasks,
     an_event,
     claim_deliveries,
+    in_progress,
 )
 
 BACK = NOW - HOUR
@@ -77,3 +78,26 @@ async def test_due_rows_do_not_change(store: Store) -> None:
     delivery = await store.deliveries.delivery("e1-log")
     assert isinstance(delivery, DeliveryView)
     assert await store.queries.task(TaskId("t1")) == a_task("t1")
+
+
+async def test_watched_tasks_are_polled_at_the_new_time(store: Store) -> None:
+    """The progress of a task is asked for every five seconds as before, and no longer than somebody watches it."""
+    task = in_progress("t1", due_at=NOW + HOUR, upstream_id=UpstreamId("u1"), polled_at=NOW - SECOND)
+    await add_tasks(store, task)
+    await store.watched_tasks.watch([task.id], until=NOW + MINUTE)
+    for now in (NOW + 6 * SECOND, BACK + 6 * SECOND):
+        [claimed] = await store.watched_tasks.claim(now=now, until=now + LEASE, limit=9, every=5 * SECOND)
+        assert await store.clock_jump_repair.repair(now=BACK, until=BACK + MINUTE)
+        await store.tasks.release({claimed.id: claimed.fence}, due_at=NOW + HOUR)
+    assert await store.watched_tasks.prune(now=BACK + MINUTE) == 1
+
+
+async def test_accepted_submission_ends_a_pause_of_the_old_time(store: Store) -> None:
+    """Without credit at the old time: the first accepted submission of the new time ends the pause, as always."""
+    await store.credit_pauses.refused(submitted_at=NOW, now=NOW)
+    await store.clock_jump_repair.repair(now=BACK, until=BACK + LEASE)
+    pause = await store.credit_pauses.current()
+    assert pause is not None
+    assert (pause.since, pause.holds(BACK), pause.refusals) == (BACK, False, 1)
+    assert await store.credit_pauses.accepted(submitted_at=BACK + SECOND)
+    assert await store.credit_pauses.current() is None

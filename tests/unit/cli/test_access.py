@@ -71,3 +71,13 @@ def test_key_of_the_shell_is_not_sent_to_an_address_of_the_directory(
 def _respond(service: FakeService) -> None:
     service.respond_to("GET /v1/tasks/x", (200, task()))
     service.respond_to("GET /v1/tasks/y", (401, problem("send a key")))
+
+
+@pytest.mark.parametrize("body", [{"error": "not found"}, [], "<html>", {"detail": ""}, {}])
+def test_other_service_at_the_address_is_named(body: object) -> None:
+    """An error that is no problem of the API comes from another program: the message says so, with its address."""
+    with fake_service() as service:
+        service.respond_to("GET /v1/tasks", (404, body))
+        result = run("tasks", url=service.url)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "127.0.0.1 did not respond like a Boomerang service (HTTP 404)" in result.stderr

@@ -166,6 +166,32 @@ def test_stream_hands_over_complete_lines(pipe: Pipe) -> None:
         assert (stream.encoding, stream.isatty()) == ("utf-8", False)
 
 
+def test_lines_of_threads_are_not_mixed(pipe: Pipe) -> None:
+    """Each thread has its own incomplete line: nothing of it is lost, repeated or in the line of another thread."""
+    with open(os.dup(pipe.writing), "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+        stream = QueuedStream(file, pipe.writer)
+        stream.write("first ")
+        other = Thread(target=lambda: print("second", "line", file=stream))
+        other.start()
+        other.join()
+        stream.write("line\n")
+        assert pipe.read(23) == b"second line\nfirst line\n"
+        unfinished = Thread(target=stream.write, args=("no end",))
+        unfinished.start()
+        unfinished.join()
+        stream.flush_all()
+        assert pipe.read(6) == b"no end"
+
+
+def test_line_without_an_end_does_not_grow(pipe: Pipe) -> None:
+    """A program that shows its progress by dots ends no line: its text is written in pieces."""
+    with open(os.dup(pipe.writing), "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+        stream = QueuedStream(file, pipe.writer)
+        for _ in range(70):
+            stream.write("." * 1024)
+        assert pipe.read(1024) == b"." * 1024
+
+
 def test_only_standard_streams_have_a_writer(tmp_path: Path) -> None:
     """The number of another file may be that of a database later; a test's stream has no number at all."""
     with (tmp_path / "file").open("w") as file:
