@@ -9,8 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from service.domain.ports.refusals import Refusal
 from service.storage.column_types import in_list
 from service.storage.database import Database
-from service.storage.operation_tables import refused_callbacks
-from service.storage.tables import tasks
+from service.storage.tables import refused_callbacks, tasks
 
 NAMED = select(tasks.c.id, tasks.c.submission).where(in_list(tasks.c.id, "ids"))
 
