@@ -18,7 +18,7 @@ from service.domain.errors import StoreUnavailable
 from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import TaskQueries
 from service.domain.task import Task, TaskId
-from service.runtime.bootstrap import Application
+from service.runtime.application import Application
 from service.runtime.open_request import (
     CHECK_INTERVAL,
     CLOSE_SECONDS,

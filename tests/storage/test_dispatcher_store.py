@@ -110,7 +110,8 @@ async def test_failed_delivery_is_stored_with_its_error(store: Store, dispatcher
     delivery = await store.deliveries.delivery("e1-sample")
     assert delivery is not None
     assert (delivery.status, delivery.fault, delivery.attempts) == ("dead", "ours", len(SCHEDULE))
-    assert delivery.last_error == "KeyError: 'e1'"
+    assert delivery.last_error is not None
+    assert delivery.last_error.startswith("KeyError: 'e1' (not tried again: 3 attempts failed")
 
 
 async def test_replay_restarts_the_attempts(store: Store, dispatchers: Dispatchers) -> None:
@@ -177,7 +178,8 @@ async def test_handler_that_crashes_its_process_becomes_a_dead_letter(
         delays += [(at - dispatchers.clock.at).total_seconds() for at in [(await _delivery(store)).due_at] if at]
     assert delays == [5.0] + [30.0] * (MIN_ATTEMPTS - 2)
     assert (found.status, found.fault, found.attempts, dispatchers.seen) == ("dead", "ours", MIN_ATTEMPTS, [])
-    assert found.last_error == "Abandoned: the process ended during the attempt, or lost its lease"
+    assert found.last_error is not None
+    assert found.last_error.startswith("Abandoned: the process ended during the attempt, or lost its lease (not tried")
 
 
 async def test_one_crashed_process_does_not_kill_a_delivery(store: Store, dispatchers: Dispatchers) -> None:

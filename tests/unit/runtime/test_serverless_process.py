@@ -12,8 +12,9 @@ from structlog.testing import capture_logs
 from service.runtime import serverless
 from service.runtime.bootstrap import build_application
 from service.runtime.config.settings import Settings, load_settings
-from service.runtime.process import Role, running
+from service.runtime.process import running
 from service.runtime.serverless import serverless_work
+from service.runtime.web import Role
 from service.runtime.worker import Worker
 from service.storage import Store
 from tests.support.database_copies import database
