@@ -32,7 +32,7 @@ from service.runtime.config.settings import Settings
 from service.runtime.handler_settings import client_secrets, egress_settings, mask_logs, secret_mask
 from service.runtime.key_agreement import KeyAgreement
 from service.runtime.limits import limits_of, pricing_of
-from service.runtime.outgoing import open_outgoing_clients
+from service.runtime.outgoing_clients import open_outgoing_clients
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
 from service.storage import Store, open_store

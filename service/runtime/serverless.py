@@ -19,7 +19,8 @@ from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import TaskQueries
 from service.domain.task import Task, TaskId
 from service.runtime.application import Application
-from service.runtime.open_request import (
+from service.runtime.scheduler import PeriodicJob
+from service.runtime.serverless_request import (
     CHECK_INTERVAL,
     CLOSE_SECONDS,
     COUNTED_AFTER,
@@ -29,9 +30,8 @@ from service.runtime.open_request import (
     OpenRequest,
     is_task_due,
 )
-from service.runtime.scheduler import PeriodicJob
+from service.runtime.serverless_upkeep import Upkeep
 from service.runtime.single_pass import MAX_PAUSE, RATE_CHECK_INTERVAL
-from service.runtime.upkeep import Upkeep
 from service.runtime.worker import Worker
 
 log = structlog.get_logger("boomerang.runtime")

@@ -9,7 +9,7 @@ import pytest
 
 from service.domain.errors import StoreUnavailable
 from service.domain.task import Status, TaskId
-from service.runtime.open_request import (
+from service.runtime.serverless_request import (
     CLOSE_SECONDS,
     COUNTED_AFTER,
     CUT_SHORT,
