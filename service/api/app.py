@@ -75,7 +75,7 @@ class ProbeServices:
 
 @dataclass(frozen=True, kw_only=True)
 class Services(ProbeServices):
-    """The use cases, ports and limits that the API needs. `watching` says that somebody watches a task in a block."""
+    """The use cases, ports and limits that the API needs. `watching` marks a task as watched inside a block."""
 
     task_service: TaskService
     notes: WaitingNotes

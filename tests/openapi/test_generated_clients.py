@@ -31,7 +31,7 @@ FOUND = {
     "metadata": {"chat": 42},
     "output": ["video"],
     "event": "completed",
-    "kinds": ["attempt", "callback", "delivery", "event", "poll"],
+    "kinds": ["attempt", "callback", "created", "delivery", "event", "poll"],
     "listed": True,
 }
 """What the journey of every client finds."""
