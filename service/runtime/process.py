@@ -15,9 +15,9 @@ from service.deliveries import handler_loader
 from service.domain.errors import SchemaBehind
 from service.runtime.application import Application
 from service.runtime.bootstrap import build_application
+from service.runtime.config.required_settings import ensure_secret_keys
 from service.runtime.config.setting_types import database_file, database_kind
 from service.runtime.config.settings import Settings
-from service.runtime.config.start_checks import ensure_secret_keys
 from service.runtime.log_config import configure_logging
 from service.runtime.malloc import return_large_blocks_to_os
 from service.runtime.open_files import max_connections, raise_open_files_limit

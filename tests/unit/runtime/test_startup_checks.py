@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from service.deliveries.egress_clients import EgressSettings
 from service.domain.errors import BadSetting
 from service.runtime import process, startup_checks, web
+from service.runtime.config.required_settings import ensure_secret_keys
 from service.runtime.config.settings import load_settings
-from service.runtime.config.start_checks import ensure_secret_keys
 from service.runtime.startup_checks import check_archive, check_delivery_targets, check_webhook
 
 INSIDE = "http://10.0.0.7:9000/hook?team=secret"
