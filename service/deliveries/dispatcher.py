@@ -16,18 +16,20 @@ from service.deliveries.error_text import SecretMask, describe_error
 from service.deliveries.handler_api import Handler, Tools
 from service.deliveries.handler_slots import HandlerSlots, SlotReservations
 from service.deliveries.loop_monitor import LoopMonitor
-from service.deliveries.result_writer import STORE_RETRY_DELAYS, ResultWriter
-from service.deliveries.running_delivery import RunningDelivery, log_unfinished
-from service.domain.duration_histogram import DurationHistogram
+from service.deliveries.running_delivery import RunningDelivery, log_outcome, log_unfinished
+from service.domain.duration_histogram import DELIVERIES, DurationHistogram
 from service.domain.errors import StoreUnavailable
-from service.domain.ports.queues import DeliveryQueue, HandlerCapacity
+from service.domain.ports.queues import AttemptResult, DeliveryQueue, HandlerCapacity
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.task import TaskId
 from service.tasks.webhook_secrets import WebhookSecrets
 
 BATCH = 256
-"""Maximum deliveries that one commit releases."""
+"""Maximum results in one commit."""
+
+STORE_RETRY_DELAYS = (0.2, 1.0, 5.0)
+"""Seconds between attempts to store a result while the database is unavailable."""
 
 AHEAD_TIMEOUT = 1.0
 """Seconds that a delivery that is leased ahead waits for its turn before it is released."""
@@ -45,7 +47,7 @@ class Dispatcher:
     `tools` makes the tools of a handler, `schedule` holds the delays before each attempt, `schedules` those of the
     handlers that have their own, by name, `jitter` returns a number from 0 to 1, `store_retry_delays` holds the seconds
     between attempts to store a result. `mask` masks the values of handler settings in error texts, `webhook_secrets`
-    opens the sealed secret of a target.
+    opens the sealed secret of a target. `delivery_times` are the times from an event to its delivery, by handler.
     """
 
     queue: DeliveryQueue
@@ -58,10 +60,11 @@ class Dispatcher:
     store_retry_delays: Sequence[float] = STORE_RETRY_DELAYS
     mask: SecretMask = field(default_factory=SecretMask)
     webhook_secrets: WebhookSecrets | None = None
+    delivery_times: dict[str, DurationHistogram] = field(default_factory=dict, init=False)
     _in_flight: dict[tuple[str, int], RunningDelivery] = field(default_factory=dict, init=False)  # by id and fence
     _claiming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _attempts: AttemptRunner = field(init=False)
-    _results: ResultWriter = field(init=False)
+    _results: Batcher[AttemptResult, bool] = field(init=False)
     _unused: Batcher[tuple[str, int], None] = field(init=False)
     _lease_pool: LeasePool[str] = field(init=False)
 
@@ -75,6 +78,7 @@ class Dispatcher:
             mask=self.mask,
             webhook_secrets=self.webhook_secrets,
         )
+        self._results = Batcher(self._store, max_items=BATCH)
         self._unused = Batcher(self._release_unused, max_items=BATCH)
         self._lease_pool = LeasePool(
             store=self.queue,
@@ -84,22 +88,11 @@ class Dispatcher:
             upkeep=self.abandon_unresponsive,
             monitor=LoopMonitor(lambda: {delivery.handler.name for delivery in self._in_flight.values()}),
         )
-        self._results = ResultWriter(
-            queue=self.queue,
-            clock=self.clock,
-            retry_delays=self.store_retry_delays,
-            may_wait=lambda: not self._lease_pool.closed,
-        )
 
     @property
     def in_flight(self) -> int:
         """Return how many deliveries have been started and have not ended."""
         return len(self._in_flight)
-
-    @property
-    def delivery_times(self) -> Mapping[str, DurationHistogram]:
-        """Return the times from an event to its delivery, by handler."""
-        return self._results.delivery_times
 
     def open(self) -> None:
         """Start, from now on, also deliveries that this process records, right after their commit."""
@@ -215,7 +208,7 @@ class Dispatcher:
     async def _deliver(self, delivery: RunningDelivery) -> None:
         try:
             if outcome := await self._run(delivery):
-                await self._results.finish(delivery, outcome)
+                await self._finish(delivery, outcome)
             else:
                 await self._put_back(delivery)
         except Exception:  # ends only this delivery, whose lease expires
@@ -258,7 +251,7 @@ class Dispatcher:
         self._handler_ended(delivery)
         delivery.unresponsive = True
         late = TimeoutError(f"no end within {delivery.handler.timeout:g} s, though it was cancelled")
-        await self._results.finish(delivery, self._attempts.outcome(delivery, late))
+        await self._finish(delivery, self._attempts.outcome(delivery, late))
 
     async def _end_late(self, delivery: RunningDelivery, reason: str) -> None:
         if delivery.task:
@@ -268,7 +261,7 @@ class Dispatcher:
             return
         self._handler_ended(delivery)
         delivery.unresponsive = delivery.task is not None and not delivery.task.done()
-        await self._results.finish(delivery, self._attempts.outcome(delivery, TimeoutError(reason)))
+        await self._finish(delivery, self._attempts.outcome(delivery, TimeoutError(reason)))
 
     def _cancel_lost(self, delivery_id: str, fence: int) -> None:
         """Cancel a handler whose delivery is leased by another process now: the fence would reject its late result."""
@@ -276,6 +269,42 @@ class Dispatcher:
         log.warning("lease lost", **delivery.log_fields)
         if delivery.task:
             delivery.task.cancel()
+
+    async def _finish(self, delivery: RunningDelivery, outcome: AttemptOutcome) -> None:
+        result = AttemptResult(
+            delivery_id=delivery.claim.id,
+            fence=delivery.claim.fence,
+            attempt=delivery.claim.attempt,
+            started_at=delivery.started_at,
+            finished_at=self.clock.now(),
+            outcome=outcome.outcome,
+            error=outcome.error,
+            fault=outcome.fault,
+            due_at=outcome.due_at,
+            end_reason=outcome.end_reason,
+        )
+        stored = await self._store_with_retry(result)
+        if stored and result.outcome == "delivered":
+            times = self.delivery_times.setdefault(delivery.handler.name, DurationHistogram(bounds=DELIVERIES))
+            times.observe(result.finished_at - delivery.claim.created_at)
+        log_outcome(delivery, result, stored=stored, where=outcome.where)
+
+    async def _store_with_retry(self, result: AttemptResult) -> bool | None:
+        """Return whether the fence let the result be stored; None if no attempt to store it succeeded."""
+        for delay in (*self.store_retry_delays, None):
+            try:
+                return await self._results.add(result)
+            except Exception as error:  # noqa: BLE001 - after any error the lease expires
+                log.warning(
+                    "attempt result not stored, retrying", delivery=result.delivery_id, error=describe_error(error)
+                )
+                if delay is not None and not self._lease_pool.closed:
+                    await asyncio.sleep(delay)
+        return None
+
+    async def _store(self, results: list[AttemptResult]) -> list[bool]:
+        stored = await self.queue.finish(results)
+        return [result.delivery_id in stored for result in results]
 
     async def _release_unused(self, claims: list[tuple[str, int]]) -> list[None]:
         await self.queue.release(dict(sorted(claims, key=lambda claim: claim[1])))
