@@ -77,8 +77,8 @@ class AttemptRunner:
         secret = str(delivery.claim.target.get("secret") or "")
         return AttemptContext(
             attempt=delivery.claim.attempt,
-            limit=self._limit(delivery),
-            schedule=self._schedule(delivery),
+            limit=self.limit_of(delivery.handler),
+            schedule=self._schedule(delivery.handler),
             now=self.clock.now(),
             jitter=self.jitter(),
             secrets=[secret, secret.removeprefix(PREFIX)],
@@ -93,17 +93,18 @@ class AttemptRunner:
         and one that a person requested.
         """
         key = _host_key(delivery.claim)
-        if key is None or delivery.claim.manual or delivery.claim.attempt >= self._limit(delivery):
+        if key is None or delivery.claim.manual or delivery.claim.attempt >= self.limit_of(delivery.handler):
             return None
         timeout = timedelta(seconds=delivery.handler.timeout)
         until = self.hosts.pause(key, self.clock.now(), timeout, _address(delivery.claim))
         return postponed_attempt(until, self._context(delivery)) if until else None
 
-    def _limit(self, delivery: RunningDelivery) -> int:
-        return delivery.handler.attempts or len(self._schedule(delivery))
+    def limit_of(self, handler: Handler) -> int:
+        """Return how many attempts each delivery of this handler has."""
+        return handler.attempts or len(self._schedule(handler))
 
-    def _schedule(self, delivery: RunningDelivery) -> Sequence[timedelta]:
-        return self.schedules.get(delivery.handler.name, self.schedule)
+    def _schedule(self, handler: Handler) -> Sequence[timedelta]:
+        return self.schedules.get(handler.name, self.schedule)
 
     def _note_host(
         self, key: HostKey, error: BaseException | None, found: AttemptOutcome, delivery: RunningDelivery
@@ -112,7 +113,7 @@ class AttemptRunner:
         if error is None:
             self.hosts.answered(key)
         elif not isinstance(error, Reject) and responsible_party(error) == "destination":
-            until = found.due_at or now + self._schedule(delivery)[-1]
+            until = found.due_at or now + self._schedule(delivery.handler)[-1]
             self.hosts.failed(key, now, until, _address(delivery.claim))
 
     async def _run(self, delivery: RunningDelivery) -> BaseException | None:

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from service.concurrency.batcher import Batcher
 from service.concurrency.lease_pool import LeasePool
 from service.deliveries.attempt_outcome import AttemptOutcome
 from service.deliveries.attempt_runner import AttemptRunner
+from service.deliveries.attempt_store import STORE_RETRY_DELAYS, AttemptStore
 from service.deliveries.error_text import SecretMask, describe_error
 from service.deliveries.handler_api import Handler, Tools
 from service.deliveries.handler_slots import HandlerSlots, SlotReservations
@@ -24,12 +24,6 @@ from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.task import TaskId
 from service.tasks.webhook_secrets import WebhookSecrets
-
-BATCH = 256
-"""Maximum results in one commit."""
-
-STORE_RETRY_DELAYS = (0.2, 1.0, 5.0)
-"""Seconds between attempts to store a result while the database is unavailable."""
 
 AHEAD_TIMEOUT = 1.0
 """Seconds that a delivery that is leased ahead waits for its turn before it is released."""
@@ -45,9 +39,8 @@ class Dispatcher:
     """Runs due deliveries, each handler within its own slots, and stores how each attempt ended.
 
     `tools` makes the tools of a handler, `schedule` holds the delays before each attempt, `schedules` those of the
-    handlers that have their own, by name, `jitter` returns a number from 0 to 1, `store_retry_delays` holds the seconds
-    between attempts to store a result. `mask` masks the values of handler settings in error texts, `webhook_secrets`
-    opens the sealed secret of a target. `delivery_times` are the times from an event to its delivery, by handler.
+    handlers that have their own, by name, `jitter` returns a number from 0 to 1. `mask` masks the values of handler
+    settings in error texts, `webhook_secrets` opens sealed secrets. `delivery_times` are those since the event.
     """
 
     queue: DeliveryQueue
@@ -64,8 +57,7 @@ class Dispatcher:
     _in_flight: dict[tuple[str, int], RunningDelivery] = field(default_factory=dict, init=False)  # by id and fence
     _claiming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _attempts: AttemptRunner = field(init=False)
-    _results: Batcher[AttemptResult, bool] = field(init=False)
-    _unused: Batcher[tuple[str, int], None] = field(init=False)
+    _store: AttemptStore = field(init=False)
     _lease_pool: LeasePool[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,8 +70,10 @@ class Dispatcher:
             mask=self.mask,
             webhook_secrets=self.webhook_secrets,
         )
-        self._results = Batcher(self._store, max_items=BATCH)
-        self._unused = Batcher(self._release_unused, max_items=BATCH)
+        self.slots.ahead.limit_of = self._attempts.limit_of
+        self._store = AttemptStore(
+            queue=self.queue, retry_delays=self.store_retry_delays, stopping=lambda: self._lease_pool.closed
+        )
         self._lease_pool = LeasePool(
             store=self.queue,
             clock=self.clock,
@@ -233,7 +227,7 @@ class Dispatcher:
         self.slots.ahead.note(delivery.handler, AHEAD_TIMEOUT)
         self.slots.put_back(delivery.handler)
         self._handler_ended(delivery)
-        await self._unused.add((delivery.claim.id, delivery.claim.fence))
+        await self._store.release(delivery.claim.id, delivery.claim.fence)
 
     def _ended(self, delivery: RunningDelivery) -> None:
         """Free the slot, even of a task that was cancelled before its first step."""
@@ -283,32 +277,11 @@ class Dispatcher:
             due_at=outcome.due_at,
             end_reason=outcome.end_reason,
         )
-        stored = await self._store_with_retry(result)
+        stored = await self._store.store(result)
         if stored and result.outcome == "delivered":
             times = self.delivery_times.setdefault(delivery.handler.name, DurationHistogram(bounds=DELIVERIES))
             times.observe(result.finished_at - delivery.claim.created_at)
         log_outcome(delivery, result, stored=stored, where=outcome.where)
-
-    async def _store_with_retry(self, result: AttemptResult) -> bool | None:
-        """Return whether the fence let the result be stored; None if no attempt to store it succeeded."""
-        for delay in (*self.store_retry_delays, None):
-            try:
-                return await self._results.add(result)
-            except Exception as error:  # noqa: BLE001 - after any error the lease expires
-                log.warning(
-                    "attempt result not stored, retrying", delivery=result.delivery_id, error=describe_error(error)
-                )
-                if delay is not None and not self._lease_pool.closed:
-                    await asyncio.sleep(delay)
-        return None
-
-    async def _store(self, results: list[AttemptResult]) -> list[bool]:
-        stored = await self.queue.finish(results)
-        return [result.delivery_id in stored for result in results]
-
-    async def _release_unused(self, claims: list[tuple[str, int]]) -> list[None]:
-        await self.queue.release(dict(sorted(claims, key=lambda claim: claim[1])))
-        return [None] * len(claims)
 
     async def _release(self, deliveries: Sequence[RunningDelivery]) -> None:
         """Cancel handlers and release their deliveries, which another process may start at once."""

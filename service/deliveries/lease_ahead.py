@@ -1,6 +1,7 @@
 """How many deliveries a process leases beyond those that it runs at once. Only computes."""
 
 from collections import defaultdict
+from collections.abc import Callable
 
 from service.deliveries.handler_api import Handler
 
@@ -20,11 +21,14 @@ MIN_ATTEMPTS = 3
 class LeaseAhead:
     """The recent run times of each handler, and how many of its deliveries may be leased ahead.
 
+    `limit_of` returns how many attempts each delivery of a handler has, None for an unknown number.
+
     The slowest recent run counts, not the mean one: a delivery that waits here for a slow one could run in another
     process. A handler of unknown run time leases none ahead.
     """
 
     def __init__(self) -> None:
+        self.limit_of: Callable[[Handler], int | None] = lambda handler: handler.attempts
         self._slowest: defaultdict[str, float] = defaultdict(lambda: RUN_WITHIN)  # seconds, by handler
 
     def note(self, handler: Handler, seconds: float) -> None:
@@ -33,7 +37,8 @@ class LeaseAhead:
 
     def of(self, handler: Handler) -> int:
         """Return how many deliveries may be leased beyond the handler's concurrency."""
-        if handler.attempts is not None and handler.attempts < MIN_ATTEMPTS:
+        limit = self.limit_of(handler)
+        if limit is not None and limit < MIN_ATTEMPTS:
             return 0
         runs = RUN_WITHIN / max(self._slowest[handler.name], RUN_WITHIN / MAX_AHEAD)  # of each slot
         return max(0, min(MAX_AHEAD, int(handler.concurrency * (runs - 1))))

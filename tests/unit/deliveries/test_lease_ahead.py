@@ -3,12 +3,14 @@
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from service.deliveries import dispatcher as dispatch
 from service.deliveries.handler_api import Event, Handler, Tools
 from service.deliveries.lease_ahead import MAX_AHEAD, MIN_ATTEMPTS, RUN_WITHIN, LeaseAhead
+from service.domain.errors import StoreUnavailable
 from tests.support.delivery_builders import TIMEOUT, DispatcherSetup, dispatcher_setup, handler
 from tests.support.sample_handlers import RecordingHandler
 from tests.support.wait_until_idle import ended
@@ -87,6 +89,16 @@ def test_handlers_with_few_attempts_lease_none_ahead(attempts: int | None, ahead
     assert limits.of(one) == ahead
 
 
+@pytest.mark.parametrize(("own", "common", "ahead"), [(1, 3, 0), (3, 1, MAX_AHEAD), (None, 2, 0), (None, 3, MAX_AHEAD)])
+def test_a_short_schedule_leases_none_ahead(own: int | None, common: int, ahead: int) -> None:
+    """A handler without attempts of its own has as many as its schedule, or RETRY_SCHEDULE, has delays."""
+    one = handler("one", _nothing)
+    schedules = {} if own is None else {"one": (timedelta(),) * own}
+    setup = dispatcher_setup(one, schedule=(timedelta(),) * common, schedules=schedules)
+    _quick(setup, one)
+    assert setup.slots.ahead.of(one) == ahead
+
+
 async def test_one_claim_leases_more_than_run_at_once() -> None:
     """All of them are leased by one claim and stored in few commits, and only the concurrency runs at once."""
     gated = GatedHandler()
@@ -118,6 +130,26 @@ async def test_deliveries_whose_turn_does_not_come_are_released_uncounted(monkey
     assert [setup.queue.rows[delivery].attempts for delivery in ids[2:]] == [0, 0, 0]
     setup.slots.ahead.note(one, 1.0)
     assert await setup.dispatcher.run_once() == 0
+    gated.may_end.set()
+    await setup.dispatcher.drain(TIMEOUT)
+
+
+async def test_what_is_not_begun_is_released_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease that expires would count an attempt, though the handler was never started."""
+    monkeypatch.setattr(dispatch, "AHEAD_TIMEOUT", 0.01)
+    gated = GatedHandler()
+    one = handler("gated", gated, concurrency=2)
+    setup = dispatcher_setup(one, store_retry_delays=(0.0,) * 50)
+    _quick(setup, one)
+    ids = [setup.queue.put("gated") for _ in range(5)]
+    started = await setup.dispatcher.start_due()
+    setup.queue.broken = StoreUnavailable("gone")
+    async with asyncio.timeout(TIMEOUT):
+        await setup.queue.refused.wait()
+    setup.queue.broken = None
+    async with asyncio.timeout(TIMEOUT):
+        await asyncio.wait(started[2:])
+    assert sorted(setup.queue.released) == ids[2:]
     gated.may_end.set()
     await setup.dispatcher.drain(TIMEOUT)
 
