@@ -22,9 +22,10 @@ async def test_a_slow_attempt_counts_and_a_short_one_is_released() -> None:
     await setup.dispatcher.run_once()
     async with asyncio.timeout(TIMEOUT):
         await slow.started.wait()
-        setup.clock.at = NOW + LIMIT
-        setup.queue.put("short")
-        await setup.dispatcher.run_once()
+    setup.clock.at = NOW + LIMIT
+    setup.queue.put("short")
+    await setup.dispatcher.run_once()
+    async with asyncio.timeout(TIMEOUT):
         await short.started.wait()
         await setup.dispatcher.end_running("cut short", counted_after=LIMIT)
         await ended(setup.dispatcher)
