@@ -75,7 +75,7 @@ class ProbeServices:
 
 @dataclass(frozen=True, kw_only=True)
 class Services(ProbeServices):
-    """The use cases, ports and limits that the API needs. `watching` says that somebody watches a task in a block."""
+    """The use cases, ports and limits that the API needs. `watching` marks a task as watched inside a block."""
 
     task_service: TaskService
     notes: WaitingNotes
@@ -94,30 +94,10 @@ class Services(ProbeServices):
 
 def create_app(services: Services) -> ASGIApp:
     """Return the application of a web process: the API, callbacks and probes."""
-    long_poll = LongPoll(
-        queries=services.queries,
-        signals=services.signals,
-        stopping=services.stopping,
-        watching=services.watching,
-        max_waits=services.limits.waits,
-        max_seconds=services.limits.wait_seconds,
-        work=services.work,
-    )
     callbacks = CallbackEndpoint(
         receiver=services.receiver, bodies=BodyReader(services.limits.callbacks), work=services.work
     )
     turns = PageTurns()
-    tasks = TaskApi(
-        task_service=services.task_service,
-        queries=services.queries,
-        blobs=services.blobs,
-        long_poll=long_poll,
-        bodies=BodyReader(services.limits.tasks),
-        notes=services.notes,
-        turns=turns,
-        work=services.work,
-        clock=services.clock,
-    )
     deliveries = DeliveryApi(
         queries=services.queries,
         lookup=services.deliveries,
@@ -129,7 +109,7 @@ def create_app(services: Services) -> ASGIApp:
     )
     routes = [
         *callbacks.routes(),
-        *tasks.routes(),
+        *_task_routes(services, turns),
         *deliveries.routes(),
         *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
         *ReconcileApi(services.single_pass).routes(),
@@ -143,6 +123,29 @@ def create_app(services: Services) -> ASGIApp:
 def create_probe_app(services: ProbeServices) -> ASGIApp:
     """Return the application of a worker: only `/healthz`, `/readyz` and `/metrics`."""
     return RequestContextMiddleware(_router(_probe_routes(services, services.counters), services))
+
+
+def _task_routes(services: Services, turns: PageTurns) -> list[Route]:
+    long_poll = LongPoll(
+        queries=services.queries,
+        signals=services.signals,
+        stopping=services.stopping,
+        watching=services.watching,
+        max_waits=services.limits.waits,
+        max_seconds=services.limits.wait_seconds,
+        work=services.work,
+    )
+    return TaskApi(
+        task_service=services.task_service,
+        queries=services.queries,
+        blobs=services.blobs,
+        long_poll=long_poll,
+        bodies=BodyReader(services.limits.tasks),
+        notes=services.notes,
+        turns=turns,
+        work=services.work,
+        clock=services.clock,
+    ).routes()
 
 
 def _probe_routes(services: ProbeServices, counters: Callable[[], Counters]) -> list[Route]:

@@ -25,7 +25,7 @@ STALL_SECONDS = 30.0
 MAX_HELD_BYTES = 32 * 1024 * 1024
 """Maximum bytes of requests that wait unparsed behind others, of all connections together."""
 
-MAX_TURNED_AWAY = 64
+MAX_REFUSED_OPEN = 64
 """Maximum number of refused connections that stay open until their peers have read the 503."""
 
 SWEEP_INTERVAL = 5
@@ -57,14 +57,14 @@ class Connections:
     """The connections of a server, at most `maximum`.
 
     `idle` has those without a request in progress, the longest idle one first. `stalled` has those whose peer does not
-    read its responses, the longest stalled one first. `turned_away` has those that were refused and are not closed yet;
+    read its responses, the longest stalled one first. `refused_open` has those that were refused and are still open;
     they do not count.
     """
 
     maximum: int = MAX_CONNECTIONS
     idle: dict[Connection, None] = field(default_factory=dict)
     stalled: dict[Connection, None] = field(default_factory=dict)
-    turned_away: set[Connection] = field(default_factory=set)
+    refused_open: set[Connection] = field(default_factory=set)
     refused: int = 0
     _held: dict[Connection, int] = field(default_factory=dict)
     _held_bytes: int = 0
@@ -74,15 +74,15 @@ class Connections:
         """Close one of `count` connections if they are too many; return whether `newest`, one of them, may stay.
 
         The longest idle one is closed first, then the longest stalled one. Requests in progress are never ended. A
-        refused one is added to `turned_away` unless that is full.
+        refused one is added to `refused_open` unless that is full.
         """
-        if count - len(self.turned_away) <= self.maximum:
+        if count - len(self.refused_open) <= self.maximum:
             return True
         victim = next(iter(self.idle), None) or next(iter(self.stalled), None)
         if victim is None:
             self.refused += 1
-            if len(self.turned_away) < min(MAX_TURNED_AWAY, max(1, self.maximum // 4)):
-                self.turned_away.add(newest)
+            if len(self.refused_open) < min(MAX_REFUSED_OPEN, max(1, self.maximum // 4)):
+                self.refused_open.add(newest)
             return False
         self.remove(victim)
         victim.abort()
@@ -95,7 +95,7 @@ class Connections:
     def become_idle(self, connection: Connection) -> None:
         """Note that `connection` is idle from now on."""
         self.idle.pop(connection, None)
-        if connection not in self.turned_away:
+        if connection not in self.refused_open:
             self.idle[connection] = None
 
     def stall(self, connection: Connection) -> None:
@@ -119,7 +119,7 @@ class Connections:
         """Remove a closed connection."""
         self.hold(connection, 0)
         self.idle.pop(connection, None)
-        self.turned_away.discard(connection)
+        self.refused_open.discard(connection)
         self.proceed(connection)
 
     def sweep(self, connections: Iterable[Connection], now: float) -> int:

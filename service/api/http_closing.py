@@ -101,11 +101,11 @@ class ClosingProtocol(HttpToolsProtocol):
         """Close the connection after the response in progress, and soon if its peer still sends."""
         self._may_keep_alive = False
         super().shutdown()
-        self.transport.hurry()
+        self.transport.begin_shutdown()
 
     def _to_discard(self) -> int:
         """Return how many bytes that the peer may be sending at the end of the connection are discarded."""
-        if self._in_message or self in self._registry.turned_away:
+        if self._in_message or self in self._registry.refused_open:
             return lingering_close.LINGER_BYTES
         return lingering_close.LINGER_HEAD_BYTES if self._is_receiving() or self.pipeline else 0
 

@@ -67,7 +67,7 @@ class LingeringTransport(asyncio.Transport):
         if self._discarded > self._max_bytes:
             self.end()
 
-    def hurry(self) -> None:
+    def begin_shutdown(self) -> None:
         """Discard for at most STOP_SECONDS from now on, or from a later `close` on."""
         self._seconds = STOP_SECONDS
         if self.lingers:

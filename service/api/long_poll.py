@@ -33,7 +33,7 @@ Watching = Callable[[TaskId], AbstractContextManager[None]]
 
 
 def not_watched(_task_id: TaskId) -> AbstractContextManager[None]:
-    """Return a block that nobody notices."""
+    """Return a block without effect."""
     return nullcontext()
 
 
@@ -70,7 +70,7 @@ class LongPoll:
         newest = [task]
         try:
             with self._counted(client), self._checked(task.id), self.watching(task.id):
-                async with self.work.awake(task.id, seconds), anyio.create_task_group() as group:
+                async with self.work.driving(task.id, seconds), anyio.create_task_group() as group:
                     group.start_soon(_cancel_on_disconnect, request.receive, group.cancel_scope)
                     await self._wait(newest, anyio.current_time() + seconds)
                     group.cancel_scope.cancel()

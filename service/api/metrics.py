@@ -67,7 +67,7 @@ Counters = Mapping[str, Mapping[str, int] | Mapping[tuple[str, ...], int]]
 def exposition(gauges: Gauges | None, counters: Counters, histograms: Histograms | None = None) -> bytes:
     """Return the metrics page for the gauges of the database and the figures of this process.
 
-    Without `gauges` the database does not answer: the figures of the process are all the more of interest.
+    Without `gauges` the database does not answer; the figures of the process are shown all the same.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(MetricsCollector(gauges=gauges, counters=counters, histograms=histograms or {}))

@@ -24,7 +24,7 @@ class RequestWork(Protocol):
     async def tried(self, task: Task, *, if_due: bool = False) -> Task:
         """Drive this task and return it as it is then; with `if_due` return it at once unless something is due."""
 
-    def awake(self, task_id: TaskId, seconds: float) -> AbstractAsyncContextManager[None]:
+    def driving(self, task_id: TaskId, seconds: float) -> AbstractAsyncContextManager[None]:
         """Do what is due inside the block, for `seconds` at least; leaving it is like `drive`."""
 
 
@@ -43,7 +43,7 @@ class BackgroundWork:
         """Return `task`."""
         return task
 
-    def awake(self, task_id: TaskId, seconds: float) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - as in RequestWork
+    def driving(self, task_id: TaskId, seconds: float) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - as in RequestWork
         """Return a context without effect."""
         return nullcontext()
 

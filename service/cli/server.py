@@ -44,8 +44,8 @@ def operator_settings(*, strict: bool = True, checks: Sequence["Check"] = ()) ->
     be loaded if `strict`.
     """
     from service.deliveries.handler_loader import needed_settings  # noqa: PLC0415 - imports every handler
+    from service.runtime.config.required_settings import handlers_directory  # noqa: PLC0415 - heavy
     from service.runtime.config.settings import load_settings  # noqa: PLC0415 - heavy
-    from service.runtime.config.start_checks import handlers_directory  # noqa: PLC0415 - heavy
     from service.runtime.config.variables import read_variables  # noqa: PLC0415 - heavy
 
     own = handlers_directory(read_variables(os.environ, DOTENV))
@@ -81,7 +81,7 @@ def worker(host: str, port: int | None) -> None:
 
 
 def _run_service(host: str, port: int | None, role: Role) -> None:
-    from service.runtime.config.start_checks import start_checks  # noqa: PLC0415 - heavy
+    from service.runtime.config.required_settings import start_checks  # noqa: PLC0415 - heavy
     from service.runtime.output_writer import queue_standard_streams  # noqa: PLC0415 - only a service needs it
     from service.runtime.process import serve as run  # noqa: PLC0415 - heavy
 
@@ -123,7 +123,7 @@ def reconcile(once: bool, as_json: bool) -> None:
         raise click.UsageError(
             "use `boomerang reconcile --once`; a running service (`boomerang serve`) needs no reconcile"
         )
-    from service.runtime.config.start_checks import start_checks  # noqa: PLC0415 - heavy
+    from service.runtime.config.required_settings import start_checks  # noqa: PLC0415 - heavy
     from service.runtime.process import reconcile_once  # noqa: PLC0415 - heavy
 
     settings = operator_settings(checks=start_checks(host=None))
@@ -192,8 +192,8 @@ def secret(webhook: bool, client: str | None, show: bool) -> None:
 
 def _show_secrets(client: str | None) -> None:
     """Print the newest secret that signs; report on standard error what else the reader must know."""
+    from service.runtime.config.required_settings import ensure_secret_keys  # noqa: PLC0415 - heavy
     from service.runtime.config.setting_types import database_file  # noqa: PLC0415 - heavy
-    from service.runtime.config.start_checks import ensure_secret_keys  # noqa: PLC0415 - heavy
     from service.runtime.handler_settings import client_secrets  # noqa: PLC0415 - heavy
 
     given = operator_settings()

@@ -17,7 +17,7 @@ from types import ModuleType
 
 import service
 from service.deliveries.handler_api import Handler, Handlers
-from service.deliveries.handler_sources import INIT, find_modules, registers_handlers
+from service.deliveries.handler_modules import INIT, find_modules, registers_handlers
 from service.domain.errors import BadHandler
 
 GROUP = "boomerang.handlers"

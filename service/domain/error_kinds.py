@@ -15,7 +15,7 @@ from service.domain.task import Json, Status, Task, TaskError
 
 ErrorKind = Literal["content", "input", "credit", "provider", "timeout", "unknown"]
 """`content`: a policy refuses it. `input`: the request has to change. `credit`: the provider's account is empty.
-`provider`: the provider failed. `timeout`: the time was up. `unknown`: nobody knows."""
+`provider`: the provider failed. `timeout`: the time was up. `unknown`: neither code nor message names one of these."""
 
 Codes = Mapping[str, ErrorKind]
 

@@ -97,7 +97,7 @@ class TaskUpdate:
 
     @property
     def named_by_provider(self) -> UpstreamId | None:
-        """The provider's id of the task, where the update names one."""
+        """Return the provider's id of the task, where the update names one."""
         if self.hint:
             return self.hint.upstream_id
         return self.named_id or (self.fact.upstream_id if self.fact else None)

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from service.domain.errors import BadSetting
-from service.network.direct_hosts import DirectHosts
+from service.network.no_proxy import DirectHosts
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 SETTING = "BOOMERANG_HTTP_PROXY"

@@ -12,8 +12,8 @@ from itertools import chain
 import httpcore
 import httpx
 
-from service.network import authorities, proxies
-from service.network.authorities import trusted
+from service.network import certificates, proxies
+from service.network.certificates import trusted
 from service.network.connection_errors import refused_by_proxy
 from service.network.dialing import Dialer, connect_timeout
 from service.network.proxies import DEFAULT_PORTS, Proxy, ProxyRules, proxy_rules
@@ -31,7 +31,7 @@ class Outgoing:
 
 
 VARIABLES = frozenset(
-    {*chain.from_iterable(proxies.VARIABLES.values()), *proxies.EXCEPTIONS, *authorities.FILES, authorities.FOLDERS}
+    {*chain.from_iterable(proxies.VARIABLES.values()), *proxies.EXCEPTIONS, *certificates.FILES, certificates.FOLDERS}
 )
 """Variables of the environment that `outgoing` reads."""
 

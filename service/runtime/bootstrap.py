@@ -1,8 +1,7 @@
 """Build the application from the settings: create the adapters and connect the use cases with them."""
 
 import random
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +18,6 @@ from service.deliveries.handler_tools import ToolsFactory
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.deliveries.task_results import TaskResults
 from service.domain.callback import Verifier, callback_address, token_in
-from service.domain.duration_histogram import Histograms
 from service.domain.event_routing import Subscription
 from service.domain.key_ring import KeyRing
 from service.domain.poll_planner import PollPlanner
@@ -28,13 +26,13 @@ from service.domain.tokens import Tokens
 from service.providers import RateLimitedClient
 from service.providers.callback_bodies import callback_reader
 from service.providers.vidu.signature import ViduVerifier
+from service.runtime.application import Application
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
 from service.runtime.handler_settings import client_secrets, egress_settings, mask_logs, secret_mask
 from service.runtime.key_agreement import KeyAgreement
 from service.runtime.limits import limits_of, pricing_of
-from service.runtime.outgoing import open_outgoing_clients
-from service.runtime.output_writer import dropped_lines
+from service.runtime.outgoing_clients import open_outgoing_clients
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
 from service.storage import Store, open_store
@@ -49,49 +47,6 @@ from service.tasks.task_service import TaskPolicy, TaskService
 from service.tasks.waiting_notes import WaitingNotes
 from service.tasks.watched_tasks import TaskWatch
 from service.tasks.webhook_secrets import WebhookSecrets
-
-
-@dataclass(frozen=True, kw_only=True)
-class Application:
-    """The connected parts of a service that does not run yet."""
-
-    settings: Settings
-    clock: Clock
-    store: Store
-    upstream: RateLimitedClient
-    handlers: Mapping[str, Handler]
-    recorder: Recorder
-    task_service: TaskService
-    notes: WaitingNotes
-    receiver: CallbackReceiver
-    worker: Worker
-    keys: KeyAgreement
-    connection_warnings: Callable[[], Sequence[str]] = tuple
-
-    def warnings(self) -> list[str]:
-        """Return what an operator should know although the process is healthy."""
-        return [*self.keys.warnings, *self.connection_warnings(), *self.worker.submitter.credit.warnings]
-
-    def histograms(self) -> Histograms:
-        """Return the histograms of this process for its metrics."""
-        deliveries = {"time_to_deliver_seconds": self.worker.dispatcher.delivery_times}
-        return {**self.recorder.task_times.histograms(), **deliveries}
-
-    def counters(self) -> Mapping[str, Mapping[str, int] | Mapping[tuple[str, ...], int]]:
-        """Return the counters of this process for its metrics."""
-        requests: Counter[tuple[str, ...]] = Counter()
-        joined: Counter[str] = Counter()
-        for (kind, outcome), count in self.upstream.requests.items():
-            requests[kind, outcome] += count
-            joined[f"{kind}_{outcome}"] += count
-        return {
-            "polls": self.worker.poller.outcomes,
-            "provider_requests": requests,
-            "upstream_requests": joined,
-            "cost_faults": self.recorder.cost_faults,
-            "log_lines_dropped": dropped_lines(),
-            "credit_refusals": self.worker.submitter.credit.counts,
-        }
 
 
 @asynccontextmanager

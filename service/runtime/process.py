@@ -3,31 +3,29 @@
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Literal
 
 import structlog
-from starlette.types import ASGIApp
 
-from service.api.app import Services, WebLimits, create_app, create_probe_app
-from service.api.request_work import BACKGROUND, RequestWork
-from service.api.server import listen, serving
+from service.api.request_work import BACKGROUND
 from service.deliveries import handler_loader
-from service.domain.errors import BadSetting, SchemaBehind
-from service.runtime.bootstrap import Application, build_application
+from service.domain.errors import SchemaBehind
+from service.runtime.application import Application
+from service.runtime.bootstrap import build_application
+from service.runtime.config.required_settings import ensure_secret_keys
 from service.runtime.config.setting_types import database_file, database_kind
 from service.runtime.config.settings import Settings
-from service.runtime.config.start_checks import ensure_secret_keys
 from service.runtime.log_config import configure_logging
 from service.runtime.malloc import return_large_blocks_to_os
-from service.runtime.open_files import max_connections, max_waits, raise_open_files_limit
+from service.runtime.open_files import max_connections, raise_open_files_limit
 from service.runtime.scheduler import JobScheduler
 from service.runtime.serverless import ServerlessWork, serverless_work
 from service.runtime.shutdown import DRAIN_TIMEOUT, EXIT_GRACE, SHUTDOWN_TIMEOUT, force_exit, install_signal_handlers
 from service.runtime.startup_checks import check_delivery_targets, log_warnings
+from service.runtime.web import FailureReason, Role, build_app, open_port, web_limits
 from service.runtime.worker import Worker
 from service.storage import migrate
 
@@ -35,13 +33,7 @@ DISTRIBUTION = "boomerang-service"
 
 log = structlog.get_logger("boomerang.runtime")
 
-Role = Literal["all", "web", "worker"]
-
 Scheduler = JobScheduler | ServerlessWork
-
-FailureReason = Callable[[], str | None]
-"""Returns why the process is unhealthy, or None."""
-
 
 READY_CHECK_INTERVAL = 2.0
 """Seconds between two checks of a database that is not ready."""
@@ -103,28 +95,16 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
         )
         address = ""
         if port is not None:
-            limits = _web_limits(settings, connections)
-            app = _app(application, role, stopping, failure_reason, limits, work=serverless or BACKGROUND)
-            try:
-                server_socket = listen(host, port)
-            except OSError as error:
-                raise BadSetting(
-                    f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port"
-                ) from error
-            keep_alive = settings.keep_alive.total_seconds()
+            limits = web_limits(settings, connections)
+            app = build_app(application, role, stopping, failure_reason, limits, work=serverless or BACKGROUND)
             address = await stack.enter_async_context(
-                serving(app, server_socket, grace=DRAIN_TIMEOUT, max_connections=connections, keep_alive=keep_alive)
+                open_port(app, host, port, max_connections=connections, keep_alive=settings.keep_alive)
             )
         listening.set()
         try:
             yield address
         finally:
             stopping.set()
-
-
-def _web_limits(settings: Settings, connections: int) -> WebLimits:
-    seconds = int(settings.wait_max.total_seconds())
-    return WebLimits(requests=connections, waits=max_waits(connections), wait_seconds=seconds)
 
 
 def _scheduler(application: Application, role: Role) -> JobScheduler:
@@ -231,53 +211,6 @@ async def _not_ready_reason(application: Application) -> str | None:
     except Exception as error:  # noqa: BLE001 - a later check may succeed after any error
         return f"the database check failed: {type(error).__name__}"
     return None
-
-
-def _app(
-    application: Application,
-    role: Role,
-    stopping: asyncio.Event,
-    failure_reason: FailureReason,
-    limits: WebLimits | None = None,
-    *,
-    work: RequestWork = BACKGROUND,
-) -> ASGIApp:
-    services = _services(application, stopping, failure_reason, limits or WebLimits(), work)
-    return create_probe_app(services) if role == "worker" else create_app(services)
-
-
-def _services(
-    application: Application,
-    stopping: asyncio.Event,
-    failure_reason: FailureReason,
-    limits: WebLimits,
-    work: RequestWork = BACKGROUND,
-) -> Services:
-    return Services(
-        health=application.store.health,
-        clock=application.clock,
-        api_keys=application.settings.api_keys,
-        metrics_key=application.settings.metrics_key,
-        counters=application.counters,
-        histograms=application.histograms,
-        budget_each=float(application.settings.budget_each),
-        stopping=stopping.is_set,
-        failure_reason=failure_reason,
-        warnings=application.warnings,
-        task_service=application.task_service,
-        notes=application.notes,
-        receiver=application.receiver,
-        replayer=application.store.replays,
-        single_pass=work if isinstance(work, ServerlessWork) else application.worker,
-        work=work,
-        queries=application.store.queries,
-        blobs=application.store.blobs,
-        deliveries=application.store.deliveries,
-        signals=application.store.signals,
-        watching=application.worker.watch.watching,
-        allow_off_peak=application.settings.allow_off_peak,
-        limits=limits,
-    )
 
 
 async def reconcile_once(settings: Settings) -> dict[str, int]:

@@ -18,8 +18,9 @@ from service.domain.errors import StoreUnavailable
 from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import TaskQueries
 from service.domain.task import Task, TaskId
-from service.runtime.bootstrap import Application
-from service.runtime.open_request import (
+from service.runtime.application import Application
+from service.runtime.scheduler import PeriodicJob
+from service.runtime.serverless_request import (
     CHECK_INTERVAL,
     CLOSE_SECONDS,
     COUNTED_AFTER,
@@ -29,9 +30,8 @@ from service.runtime.open_request import (
     OpenRequest,
     is_task_due,
 )
-from service.runtime.scheduler import PeriodicJob
+from service.runtime.serverless_upkeep import Upkeep
 from service.runtime.single_pass import MAX_PAUSE, RATE_CHECK_INTERVAL
-from service.runtime.upkeep import Upkeep
 from service.runtime.worker import Worker
 
 log = structlog.get_logger("boomerang.runtime")
@@ -111,7 +111,7 @@ class ServerlessWork:
             return task
 
     @asynccontextmanager
-    async def awake(self, task_id: TaskId, seconds: float) -> AsyncIterator[None]:
+    async def driving(self, task_id: TaskId, seconds: float) -> AsyncIterator[None]:
         """Do what is due inside the block, for `seconds` at least; leaving it is like `drive`."""
         async with self._open(task_id, seconds=seconds, held=True):
             yield
@@ -276,7 +276,9 @@ def serverless_work(application: Application, role: str) -> ServerlessWork | Non
     if application.settings.serverless == "off" or role == "worker":
         return None
     if application.settings.public_url is None:
-        log.warning("without callbacks tasks are polled only during requests: have a cron job call POST /v1/reconcile")
+        log.warning(
+            "no callbacks, tasks are polled only during requests", hint="let a cron job call POST /v1/reconcile"
+        )
     return ServerlessWork(
         application.worker,
         keys=application.keys.job(),

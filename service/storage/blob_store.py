@@ -19,7 +19,8 @@ from service.domain.task import TaskId
 from service.storage.bulk_writes import insert_many
 from service.storage.column_types import in_list
 from service.storage.database import Database
-from service.storage.tables import input_data, input_references, inputs, rollouts
+from service.storage.process_tables import rollouts
+from service.storage.tables import input_data, input_references, inputs
 
 PAYLOAD = "payload"
 UNSHARED = frozenset({PAYLOAD, "meta_data"})

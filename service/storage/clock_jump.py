@@ -5,8 +5,9 @@ from datetime import datetime
 from sqlalchemy import Select, Table, Update, select, update
 
 from service.storage.database import Database
+from service.storage.delivery_tables import IS_PENDING, deliveries
 from service.storage.operation_tables import submission_pauses, watched_tasks
-from service.storage.tables import IS_PENDING, OPEN, deliveries, tasks
+from service.storage.tables import OPEN, tasks
 
 
 class SqlClockJumpRepair:

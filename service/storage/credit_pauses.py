@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.domain.credit_pause import PROBE_TIME, CreditPause, after_refusal
 from service.storage.database import Database
 from service.storage.dialects import advisory_lock, insert
-from service.storage.operation_tables import submission_pauses
+from service.storage.tables import submission_pauses
 
 CREDIT = "credit"
 """The name of its row."""

@@ -17,10 +17,11 @@ from service.storage.bulk_writes import insert_many, update_many
 from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
+from service.storage.delivery_tables import IS_PENDING, PENDING, attempts, deliveries
 from service.storage.event_log import EVENT_COLUMNS, event_from_row
 from service.storage.queries import delivery_view
 from service.storage.sealed_secrets import delete_secrets
-from service.storage.tables import IS_PENDING, PENDING, attempts, deliveries, events
+from service.storage.tables import events
 from service.storage.task_rows import Values
 
 LEASED_COLUMNS = (

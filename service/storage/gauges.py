@@ -15,19 +15,9 @@ from service.domain.task import Status
 from service.storage.daily_budget import reported_today, spent_today
 from service.storage.database import Database
 from service.storage.delivery_queue import pending_handlers
+from service.storage.delivery_tables import IS_DEAD, IS_PENDING, attempts, deliveries
 from service.storage.inbox import OLDEST_UNREAD
-from service.storage.tables import (
-    HAS_STATUS_WORD,
-    IS_DEAD,
-    IS_PENDING,
-    OPEN,
-    POLLED,
-    QUEUED,
-    attempts,
-    deliveries,
-    inbox,
-    tasks,
-)
+from service.storage.tables import HAS_STATUS_WORD, OPEN, POLLED, QUEUED, inbox, tasks
 
 MAX_STATUS_WORDS = 20
 """Unknown status words in the metrics: a provider may write anything into them."""

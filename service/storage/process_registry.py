@@ -11,7 +11,8 @@ from service.domain.ports.process_registry import KeyDecision, ProcessKeys, Regi
 from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.dialects import advisory_lock, insert
-from service.storage.tables import IN_FLIGHT, processes, signing_keys, tasks
+from service.storage.process_tables import processes, signing_keys
+from service.storage.tables import IN_FLIGHT, tasks
 
 
 class SqlProcessRegistry:

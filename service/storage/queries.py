@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.task import SETTLED, Json, Status, Task, TaskId
 from service.storage.database import Database
-from service.storage.tables import DEAD, DELIVERED, PENDING, REQUESTED, deliveries, events, tasks
+from service.storage.delivery_tables import DEAD, DELIVERED, PENDING, REQUESTED, deliveries
+from service.storage.tables import events, tasks
 from service.storage.task_history import load_history
 from service.storage.task_rows import TASK_COLUMNS, task_from_row
 

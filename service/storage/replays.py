@@ -14,8 +14,8 @@ from service.domain.sealed_targets import secret_id
 from service.storage.bulk_writes import update_many
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.database import Database
+from service.storage.delivery_tables import IS_DEAD, IS_PENDING, REQUESTED, deliveries
 from service.storage.sealed_secrets import lock_secrets
-from service.storage.tables import IS_DEAD, IS_PENDING, REQUESTED, deliveries
 from service.storage.task_rows import Values
 
 ANY_STATUS = frozenset({"pending", "delivered", "dead"})

@@ -7,20 +7,18 @@ from sqlalchemy import ColumnElement, Table, delete, select, tuple_
 from service.storage.blob_store import delete_unreferenced
 from service.storage.column_types import in_list
 from service.storage.database import Database
-from service.storage.operation_tables import refused_callbacks, task_waits
+from service.storage.delivery_tables import IS_PENDING, attempts, deliveries, sealed_secrets
 from service.storage.sealed_secrets import no_longer_needed
 from service.storage.tables import (
     ENDED,
     EXPIRED,
-    IS_PENDING,
-    attempts,
-    deliveries,
     inbox,
     input_references,
     inputs,
     polls,
+    refused_callbacks,
     run_times,
-    sealed_secrets,
+    task_waits,
     tasks,
 )
 

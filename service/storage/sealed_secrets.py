@@ -10,7 +10,8 @@ from service.domain.sealed_targets import SealedSecret
 from service.storage.bulk_writes import insert_many
 from service.storage.column_types import in_list
 from service.storage.database import Database
-from service.storage.tables import DELIVERED, IS_COMPLETED, deliveries, sealed_secrets, tasks
+from service.storage.delivery_tables import DELIVERED, deliveries, sealed_secrets
+from service.storage.tables import IS_COMPLETED, tasks
 
 
 class SqlSealedSecrets:

@@ -1,4 +1,6 @@
-"""The tables, and the indexes for claims and lists. A test compares them with the migrations.
+"""The tables of tasks, callbacks and events, and the indexes for claims and lists.
+
+A test compares all tables with the migrations.
 
 Statuses in predicates are literals, never parameters: the planner uses a partial index only if it sees its condition.
 No index begins with a status: without statistics, SQLite prefers it to the partial index that also has the order.
@@ -113,11 +115,33 @@ input_data = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
-rollouts = Table(
-    "rollouts",
+task_waits = Table(
+    "task_waits",
+    metadata,
+    Column("task_id", SafeText, primary_key=True),
+    Column("reason", SafeText, primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("first_at", UtcDateTime, nullable=False),
+    Column("last_at", UtcDateTime, nullable=False),
+    Column("detail", SafeText),
+)
+
+watched_tasks = Table(
+    "watched_tasks",
+    metadata,
+    Column("task_id", SafeText, primary_key=True),
+    Column("until", UtcDateTime, nullable=False),
+    Column("polled_at", UtcDateTime),  # the last poll for those who watch
+)
+
+submission_pauses = Table(
+    "submission_pauses",
     metadata,
     Column("name", SafeText, primary_key=True),
-    Column("begins_at", UtcDateTime, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("refused_at", UtcDateTime, nullable=False),
+    Column("resume_at", UtcDateTime, nullable=False),
+    Column("refusals", Integer, nullable=False),
 )
 
 inbox = Table(
@@ -134,6 +158,17 @@ inbox = Table(
     UniqueConstraint("nonce", name="inbox_nonce"),
 )
 
+refused_callbacks = Table(
+    "refused_callbacks",
+    metadata,
+    Column("task_id", SafeText, primary_key=True),
+    Column("reason", SafeText, primary_key=True),
+    Column("submission", Integer, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("first_at", UtcDateTime, nullable=False),
+    Column("last_at", UtcDateTime, nullable=False),
+)
+
 events = Table(
     "events",
     metadata,
@@ -146,53 +181,6 @@ events = Table(
     Column("data", JsonText, nullable=False),
     UniqueConstraint("id", name="events_id"),
     sqlite_autoincrement=True,
-)
-
-deliveries = Table(
-    "deliveries",
-    metadata,
-    Column("id", SafeText, primary_key=True),
-    Column("event_id", SafeText, nullable=False),
-    Column("event_seq", BigInteger, nullable=False),
-    Column("task_id", SafeText, nullable=False),
-    Column("client", SafeText, nullable=False),
-    Column("handler", SafeText, nullable=False),
-    Column("lane", SafeText, nullable=False),
-    Column("target", JsonText, nullable=False),
-    Column("message_id", SafeText, nullable=False),
-    Column("status", SafeText, nullable=False),
-    Column("attempts", Integer, nullable=False),  # attempts since the last replay
-    Column("attempted", Integer, nullable=False),  # attempts over all replays
-    Column("due_at", UtcDateTime),
-    Column("leased_until", UtcDateTime),
-    Column("fence", BigInteger, nullable=False),
-    Column("fault", SafeText),
-    Column("last_error", SafeText),
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("finished_at", UtcDateTime),
-    Column("destination", SafeText),
-    Column("manual_at", UtcDateTime),  # when a person requested the next attempt
-    UniqueConstraint("event_id", "lane", name="deliveries_event_lane"),
-)
-
-attempts = Table(
-    "attempts",
-    metadata,
-    Column("delivery_id", SafeText, primary_key=True),
-    Column("number", Integer, primary_key=True),
-    Column("handler", SafeText, nullable=False),
-    Column("started_at", UtcDateTime, nullable=False),
-    Column("finished_at", UtcDateTime, nullable=False),
-    Column("outcome", SafeText, nullable=False),
-    Column("error", SafeText),
-)
-
-sealed_secrets = Table(
-    "sealed_secrets",
-    metadata,
-    Column("id", SafeText, primary_key=True),
-    Column("task_id", SafeText, nullable=False),
-    Column("sealed", SafeText, nullable=False),
 )
 
 polls = Table(
@@ -216,22 +204,6 @@ run_times = Table(
     sqlite_autoincrement=True,
 )
 
-processes = Table(
-    "processes",
-    metadata,
-    Column("id", SafeText, primary_key=True),
-    Column("started_at", UtcDateTime, nullable=False),
-    Column("seen_at", UtcDateTime, nullable=False),
-    Column("fingerprints", JsonText, nullable=False),
-)
-
-signing_keys = Table(
-    "signing_keys",
-    metadata,
-    Column("fingerprint", SafeText, primary_key=True),
-    Column("used_at", UtcDateTime, nullable=False),
-)
-
 
 def literal_word(value: str) -> ColumnElement[str]:
     """Return `value`, which must be a constant of this program, as an SQL literal."""
@@ -247,7 +219,6 @@ CLIENT_IN_GROUPS = tasks.c.client.op("||")(literal_column("''"))
 BUCKET_IN_GROUPS = tasks.c.bucket.op("||")(literal_column("''"))
 """A column as an expression: SQLite would read a whole index that begins with the column to group by it."""
 
-PENDING, DELIVERED, DEAD = literal_word("pending"), literal_word("delivered"), literal_word("dead")
 QUEUED = tasks.c.status == literal_word(Status.QUEUED)
 SUBMITTING = tasks.c.status == literal_word(Status.SUBMITTING)
 IN_FLIGHT = one_of(tasks.c.status, AT_UPSTREAM)
@@ -257,56 +228,41 @@ ENDED = one_of(tasks.c.status, SETTLED)
 IS_COMPLETED = tasks.c.status == literal_word(Status.COMPLETED)
 RESUBMITTED = tasks.c.resubmissions > literal_column("0")
 EXPIRED = tasks.c.status == literal_word(Status.EXPIRED)
-IS_PENDING = deliveries.c.status == PENDING
-IS_DEAD = deliveries.c.status == DEAD
-REQUESTED = (deliveries.c.target != {}).label("requested")
+HAS_STATUS_WORD = tasks.c.status_word.is_not(None)
 UNREAD = inbox.c.verdict == literal_word("unread")
 
 
-def _partial(name: str, *columns: ColumnElement[object], where: ColumnElement[bool]) -> Index:
+def partial_index(name: str, *columns: ColumnElement[object], where: ColumnElement[bool]) -> Index:
+    """Return an index of the rows for which `where` holds, on both databases."""
     return Index(name, *columns, sqlite_where=where, postgresql_where=where)
 
 
-_partial("tasks_queued", tasks.c.created_at, tasks.c.id, where=QUEUED)
-_partial("tasks_queued_by_client", tasks.c.client, tasks.c.created_at, tasks.c.id, where=QUEUED)
-_partial("tasks_resubmitted", tasks.c.submitted_at, where=RESUBMITTED)
-_partial("tasks_queued_due", tasks.c.due_at, where=QUEUED)
-_partial("tasks_queued_deadline", tasks.c.deadline_at, where=QUEUED)
-_partial("tasks_polled", tasks.c.due_at, where=POLLED & tasks.c.due_at.is_not(None))
-_partial("tasks_submitting", tasks.c.leased_until, where=SUBMITTING)
-_partial("tasks_in_flight", tasks.c.status, where=IN_FLIGHT)
-_partial("tasks_open", tasks.c.created_at, where=OPEN)
-_partial("tasks_costs", tasks.c.bucket, tasks.c.created_at, tasks.c.cost, where=tasks.c.cost.is_not(None))
+partial_index("tasks_queued", tasks.c.created_at, tasks.c.id, where=QUEUED)
+partial_index("tasks_queued_by_client", tasks.c.client, tasks.c.created_at, tasks.c.id, where=QUEUED)
+partial_index("tasks_resubmitted", tasks.c.submitted_at, where=RESUBMITTED)
+partial_index("tasks_queued_due", tasks.c.due_at, where=QUEUED)
+partial_index("tasks_queued_deadline", tasks.c.deadline_at, where=QUEUED)
+partial_index("tasks_polled", tasks.c.due_at, where=POLLED & tasks.c.due_at.is_not(None))
+partial_index("tasks_submitting", tasks.c.leased_until, where=SUBMITTING)
+partial_index("tasks_in_flight", tasks.c.status, where=IN_FLIGHT)
+partial_index("tasks_open", tasks.c.created_at, where=OPEN)
+partial_index("tasks_costs", tasks.c.bucket, tasks.c.created_at, tasks.c.cost, where=tasks.c.cost.is_not(None))
 Index("client_turns_last", client_turns.c.turn)
 Index("tasks_submitted", tasks.c.submitted_at, tasks.c.bucket, tasks.c.cost, tasks.c.status)
 Index("tasks_newest", tasks.c.created_at, tasks.c.id, tasks.c.status)
-_partial("tasks_by_upstream_id", tasks.c.upstream_id, where=tasks.c.upstream_id.is_not(None))
-HAS_STATUS_WORD = tasks.c.status_word.is_not(None)
-_partial("tasks_status_words", tasks.c.status_word, tasks.c.status_since, where=HAS_STATUS_WORD)
+partial_index("tasks_by_upstream_id", tasks.c.upstream_id, where=tasks.c.upstream_id.is_not(None))
+partial_index("tasks_status_words", tasks.c.status_word, tasks.c.status_since, where=HAS_STATUS_WORD)
 Index("tasks_by_client", tasks.c.client, tasks.c.created_at, tasks.c.id)
-_partial("tasks_open_bytes", tasks.c.client, tasks.c.input_bytes, where=OPEN & tasks.c.input_bytes.is_not(None))
+partial_index("tasks_open_bytes", tasks.c.client, tasks.c.input_bytes, where=OPEN & tasks.c.input_bytes.is_not(None))
+Index("task_waits_last", task_waits.c.last_at)
+Index("watched_tasks_until", watched_tasks.c.until)
 Index("input_references_by_sha256", input_references.c.sha256)
 Index("inbox_by_task", inbox.c.task_id, inbox.c.received_at)
 Index("inbox_verdicts", inbox.c.verdict)
 Index("inbox_received", inbox.c.received_at)
-_partial("inbox_unread", inbox.c.received_at, where=UNREAD)
+partial_index("inbox_unread", inbox.c.received_at, where=UNREAD)
 Index("events_by_task", events.c.task_id, events.c.seq)
 Index("events_by_client", events.c.client, events.c.seq)
-_partial("deliveries_due", deliveries.c.handler, deliveries.c.due_at, deliveries.c.event_seq, where=IS_PENDING)
-_partial("deliveries_lanes", deliveries.c.lane, deliveries.c.event_seq, where=IS_PENDING)
-_partial(
-    "deliveries_destinations",
-    deliveries.c.destination,
-    deliveries.c.leased_until,
-    where=IS_PENDING & deliveries.c.destination.is_not(None),
-)
-_partial("deliveries_dead", deliveries.c.created_at, deliveries.c.id, where=IS_DEAD)
-Index("deliveries_newest", deliveries.c.created_at, deliveries.c.id)
-Index("deliveries_by_client", deliveries.c.client, deliveries.c.created_at, deliveries.c.id)
-Index("deliveries_by_task", deliveries.c.task_id, deliveries.c.event_seq)
-Index("attempts_outcomes", attempts.c.handler, attempts.c.outcome)
-Index("attempts_finished", attempts.c.finished_at)
-Index("sealed_secrets_by_task", sealed_secrets.c.task_id)
 Index("polls_by_task", polls.c.task_id, polls.c.at)
 Index("polls_at", polls.c.at)
 Index("run_times_by_bucket", run_times.c.bucket, run_times.c.at)

@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.task import Json, TaskId
 from service.domain.task_view import rfc3339
-from service.storage.operation_tables import refused_callbacks, task_waits
-from service.storage.tables import REQUESTED, attempts, deliveries, events, inbox, polls, tasks
+from service.storage.delivery_tables import REQUESTED, attempts, deliveries
+from service.storage.tables import events, inbox, polls, refused_callbacks, task_waits, tasks
 
 CREATED = (tasks.c.created_at.label("at"), literal("created").label("kind"), tasks.c.client)
 WAIT = (

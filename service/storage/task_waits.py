@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.task_wait import WaitRow
 from service.storage.dialects import insert
-from service.storage.operation_tables import task_waits
+from service.storage.tables import task_waits
 
 
 async def add_task_waits(connection: AsyncConnection, rows: Sequence[WaitRow]) -> None:

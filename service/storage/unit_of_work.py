@@ -27,9 +27,10 @@ from service.storage.bulk_writes import insert_many, update_many
 from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
+from service.storage.delivery_tables import IS_PENDING, deliveries
 from service.storage.dialects import advisory_lock
 from service.storage.inbox import STORED_DIGESTS
-from service.storage.tables import IS_PENDING, UNREAD, deliveries, events, inbox, polls, run_times, tasks
+from service.storage.tables import UNREAD, events, inbox, polls, run_times, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, changed_task_values, task_from_row
 from service.storage.task_waits import add_task_waits
 from service.storage.watched_tasks import add_watched

@@ -10,8 +10,7 @@ from service.domain.task import Status, Task, TaskId
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.database import Database
 from service.storage.dialects import insert
-from service.storage.operation_tables import watched_tasks
-from service.storage.tables import literal_word, tasks
+from service.storage.tables import literal_word, tasks, watched_tasks
 from service.storage.task_queue import lease_rows
 from service.storage.waiting_clients import LIMIT, NOW
 

@@ -36,7 +36,7 @@ class CreditWatch:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What an operator should know although the process is healthy."""
+        """Return what an operator should know although the process is healthy."""
         return (f"submissions wait: {no_credit_sentence(self.pause)}",) if self.pause else ()
 
     async def refresh(self) -> None:
@@ -62,7 +62,7 @@ class CreditWatch:
         if self._logged_at is None or not self._logged_at <= now < self._logged_at + MAX_PAUSE:
             self._logged_at = now
             log.warning(
-                "provider's account has no credit, submissions wait",
+                "submissions paused, provider account has no credit",
                 code=code,
                 since=self.pause.since.isoformat(),
                 next_try_at=self.pause.resume_at.isoformat(),
@@ -82,4 +82,4 @@ class CreditWatch:
         if ended:
             self.counts["continued"] += 1
             self._logged_at = None
-            log.warning("provider's account has credit again, submissions continue")
+            log.warning("submissions resumed, provider account has credit")

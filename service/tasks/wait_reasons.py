@@ -1,4 +1,4 @@
-"""Why a submission could not start: remembered for a while, so that the history can say what a task waited for."""
+"""Why submissions could not start, as this process saw it last: the history shows what a task waited for."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta

@@ -13,11 +13,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.deliveries.egress_clients import EgressClients
 from service.providers import open_provider
-from service.runtime.bootstrap import Application, ApplicationBuilder
-from service.runtime.process import _app, _running_jobs
+from service.runtime.application import Application
+from service.runtime.bootstrap import ApplicationBuilder
+from service.runtime.process import _running_jobs
 from service.runtime.scheduler import JobScheduler
 from service.runtime.shutdown import DRAIN_TIMEOUT
 from service.runtime.system import uuid7_factory
+from service.runtime.web import build_app
 from service.storage import open_store
 from tests.simulation.callback_bursts import RandomBursts
 from tests.simulation.code_positions import watched
@@ -111,7 +113,7 @@ class Process:
             )
             job_scheduler._scheduler = self._scheduler  # type: ignore[assignment] # replaces the real scheduler
             failure_reason = await stack.enter_async_context(_running_jobs(parts, job_scheduler, self._stop))
-            self.app = self._counted(_app(parts, "all", self._stop, failure_reason))
+            self.app = self._counted(build_app(parts, "all", self._stop, failure_reason))
             self._shared.network.serve(HOST, self)
             self._shared.network.serve("service.test", self)
             await self._stop.wait()

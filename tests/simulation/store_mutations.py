@@ -15,8 +15,8 @@ from service.domain.prices import Price
 from service.domain.submission_limits import LimitUsage
 from service.storage import attempt_results, daily_budget, delivery_queue, limit_usage, replays, task_queue
 from service.storage.delivery_queue import SqlDeliveryQueue
+from service.storage.delivery_tables import IS_PENDING, deliveries
 from service.storage.inbox import SqlInbox
-from service.storage.tables import IS_PENDING, deliveries
 from service.storage.task_intake import SqlTaskIntake
 from service.storage.task_queue import SqlTaskQueue
 from service.storage.unit_of_work import SqlUnitOfWork

@@ -18,7 +18,8 @@ from service.domain.poll_planner import PollPlanner
 from service.domain.task import EventType, Json
 from service.providers.callback_bodies import read_fact
 from service.storage import Store, open_store
-from service.storage.tables import attempts, deliveries, events, inbox, tasks
+from service.storage.delivery_tables import attempts, deliveries
+from service.storage.tables import events, inbox, tasks
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.recorder import Recorder
 from service.tasks.task_service import TaskPolicy, TaskService

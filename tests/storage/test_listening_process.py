@@ -6,7 +6,8 @@ import psycopg
 import pytest
 
 from service.runtime.config.settings import load_settings
-from service.runtime.process import Role, running
+from service.runtime.process import running
+from service.runtime.web import Role
 from tests.acceptance.processes import until
 from tests.storage.conftest import EmptyDatabase
 

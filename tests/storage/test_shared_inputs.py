@@ -12,7 +12,8 @@ from service.domain.blob import Blob
 from service.domain.task import Status, TaskId
 from service.storage import Store
 from service.storage.blob_store import delete_unreferenced, insert_blobs
-from service.storage.tables import input_data, input_references, inputs, rollouts
+from service.storage.process_tables import rollouts
+from service.storage.tables import input_data, input_references, inputs
 from tests.storage.builders import HOUR, NOW, a_blob, a_task
 from tests.storage.conftest import OpenStore
 

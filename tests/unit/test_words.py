@@ -164,7 +164,7 @@ ALLOWED = {
     "tests/support/pgbouncer.py": "server_round_robin",  # a setting of PgBouncer
     "service/deliveries/handler_loader.py": "why",  # `boomerang handlers --json` prints this field
     "tests/unit/deliveries/test_handler_loader.py": "why",  # the same field
-    "tests/unit/deliveries/test_handler_sources.py": "why",  # the same field
+    "tests/unit/deliveries/test_handler_modules.py": "why",  # the same field
     "tests/simulation/callback_bursts.py": "crowd",  # key of a random draw: another one changes the run of every seed
     "tests/simulation/handlers.py": "book",  # the same for the name of a handler
 }

@@ -12,7 +12,8 @@ from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task import Task, TaskId
 from service.domain.tokens import TokenClaims, Tokens
 from service.storage import Store, open_store
-from service.storage.tables import input_references, rollouts
+from service.storage.process_tables import rollouts
+from service.storage.tables import input_references
 from tests.acceptance.environment import MODEL, SECRET, Service
 from tests.acceptance.processes import Json, Workspace, until
 from tests.support.sample_media import image, uri

@@ -20,8 +20,8 @@ from starlette.routing import Route
 
 from service.api.server import listen, serving
 from service.cli.api_client import Client
+from service.runtime.config.required_settings import ensure_secret_keys
 from service.runtime.config.settings import load_settings
-from service.runtime.config.start_checks import ensure_secret_keys
 from service.runtime.log_config import configure_logging
 from service.runtime.process import running
 from service.sandbox import Sandbox, Switches

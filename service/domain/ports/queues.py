@@ -110,7 +110,7 @@ class AttemptResult:
 
     @property
     def last_error(self) -> str | None:
-        """The error of the delivery: for a dead letter also why it is not tried again."""
+        """Return the error of the delivery: for a dead letter also why it is not tried again."""
         return with_reason_of_end(self.error, self.end_reason) if self.error and self.end_reason else self.error
 
     @property

@@ -56,13 +56,13 @@ def test_refused_connections_that_stay_open_are_few_and_do_not_count() -> None:
         registry.begin_request(each)
     refused = [FakeConnection() for _ in range(5)]
     for each in refused:
-        assert not registry.close_one_if_full(each, 8 + 1 + len(registry.turned_away))
-        if each in registry.turned_away:
+        assert not registry.close_one_if_full(each, 8 + 1 + len(registry.refused_open))
+        if each in registry.refused_open:
             registry.become_idle(each)
-    assert registry.turned_away == set(refused[:2])
+    assert registry.refused_open == set(refused[:2])
     assert not any(each.aborted for each in [*busy, *refused[:2]])
     registry.remove(refused[0])
-    assert registry.turned_away == {refused[1]}
+    assert registry.refused_open == {refused[1]}
 
 
 def test_peer_that_reads_nothing_is_closed() -> None:

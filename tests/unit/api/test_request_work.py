@@ -41,9 +41,9 @@ class RecordingWork:
         return replace(task, status=Status.IN_PROGRESS)
 
     @asynccontextmanager
-    async def awake(self, task_id: TaskId, seconds: float) -> AsyncIterator[None]:
+    async def driving(self, task_id: TaskId, seconds: float) -> AsyncIterator[None]:
         """Record begin and end."""
-        self._note(f"awake {task_id} {seconds:g}")
+        self._note(f"driving {task_id} {seconds:g}")
         yield
         self._note(f"answered {task_id}")
 
@@ -128,7 +128,7 @@ async def test_a_wait_keeps_the_process_working(
     fake.add(a_task())
     fake.during_wait = FakeApplication.settle
     assert (await client.get(f"/v1/tasks/task-1?wait={seconds}")).json()["status"] == "completed"
-    assert work.calls == [f"awake task-1 {kept}", "answered task-1"]
+    assert work.calls == [f"driving task-1 {kept}", "answered task-1"]
     assert fake.waits[0][1] == pytest.approx(kept, abs=1)
 
 
@@ -138,7 +138,7 @@ async def test_a_submission_that_waits_is_driven_by_its_wait(
     """Both together take no longer than one of them."""
     fake.during_wait = FakeApplication.settle
     assert (await client.post("/v1/tasks", json=GOOD, headers={"Prefer": "wait=5"})).json()["status"] == "completed"
-    assert work.calls == ["awake task-1 5", "answered task-1"]
+    assert work.calls == ["driving task-1 5", "answered task-1"]
 
 
 async def test_what_else_makes_work_due_is_driven(

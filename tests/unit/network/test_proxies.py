@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.errors import BadSetting
-from service.network.direct_hosts import DirectHosts
+from service.network.no_proxy import DirectHosts
 from service.network.proxies import ProxyRules, proxy_rules, proxy_secrets
 
 PROXY = "http://proxy.test:3128"

@@ -11,8 +11,8 @@ import structlog
 from service.deliveries.error_text import SecretMask
 from service.domain.webhook_secrets import derive_client_secret, derive_webhook_secret
 from service.runtime import log_config
+from service.runtime.config.required_settings import ensure_secret_keys
 from service.runtime.config.settings import Settings, load_settings
-from service.runtime.config.start_checks import ensure_secret_keys
 from service.runtime.handler_settings import client_secrets, egress_settings, mask_logs, secret_mask
 from tests.security.environment import captured
 

@@ -9,7 +9,7 @@ from service.domain.errors import BadSetting
 from service.runtime.bootstrap import build_application
 from service.runtime.config.settings import load_settings
 from service.runtime.handler_settings import secret_mask
-from service.runtime.outgoing import open_outgoing_clients
+from service.runtime.outgoing_clients import open_outgoing_clients
 from service.runtime.startup_checks import log_warnings
 from tests.support.database_copies import database
 

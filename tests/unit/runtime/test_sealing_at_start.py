@@ -6,7 +6,8 @@ import pytest
 
 from service.domain.errors import StoreUnavailable
 from service.domain.task import Task
-from service.runtime.bootstrap import Application, build_application
+from service.runtime.application import Application
+from service.runtime.bootstrap import build_application
 from service.runtime.config.settings import load_settings
 from tests.support.database_copies import database
 from tests.support.task_loop import task_request

@@ -9,7 +9,7 @@ import pytest
 
 from service.domain.errors import StoreUnavailable
 from service.domain.task import Status, TaskId
-from service.runtime.open_request import (
+from service.runtime.serverless_request import (
     CLOSE_SECONDS,
     COUNTED_AFTER,
     CUT_SHORT,
@@ -248,7 +248,7 @@ def test_what_counts_as_due(changes: dict[str, Any], due: bool) -> None:
 async def test_work_is_done_while_a_client_waits() -> None:
     """During a wait, what becomes due is done at once; the response waits for its last part."""
     bench = Bench()
-    async with bench.work.awake(A, 10):
+    async with bench.work.driving(A, 10):
         await asyncio.sleep(5.2)
         bench.add(bench.poller, ("a", 1))
         bench.poller.then["a"] = bench.dispatcher, 2

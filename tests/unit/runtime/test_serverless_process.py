@@ -12,8 +12,9 @@ from structlog.testing import capture_logs
 from service.runtime import serverless
 from service.runtime.bootstrap import build_application
 from service.runtime.config.settings import Settings, load_settings
-from service.runtime.process import Role, running
+from service.runtime.process import running
 from service.runtime.serverless import serverless_work
+from service.runtime.web import Role
 from service.runtime.worker import Worker
 from service.storage import Store
 from tests.support.database_copies import database
@@ -39,7 +40,7 @@ async def test_tasks_without_callbacks_need_a_cron_job(tmp_path: Path, monkeypat
         with capture_logs() as lines:
             monkeypatch.setattr(serverless, "log", structlog.get_logger())
             serverless_work(application, "all")
-    assert ["POST /v1/reconcile" in line["event"] for line in lines] == [True]
+    assert ["POST /v1/reconcile" in line["hint"] for line in lines] == [True]
 
 
 async def test_a_serverless_process_starts_no_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ import structlog
 from structlog.testing import capture_logs
 
 from service.api.app import WebLimits
-from service.runtime import process
-from service.runtime.bootstrap import Application
+from service.runtime import process, web
+from service.runtime.application import Application
 
 
 def _application(ready: AsyncMock) -> Application:
@@ -97,7 +97,7 @@ async def test_stop_before_the_start_is_no_error(monkeypatch: pytest.MonkeyPatch
 def test_probes_report_the_failure_reason_and_the_stop() -> None:
     """The failure reason and the stop reach the services of the probes."""
     stopping = asyncio.Event()
-    services = process._services(MagicMock(), stopping, lambda: "no clock", WebLimits())
+    services = web.build_services(MagicMock(), stopping, lambda: "no clock", WebLimits())
     assert (services.failure_reason(), services.stopping()) == ("no clock", False)
     stopping.set()
     assert services.stopping()

@@ -10,9 +10,9 @@ from structlog.testing import capture_logs
 
 from service.deliveries.egress_clients import EgressSettings
 from service.domain.errors import BadSetting
-from service.runtime import process, startup_checks
+from service.runtime import process, startup_checks, web
+from service.runtime.config.required_settings import ensure_secret_keys
 from service.runtime.config.settings import load_settings
-from service.runtime.config.start_checks import ensure_secret_keys
 from service.runtime.startup_checks import check_archive, check_delivery_targets, check_webhook
 
 INSIDE = "http://10.0.0.7:9000/hook?team=secret"
@@ -102,7 +102,7 @@ async def test_only_targets_of_loaded_handlers_are_checked(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("role", "refused"), [("all", True), ("worker", True), ("web", False)])
-async def test_processes_that_dispatch_check_their_targets(tmp_path: Path, role: process.Role, refused: bool) -> None:
+async def test_processes_that_dispatch_check_their_targets(tmp_path: Path, role: web.Role, refused: bool) -> None:
     """A web process needs no target for results."""
     environ = {
         "DATABASE_URL": f"sqlite:///{tmp_path}/b.db",

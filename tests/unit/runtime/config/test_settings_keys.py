@@ -15,8 +15,8 @@ from service.domain.errors import BadSetting, OperatorError
 from service.domain.webhook_secrets import derive_webhook_secret
 from service.runtime import process
 from service.runtime.config.key_file import generate_key, load_or_create
+from service.runtime.config.required_settings import ensure_secret_keys
 from service.runtime.config.settings import Settings, load_settings
-from service.runtime.config.start_checks import ensure_secret_keys
 from tests.support.recorded_syncs import recorded_syncs
 
 KEY = "k" * 32

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.domain.errors import BadSetting
-from service.runtime.config import start_checks
+from service.runtime.config import required_settings
 from service.runtime.config.settings import NAMES, Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -103,17 +103,17 @@ def test_default_log_format_depends_on_the_terminal() -> None:
 
 def test_missing_upstream_key_is_refused_with_a_hint_at_the_demo() -> None:
     """The message says where to set the key and which command needs none."""
-    (line,) = start_checks._missing_upstream_key(load(PROVIDER="vidu"))
+    (line,) = required_settings._missing_upstream_key(load(PROVIDER="vidu"))
     assert re.search("VIDU_API_KEY.*`boomerang demo`", line)
-    assert start_checks._missing_upstream_key(load(UPSTREAM_KEY="key")) == []
+    assert required_settings._missing_upstream_key(load(UPSTREAM_KEY="key")) == []
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "", "example.org"])  # noqa: S104 - must be refused
 def test_public_host_needs_api_keys(host: str) -> None:
     """Without keys only a loopback host is accepted."""
-    (line,) = start_checks._missing_api_keys(load(), host)
+    (line,) = required_settings._missing_api_keys(load(), host)
     assert line.startswith(f"BOOMERANG_API_KEYS must be set to serve on {host}")
-    assert start_checks._missing_api_keys(load(API_KEYS="alice=12345678"), host) == []
+    assert required_settings._missing_api_keys(load(API_KEYS="alice=12345678"), host) == []
 
 
 @pytest.mark.parametrize(
@@ -129,22 +129,22 @@ def test_public_host_needs_api_keys(host: str) -> None:
 )
 def test_public_address_needs_api_keys(given: dict[str, str]) -> None:
     """Without keys a public address is refused, set or found: a proxy's requests seem to come from this machine."""
-    (line,) = start_checks._missing_api_keys(load_settings(given), "127.0.0.1")
+    (line,) = required_settings._missing_api_keys(load_settings(given), "127.0.0.1")
     assert re.search("BOOMERANG_API_KEYS must be set because .*name=KEY:admin", line)
     settings = load_settings({**given, "BOOMERANG_API_KEYS": "alice=12345678"})
-    assert start_checks._missing_api_keys(settings, "127.0.0.1") == []
+    assert required_settings._missing_api_keys(settings, "127.0.0.1") == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "[::1]", "localhost", "LOCALHOST"])
 def test_loopback_address_needs_no_api_keys(host: str) -> None:
     """A provider on the same machine is not reached by others."""
-    assert start_checks._missing_api_keys(load(PUBLIC_URL=f"http://{host}:8080"), "127.0.0.1") == []
+    assert required_settings._missing_api_keys(load(PUBLIC_URL=f"http://{host}:8080"), "127.0.0.1") == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
 def test_loopback_host_needs_no_api_keys(host: str) -> None:
     """Clients on the same machine need no key."""
-    assert start_checks._missing_api_keys(load(), host) == []
+    assert required_settings._missing_api_keys(load(), host) == []
 
 
 def test_sample_file_has_every_setting_and_loads(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from service.domain.errors import BadSetting
-from service.network.authorities import trusted
+from service.network.certificates import trusted
 from service.network.transport import OutgoingTransport, outgoing
 from tests.support.private_ca import PrivateCa, Site, site
 
@@ -45,7 +45,7 @@ async def test_additional_authority_is_trusted_beside_the_usual_ones(tmp_path: P
             assert [await reached(variables, url) for url in urls] == expected, variables
 
 
-def test_authorities_of_the_system_are_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificates_of_the_system_are_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An authority that a company installed in the system needs no setting; certifi alone does not know it."""
     name = ((("commonName", "Private Test CA"),),)
     assert name not in [each["subject"] for each in trusted({}).get_ca_certs()]

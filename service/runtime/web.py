@@ -1,0 +1,98 @@
+"""The web part of a process: its ASGI application, its limits, and its port."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Literal
+
+from starlette.types import ASGIApp
+
+from service.api.app import Services, WebLimits, create_app, create_probe_app
+from service.api.request_work import BACKGROUND, RequestWork
+from service.api.server import listen, serving
+from service.domain.errors import BadSetting
+from service.runtime.application import Application
+from service.runtime.config.settings import Settings
+from service.runtime.open_files import max_waits
+from service.runtime.serverless import ServerlessWork
+from service.runtime.shutdown import DRAIN_TIMEOUT
+
+Role = Literal["all", "web", "worker"]
+
+FailureReason = Callable[[], str | None]
+"""Returns why the process is unhealthy, or None."""
+
+
+def web_limits(settings: Settings, connections: int) -> WebLimits:
+    """Return the limits of requests for a process that may keep so many connections open."""
+    seconds = int(settings.wait_max.total_seconds())
+    return WebLimits(requests=connections, waits=max_waits(connections), wait_seconds=seconds)
+
+
+@asynccontextmanager
+async def open_port(
+    app: ASGIApp, host: str, port: int, *, max_connections: int, keep_alive: timedelta
+) -> AsyncIterator[str]:
+    """Serve `app` inside the block and yield its address; requests have DRAIN_TIMEOUT seconds to end.
+
+    An idle connection stays open for `keep_alive`. Raises BadSetting for a port that cannot be opened.
+    """
+    try:
+        server_socket = listen(host, port)
+    except OSError as error:
+        raise BadSetting(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
+    seconds = keep_alive.total_seconds()
+    async with serving(
+        app, server_socket, grace=DRAIN_TIMEOUT, max_connections=max_connections, keep_alive=seconds
+    ) as address:
+        yield address
+
+
+def build_app(
+    application: Application,
+    role: Role,
+    stopping: asyncio.Event,
+    failure_reason: FailureReason,
+    limits: WebLimits | None = None,
+    *,
+    work: RequestWork = BACKGROUND,
+) -> ASGIApp:
+    """Return the application of a process with this role: a worker has the probes and the metrics only."""
+    services = build_services(application, stopping, failure_reason, limits or WebLimits(), work)
+    return create_probe_app(services) if role == "worker" else create_app(services)
+
+
+def build_services(
+    application: Application,
+    stopping: asyncio.Event,
+    failure_reason: FailureReason,
+    limits: WebLimits,
+    work: RequestWork = BACKGROUND,
+) -> Services:
+    """Return what the API needs of the application; no request waits any more once `stopping` is set."""
+    return Services(
+        health=application.store.health,
+        clock=application.clock,
+        api_keys=application.settings.api_keys,
+        metrics_key=application.settings.metrics_key,
+        counters=application.counters,
+        histograms=application.histograms,
+        budget_each=float(application.settings.budget_each),
+        stopping=stopping.is_set,
+        failure_reason=failure_reason,
+        warnings=application.warnings,
+        task_service=application.task_service,
+        notes=application.notes,
+        receiver=application.receiver,
+        replayer=application.store.replays,
+        single_pass=work if isinstance(work, ServerlessWork) else application.worker,
+        work=work,
+        queries=application.store.queries,
+        blobs=application.store.blobs,
+        deliveries=application.store.deliveries,
+        signals=application.store.signals,
+        watching=application.worker.watch.watching,
+        allow_off_peak=application.settings.allow_off_peak,
+        limits=limits,
+    )

@@ -1,0 +1,74 @@
+"""The tables of deliveries, their attempts and sealed secrets, and their indexes; see `tables.py` for the rules."""
+
+from sqlalchemy import BigInteger, Column, Index, Integer, Table, UniqueConstraint
+
+from service.storage.column_types import JsonText, SafeText, UtcDateTime
+from service.storage.tables import literal_word, metadata, partial_index
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", SafeText, primary_key=True),
+    Column("event_id", SafeText, nullable=False),
+    Column("event_seq", BigInteger, nullable=False),
+    Column("task_id", SafeText, nullable=False),
+    Column("client", SafeText, nullable=False),
+    Column("handler", SafeText, nullable=False),
+    Column("lane", SafeText, nullable=False),
+    Column("target", JsonText, nullable=False),
+    Column("message_id", SafeText, nullable=False),
+    Column("status", SafeText, nullable=False),
+    Column("attempts", Integer, nullable=False),  # attempts since the last replay
+    Column("attempted", Integer, nullable=False),  # attempts over all replays
+    Column("due_at", UtcDateTime),
+    Column("leased_until", UtcDateTime),
+    Column("fence", BigInteger, nullable=False),
+    Column("fault", SafeText),
+    Column("last_error", SafeText),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("destination", SafeText),
+    Column("manual_at", UtcDateTime),  # when a person requested the next attempt
+    UniqueConstraint("event_id", "lane", name="deliveries_event_lane"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("delivery_id", SafeText, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("handler", SafeText, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime, nullable=False),
+    Column("outcome", SafeText, nullable=False),
+    Column("error", SafeText),
+)
+
+sealed_secrets = Table(
+    "sealed_secrets",
+    metadata,
+    Column("id", SafeText, primary_key=True),
+    Column("task_id", SafeText, nullable=False),
+    Column("sealed", SafeText, nullable=False),
+)
+
+PENDING, DELIVERED, DEAD = literal_word("pending"), literal_word("delivered"), literal_word("dead")
+IS_PENDING = deliveries.c.status == PENDING
+IS_DEAD = deliveries.c.status == DEAD
+REQUESTED = (deliveries.c.target != {}).label("requested")
+
+partial_index("deliveries_due", deliveries.c.handler, deliveries.c.due_at, deliveries.c.event_seq, where=IS_PENDING)
+partial_index("deliveries_lanes", deliveries.c.lane, deliveries.c.event_seq, where=IS_PENDING)
+partial_index(
+    "deliveries_destinations",
+    deliveries.c.destination,
+    deliveries.c.leased_until,
+    where=IS_PENDING & deliveries.c.destination.is_not(None),
+)
+partial_index("deliveries_dead", deliveries.c.created_at, deliveries.c.id, where=IS_DEAD)
+Index("deliveries_newest", deliveries.c.created_at, deliveries.c.id)
+Index("deliveries_by_client", deliveries.c.client, deliveries.c.created_at, deliveries.c.id)
+Index("deliveries_by_task", deliveries.c.task_id, deliveries.c.event_seq)
+Index("attempts_outcomes", attempts.c.handler, attempts.c.outcome)
+Index("attempts_finished", attempts.c.finished_at)
+Index("sealed_secrets_by_task", sealed_secrets.c.task_id)
