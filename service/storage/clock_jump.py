@@ -6,8 +6,7 @@ from sqlalchemy import Select, Table, Update, select, update
 
 from service.storage.database import Database
 from service.storage.delivery_tables import IS_PENDING, deliveries
-from service.storage.operation_tables import submission_pauses, watched_tasks
-from service.storage.tables import OPEN, tasks
+from service.storage.tables import OPEN, submission_pauses, tasks, watched_tasks
 
 
 class SqlClockJumpRepair:
