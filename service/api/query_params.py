@@ -24,7 +24,11 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _POSITION = re.compile(r"[0-9]{1,15}-[0-9]{1,9}")
 _INTEGER = re.compile(r"[0-9]{1,6}")
 _WAIT = re.compile(r"wait\s*=\s*(?:([0-9]{1,18})|\"([0-9]{1,18})\")")
-_PREFERENCE = re.compile(r'(?:[^",;]|"(?:[^"\\]|\\.)*")+')  # a quoted value may contain the separators
+_PREFERENCE = re.compile(r'(?:[^",;]|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))++', re.DOTALL)
+"""A preference; a quoted value may contain the separators.
+
+A quote without an end matches to the end of the text, so that no part of it is read again from its next quote.
+"""
 
 
 class QueryParams:

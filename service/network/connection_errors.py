@@ -1,6 +1,7 @@
 """Says why a connection failed, in words that an operator can search for."""
 
 import os
+import socket
 import ssl
 from collections.abc import Iterator
 
@@ -34,14 +35,30 @@ def transport_reason(error: BaseException) -> str:
 
 def connect_reason(error: BaseException) -> str:
     """Return why one address could not be connected to, for a list of addresses."""
+    faults = [str(each) for each in _chain(error) if isinstance(each, ProxyFault)]
+    return (faults[-1] if faults else _system_reason(error)) or str(error) or type(error).__name__
+
+
+def _system_reason(error: BaseException) -> str | None:
+    """Return what TLS or the system says, None for nothing. The text has no host and no address."""
     if reason := tls_reason(error):
         return reason
+    if any(isinstance(each, socket.gaierror) for each in _chain(error)):
+        return "the name does not resolve"
     codes = [each.errno for each in _chain(error) if isinstance(each, OSError) and each.errno]
-    return os.strerror(codes[-1]) if codes else str(error) or type(error).__name__
+    return os.strerror(codes[-1]) if codes else None
 
 
 class ProxyFault(httpcore.ProxyError):
     """The proxy is at fault, with a reason without hosts; the request did not leave it."""
+
+
+def unreachable_proxy(error: BaseException) -> ProxyFault:
+    """Return the error for a proxy that could not be connected to because of `error`."""
+    if reason := tls_reason(error):
+        return ProxyFault(f"the proxy: {reason}")
+    reason = _system_reason(error)
+    return ProxyFault(f"the proxy could not be connected to: {reason}" if reason else "no connection to the proxy")
 
 
 def refused_by_proxy(status: int) -> ProxyFault:

@@ -14,7 +14,7 @@ import httpx
 
 from service.network import certificates, proxies
 from service.network.certificates import trusted
-from service.network.connection_errors import refused_by_proxy
+from service.network.connection_errors import refused_by_proxy, unreachable_proxy
 from service.network.dialing import Dialer, connect_timeout
 from service.network.proxies import DEFAULT_PORTS, Proxy, ProxyRules, proxy_rules
 from service.network.tunnel import Destinations, TunnelBackend, authorization_headers, by_name
@@ -88,7 +88,10 @@ class OutgoingTransport(httpx.AsyncBaseTransport):
             raise httpx.ConnectTimeout(str(error)) from error
 
     async def _forward(self, request: httpx.Request, proxy: Proxy) -> httpx.Response:
-        """Send the request to the proxy with its whole address; raises ProxyError if the proxy wants a password."""
+        """Send the request to the proxy with its whole address.
+
+        Raises ProxyError if the proxy cannot be connected to or wants a password.
+        """
         target = b"http://" + request.url.netloc + request.url.raw_path
         forwarded = httpx.Request(
             request.method,
@@ -97,7 +100,11 @@ class OutgoingTransport(httpx.AsyncBaseTransport):
             stream=request.stream,
             extensions={**request.extensions, "target": target},
         )
-        response = await self._pool("forward", proxy).handle_async_request(forwarded)
+        try:
+            response = await self._pool("forward", proxy).handle_async_request(forwarded)
+        except httpx.ConnectError as error:
+            fault = unreachable_proxy(error)
+            raise httpx.ProxyError(str(fault)) from fault
         if response.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
             await response.aclose()
             refusal = refused_by_proxy(response.status_code)

@@ -12,7 +12,7 @@ import httpcore
 import httpx
 
 from service.network.addresses import authority
-from service.network.connection_errors import ProxyFault, refused_by_proxy, tls_reason
+from service.network.connection_errors import ProxyFault, refused_by_proxy, tls_reason, unreachable_proxy
 from service.network.dialing import Dialer, connect_timeout, connect_to_first
 from service.network.proxies import Proxy
 
@@ -62,7 +62,10 @@ class TunnelBackend(httpcore.AsyncNetworkBackend):
 
     async def _open(self, port: int, destination: str) -> httpcore.AsyncNetworkStream:
         """Return a tunnel to `destination`; raises ConnectError or ProxyError."""
-        stream = await self._dialer.connect_tcp(self._proxy.host, self._proxy.port)
+        try:
+            stream = await self._dialer.connect_tcp(self._proxy.host, self._proxy.port)
+        except httpcore.ConnectError as error:
+            raise unreachable_proxy(error) from error
         try:
             if self._proxy.scheme == "https":
                 stream = await self._secured(stream)

@@ -52,6 +52,10 @@ async def test_create_waits_for_the_new_task(client: httpx.AsyncClient, fake: Fa
         ("wait=5.5", None),
         ("wait", None),
         ("await=5", None),
+        ('foo="a, wait=5', None),
+        ('wait=5, foo="a', "wait=5"),
+        # took more than a minute, in which nothing else was served
+        pytest.param('"' + '\\"' * 30_000, None, id="many quotes without an end"),
         ("", None),
     ],
 )

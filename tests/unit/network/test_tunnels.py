@@ -1,6 +1,7 @@
 """Requests through a real forward proxy: tunnels, forwarding, passwords, faults."""
 
 import asyncio
+import socket
 from pathlib import Path
 
 import httpx
@@ -77,10 +78,10 @@ async def test_proxy_over_tls(ca: PrivateCa) -> None:
                     assert (await http.get(f"{scheme}://{NAME}/")).status_code == 200
             async with client(proxy.url) as http:
                 for scheme in ("https", "http"):
-                    with pytest.raises((httpx.ConnectError, httpx.ProxyError)) as refused:
+                    with pytest.raises(httpx.ProxyError) as refused:
                         await http.get(f"{scheme}://{NAME}/")
                     reason = "certificate verify failed: unable to get local issuer certificate"
-                    assert transport_reason(refused.value).removeprefix("the proxy: ") == reason
+                    assert transport_reason(refused.value) == f"the proxy: {reason}"
         assert proxy.requests == [f"CONNECT {NAME}:443", f"GET http://{NAME}/"]
 
 
@@ -207,3 +208,18 @@ async def test_many_names_share_no_tunnel(ca: PrivateCa) -> None:
                 await http.get(f"https://{host}/")
         assert target.hosts == ["a.test", "b.test", "a.test"]
         assert proxy.requests == ["CONNECT a.test:443", "CONNECT b.test:443"]
+
+
+@pytest.mark.parametrize("scheme", ["https", "http"])
+@pytest.mark.parametrize(
+    ("host", "reason"), [("127.0.0.1", "Connection refused"), ("proxy.invalid", "the name does not resolve")]
+)
+async def test_wrong_address_of_the_proxy_is_named(scheme: str, host: str, reason: str) -> None:
+    """Where nothing listens or the name is wrong, the proxy is named as the fault, not the host behind it."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        async with client(f"http://{host}:{unused.getsockname()[1]}") as http:
+            with pytest.raises(httpx.ProxyError) as failed:
+                await http.post(f"{scheme}://{NAME}/tasks", json={})
+    assert transport_reason(failed.value) == f"the proxy could not be connected to: {reason}"
+    assert str(failed.value).endswith(transport_reason(failed.value))
