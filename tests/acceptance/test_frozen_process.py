@@ -10,11 +10,18 @@ from tests.acceptance.environment import sqlite
 from tests.acceptance.frozen_process import HANDLERS, frozen_service, run, scenarios
 from tests.acceptance.processes import Workspace, command, until
 
+SQLITE_FIRST = pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
+)
+"""PostgreSQL in the long form; `test_a_stopped_process_holds_no_transaction` always runs over it."""
+
+
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 END_ALL = f"SELECT pg_terminate_backend(pid) {OTHERS}"
 STATES = f"SELECT state {OTHERS}"
 
 
+@SQLITE_FIRST
 @pytest.mark.parametrize("number", range(3), ids=[scenario.name.replace(" ", "-") for scenario in scenarios(4)])
 async def test_tasks_settle_though_the_process_is_stopped(workspace: Workspace, database_url: str, number: int) -> None:
     """Every task is billed once, settles, is archived and reported, with a cron job or without."""
@@ -24,6 +31,7 @@ async def test_tasks_settle_though_the_process_is_stopped(workspace: Workspace, 
     assert done.ticks > 0 or not done.scenario.cron
 
 
+@SQLITE_FIRST
 async def test_a_client_that_goes_away_cancels_nothing(workspace: Workspace, database_url: str) -> None:
     """A process that is stopped in the middle of a submission goes on with it later, and bills it once."""
     faults = {"slow-create": "1", "create-delay": "1s"}
@@ -51,6 +59,7 @@ async def test_a_reply_that_arrives_while_the_process_is_stopped_is_read(workspa
     assert "task.in_doubt" not in events
 
 
+@SQLITE_FIRST
 async def test_another_instance_does_not_submit_what_a_stopped_one_has_sent(
     workspace: Workspace, database_url: str
 ) -> None:
@@ -71,6 +80,7 @@ async def test_another_instance_does_not_submit_what_a_stopped_one_has_sent(
     assert (task["status"], len(bills)) == ("completed", 1)
 
 
+@SQLITE_FIRST
 async def test_a_stopped_process_ends_in_order(workspace: Workspace, database_url: str) -> None:
     """SIGTERM during the stop, followed by some time to run, ends it like any other, and leaves no lease."""
     async with frozen_service(workspace, database_url) as at:
@@ -83,6 +93,7 @@ async def test_a_stopped_process_ends_in_order(workspace: Workspace, database_ur
         assert await child.ended(seconds=9) == 0
 
 
+@SQLITE_FIRST
 async def test_probes_of_a_stopped_process_do_no_work(workspace: Workspace, database_url: str) -> None:
     """A health check wakes the process and asks the provider nothing; a forged callback is refused as such."""
     async with frozen_service(workspace, database_url, {"no-callbacks": ""}) as at:

@@ -21,6 +21,7 @@ from tests.support.sample_media import image
 API, FILES, HOOKS = "api.provider.test", "files.provider.test", "hooks.operator.test"
 """Names that only the proxy resolves."""
 
+SLOW = pytest.mark.slow
 PASSWORD = "proxy-p@ssword"
 ENCODED = "proxy-p%40ssword"
 AUTHORIZATION = "Basic Ym9vbTpwcm94eS1wQHNzd29yZA=="
@@ -142,7 +143,7 @@ def _environment(child: Child, workspace: Workspace) -> dict[str, str]:
     return settings(f"https://{API}", child.url, sqlite(workspace), EGRESS_ALLOW="", HANDLERS="log")
 
 
-@pytest.mark.parametrize("fault", ["502", "407", "dies"])
+@pytest.mark.parametrize("fault", [pytest.param("502", marks=SLOW), pytest.param("407", marks=SLOW), "dies"])
 async def test_submission_that_did_not_leave_the_proxy_is_queued_again(workspace: Workspace, fault: str) -> None:
     """A proxy that refuses the tunnel, or dies before it stands: queued, not in doubt, and in the end one bill."""
     async with closed_network(workspace) as network:

@@ -96,7 +96,14 @@ async def test_reader_that_went_away_stops_nothing(workspace: Workspace, reader:
         await terminate_and_wait(child)
 
 
-@pytest.mark.parametrize("closed", ["2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed",
+    [
+        pytest.param("2>&-", marks=pytest.mark.slow),
+        pytest.param("1>&- 2>&-", marks=pytest.mark.slow),
+        "0<&- 1>&- 2>&-",
+    ],
+)
 async def test_closed_streams_are_not_taken_by_the_database(workspace: Workspace, closed: str) -> None:
     """What a handler prints to standard error would be written into the file that got its number."""
     install_handler(workspace, PRINTING_HANDLER)

@@ -35,6 +35,7 @@ from tests.acceptance.shutdown_helpers import (
 TASK_BODY = json.dumps({"model": MODEL, "params": {"prompt": "a cat", "images": [IMAGE]}}).encode()
 
 
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
 async def test_shutdown_releases_unfinished_work(workspace: Workspace, database_url: str) -> None:
     """A slow submission, poll and handler are canceled; the next process completes them, and each is billed once."""
     install_slow_handler(workspace)

@@ -6,8 +6,8 @@ from tests.benchmarks.__main__ import MEASURES, run_measure
 from tests.benchmarks.environment import SHORT
 from tests.benchmarks.table import HEADINGS, render
 
-LONG = frozenset({"fleet", "callbacks-postgres"})
-"""Measures of several processes over PostgreSQL; the others run the same code over SQLite."""
+LONG = frozenset({"defaults", "fleet", "callbacks-postgres"})
+"""Measures over PostgreSQL; the others run the same code over SQLite."""
 
 
 @pytest.mark.parametrize(
