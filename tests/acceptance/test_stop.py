@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -147,9 +148,12 @@ async def test_closed_terminal_stops_in_order_unless_it_is_ignored(workspace: Wo
     """SIGHUP is a stop like SIGTERM; a process that was started to survive its terminal works on."""
     env = settings(f"http://{HOST}:9", None, sqlite(workspace))
     port = free_port()
-    trap = "trap '' HUP; " if ignored else ""
-    line = f"{trap}exec {BIN / 'boomerang'} serve --port {port}"
-    child = workspace.run("serve", ["/bin/sh", "-c", line], env=env, url=f"http://{HOST}:{port}")
+    action = "SIG_IGN" if ignored else "SIG_DFL"  # the tests may run under nohup
+    start = (
+        f"import os, signal, sys; signal.signal(signal.SIGHUP, signal.{action}); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", start, str(BIN / "boomerang"), "serve", "--port", str(port)]
+    child = workspace.run("serve", command, env=env, url=f"http://{HOST}:{port}")
     await wait_for_response(child)
     child.process.send_signal(signal.SIGHUP)
     if ignored:
