@@ -7,6 +7,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 
 API = "service"
@@ -78,14 +79,19 @@ class Source:
         """Read a module, or the `__init__` of a package."""
         file = path / f"{INIT}.py" if path.is_dir() else path
         try:
-            code = file.read_bytes()
-            tree = ast.parse(code)
+            return _source_of(file.read_bytes())
         except OSError:
             return cls(registers=False)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            # no module of handlers may be passed over because of an error in it
-            return cls(registers=REGISTRY.encode() in code and API.encode() in code)
-        return cls(registers=_registers(tree), neighbours=frozenset(_neighbours(tree)))
+
+
+@lru_cache(maxsize=128)  # a start reads the same modules several times: for their settings, and to load them
+def _source_of(code: bytes) -> Source:
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        # no module of handlers may be passed over because of an error in it
+        return Source(registers=REGISTRY.encode() in code and API.encode() in code)
+    return Source(registers=_registers(tree), neighbours=frozenset(_neighbours(tree)))
 
 
 def registers_handlers(path: Path) -> bool:
