@@ -234,6 +234,8 @@ class ServerlessWork:
             total += self._count("polled", len(await worker.poller.start_due()))
         if self._may_start(waiting):
             total += self._count("dispatched", len(await worker.dispatcher.start_due()))
+        if self._may_start(waiting) and any(request.held for request in waiting):  # somebody waits, and so watches
+            total += self._count("polled", len(await worker.progress.start_due()))
         return total
 
     def _count(self, name: str, number: int) -> int:

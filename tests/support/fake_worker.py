@@ -133,11 +133,12 @@ class Bench:
     submitter: FakePart = field(init=False)
     poller: FakePart = field(init=False)
     dispatcher: FakePart = field(init=False)
+    progress: FakePart = field(init=False)
     work: ServerlessWork = field(init=False)
 
     def __post_init__(self) -> None:
-        self.submitter, self.poller, self.dispatcher = (
-            FakePart(name, self.log) for name in ("submit", "poll", "deliver")
+        self.submitter, self.poller, self.dispatcher, self.progress = (
+            FakePart(name, self.log) for name in ("submit", "poll", "deliver", "watch")
         )
         parts: Any = self
         self.work = ServerlessWork(

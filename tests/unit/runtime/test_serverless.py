@@ -257,6 +257,18 @@ async def test_work_is_done_while_a_client_waits() -> None:
     assert now() == pytest.approx(8.5)
 
 
+async def test_progress_is_polled_only_while_a_client_waits() -> None:
+    """A wait is somebody who watches; a cron job and a callback poll nothing that is not due."""
+    bench = Bench()
+    bench.add(bench.progress, ("a", 0.0))
+    await bench.work.drive(A)
+    await bench.work.reconcile_once()
+    assert bench.started() == []
+    async with bench.work.driving(A, 10):
+        await asyncio.sleep(1)
+    assert bench.started() == ["watch a"]
+
+
 async def test_a_request_during_the_end_of_work_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that comes while the work of the one before is being ended waits for that, and then does its own."""
     bench = Bench()

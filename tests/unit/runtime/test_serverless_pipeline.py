@@ -10,7 +10,7 @@ import pytest
 from service.callbacks.limits import BurstDetector
 from service.domain.errors import NotSent
 from service.domain.submission_limits import Limits
-from service.domain.task import Status
+from service.domain.task import Fact, Status
 from service.runtime.scheduler import PeriodicJob
 from service.runtime.serverless import ServerlessWork
 from tests.support.scripted_provider import vtrix_body
@@ -116,3 +116,17 @@ async def test_nothing_runs_between_the_requests(tmp_path: Path) -> None:
         left = {task.get_name() for task in asyncio.all_tasks() - before if not task.done()}
         assert left <= {"lease renewer"}  # asleep: it has no lease to renew
         assert work._worker.submitter.task_ids() == set()
+
+
+async def test_a_task_that_a_client_waits_for_shows_its_progress(tmp_path: Path) -> None:
+    """A wait watches its task, which is polled although no poll is due, and is not due earlier for that."""
+    async with working(tmp_path) as (loop, work, seen):
+        task = await work.tried(await loop.accept())
+        loop.upstream.set_fact("up1", Fact(status=Status.IN_PROGRESS, progress=0.4))
+        loop.clock.move(5 * SECOND)  # the interval between two polls of a watched task
+        await loop.store.watched_tasks.watch([task.id], until=loop.clock.now() + MINUTE)
+        async with work.driving(task.id, 0):
+            while not loop.upstream.polled:  # noqa: ASYNC110 - the search for due work runs beside it
+                await asyncio.sleep(0)
+        found = await loop.task(task.id)
+        assert (found.progress, found.due_at, seen[-1]) == (0.4, task.due_at, "task.progressed")
