@@ -78,7 +78,7 @@ class AttemptContext:
     """The number of the attempt that ended (from 1), the maximum, and the time; `jitter` is from 0 to 1.
 
     `secrets` and `mask` are what no error text may contain. `requested` is True for a `notify` entry: of its network
-    errors the client sees one sentence.
+    errors the client sees one sentence. `schedule_setting` is the setting that `schedule` comes from.
     """
 
     attempt: int
@@ -89,6 +89,7 @@ class AttemptContext:
     secrets: Collection[str] = field(default=(), repr=False)
     mask: SecretMask | None = field(default=None, repr=False)
     requested: bool = False
+    schedule_setting: str = "RETRY_SCHEDULE"
 
 
 def event_of(claim: DeliveryClaim) -> Event:
@@ -133,7 +134,7 @@ def _reason_of_end(cause: BaseException, context: AttemptContext) -> str:
         return "the handler rejected it"
     attempts = f"{context.attempt} attempt{'s' if context.attempt > 1 else ''}"
     if context.limit == len(context.schedule):
-        return f"{attempts} failed, as many as RETRY_SCHEDULE has"
+        return f"{attempts} failed, as many as {context.schedule_setting} has"
     return f"{attempts} failed, as many as the handler allows"
 
 

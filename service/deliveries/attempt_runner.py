@@ -24,6 +24,7 @@ from service.domain.errors import Reject, Retry
 from service.domain.event_routing import target_host
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.retry_schedule import OWN_SCHEDULE, schedule_name
 from service.domain.webhook_secrets import PREFIX
 from service.tasks.webhook_secrets import WebhookSecrets
 
@@ -74,6 +75,7 @@ class AttemptRunner:
         return found
 
     def _context(self, delivery: RunningDelivery) -> AttemptContext:
+        name = delivery.handler.name
         secret = str(delivery.claim.target.get("secret") or "")
         return AttemptContext(
             attempt=delivery.claim.attempt,
@@ -84,6 +86,7 @@ class AttemptRunner:
             secrets=[secret, secret.removeprefix(PREFIX)],
             mask=self.mask,
             requested=bool(delivery.claim.target),
+            schedule_setting=f"{OWN_SCHEDULE}{schedule_name(name)}" if name in self.schedules else "RETRY_SCHEDULE",
         )
 
     def _postponed(self, delivery: RunningDelivery) -> AttemptOutcome | None:

@@ -211,7 +211,7 @@ class Dispatcher:
     async def _run(self, delivery: RunningDelivery) -> AttemptOutcome | None:
         """Run the handler in a free slot; return how that ended, None if no slot was free in time."""
         loop, handler = asyncio.get_running_loop(), delivery.handler
-        with suppress(TimeoutError):
+        try:
             async with self.slots.run(handler, delivery.claim.share_owner, AHEAD_TIMEOUT):
                 began = loop.time()
                 delivery.begun, delivery.started_at = True, self.clock.now()
@@ -220,7 +220,10 @@ class Dispatcher:
                 self._handler_ended(delivery)
                 self.slots.ahead.note(handler, loop.time() - began)
                 return outcome
-        return None
+        except TimeoutError:
+            if delivery.begun:
+                raise
+            return None
 
     async def _put_back(self, delivery: RunningDelivery) -> None:
         """Release a delivery that was leased ahead and not begun: another process may run it sooner."""

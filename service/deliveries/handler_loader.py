@@ -12,10 +12,9 @@ import structlog
 from service.deliveries.handler_api import Handler
 from service.deliveries.handler_finder import PassedOver, find_handlers
 from service.domain.errors import BadHandler, BadSetting
+from service.domain.retry_schedule import OWN_SCHEDULE, schedule_name
 
 DIRECTORY_SETTING = "HANDLERS_DIR"
-SCHEDULE_SETTING = "RETRY_SCHEDULE_"
-"""Begins the names of the settings that hold the schedule of one handler."""
 
 log = structlog.get_logger("boomerang.deliveries")
 
@@ -109,14 +108,9 @@ def _unknown_schedules(schedules: Collection[str], chosen: Sequence[Handler]) ->
     loaded = ", ".join(sorted(handler.name for handler in chosen)) or "none"
     for name in sorted(set(schedules) - known):
         yield (
-            f"BOOMERANG_{SCHEDULE_SETTING}{name} must end with the name of a loaded handler, in capitals and with _ "
+            f"BOOMERANG_{OWN_SCHEDULE}{name} must end with the name of a loaded handler, in capitals and with _ "
             f"for -; loaded are {loaded}"
         )
-
-
-def schedule_name(handler: str) -> str:
-    """Return what follows RETRY_SCHEDULE_ in the name of the setting of a handler."""
-    return handler.upper().replace("-", "_")
 
 
 def handler_schedules(

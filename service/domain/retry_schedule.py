@@ -5,6 +5,9 @@ from datetime import datetime, timedelta
 
 from service.domain.schedule_times import JITTER, add_seconds
 
+OWN_SCHEDULE = "RETRY_SCHEDULE_"
+"""Begins the name of the setting with the schedule of one handler."""
+
 SUBMISSION_CAP = 60.0
 """Longest pause in seconds between attempts to submit, unless the provider asks for more."""
 
@@ -38,3 +41,8 @@ def next_submission(tries: int, now: datetime, jitter: float, retry_after: timed
     pause = min(SUBMISSION_CAP, 2.0**doublings)
     requested = min(retry_after or timedelta(), RETRY_AFTER_CAP).total_seconds()
     return add_seconds(now, max(pause, requested) * (1 + JITTER * jitter))
+
+
+def schedule_name(handler: str) -> str:
+    """Return what follows OWN_SCHEDULE in the name of the setting of a handler."""
+    return handler.upper().replace("-", "_")

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.domain.retry_schedule import OWN_SCHEDULE
 from service.runtime.config import setting_types as parse
 from service.runtime.config.dotenv import PREFIX, read_dotenv
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from service.runtime.config.settings import Settings
 
 FREE_PREFIXES = ("HANDLER_", "TEST_")
-SCHEDULE_PREFIX = "RETRY_SCHEDULE_"
 """Begins the names of the schedules of single handlers."""
 
 
@@ -74,9 +74,9 @@ def retry_schedules(given: Mapping[str, str]) -> tuple[dict[str, tuple[timedelta
     """Return the schedule of each handler that has its own, and a line for each that is invalid."""
     found: dict[str, tuple[timedelta, ...]] = {}
     faults: list[str] = []
-    for variable in sorted(name for name in given if name.startswith(PREFIX + SCHEDULE_PREFIX)):
+    for variable in sorted(name for name in given if name.startswith(PREFIX + OWN_SCHEDULE)):
         try:
-            found[variable.removeprefix(PREFIX + SCHEDULE_PREFIX)] = parse.durations(given[variable])
+            found[variable.removeprefix(PREFIX + OWN_SCHEDULE)] = parse.durations(given[variable])
         except ValueError as error:
             faults.append(f"{variable} {error}")
     return found, faults
@@ -86,7 +86,7 @@ def unknown_names(variables: Collection[str], known: Collection[str]) -> list[st
     """Return a line for each name with our prefix that is not a setting, with the nearest known name."""
     faults = []
     for name in sorted(each.removeprefix(PREFIX) for each in variables if each.startswith(PREFIX)):
-        if name not in known and not name.startswith((*FREE_PREFIXES, SCHEDULE_PREFIX)):
+        if name not in known and not name.startswith((*FREE_PREFIXES, OWN_SCHEDULE)):
             near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
             hint = (
                 f"did you mean {PREFIX}{near[0]}?" if near else f"a handler's own settings begin with {PREFIX}HANDLER_"

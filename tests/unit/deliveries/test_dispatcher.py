@@ -140,6 +140,8 @@ async def test_handler_with_its_own_schedule_follows_it() -> None:
     await setup.run_until_idle()
     outcomes = {result.delivery_id: result.outcome for result in setup.queue.results}
     assert outcomes["delivery-1"] == "dead"
+    reasons = {result.delivery_id: result.end_reason for result in setup.queue.results}
+    assert reasons["delivery-1"] == "2 attempts failed, as many as RETRY_SCHEDULE_SAMPLE has"
 
 
 async def test_failure_follows_the_schedule_and_then_is_dead() -> None:
