@@ -32,6 +32,22 @@ async def test_callback_proves_that_a_submission_was_sent(tmp_path: Path) -> Non
         assert (await loop.task(task.id)).status is Status.IN_PROGRESS
 
 
+async def test_reply_after_a_callback_keeps_its_hint(tmp_path: Path) -> None:
+    """The callback about the end comes before the reply to the submission: the task is polled within a second."""
+    async with open_loop(tmp_path) as loop:
+
+        async def speak(_order: ProviderRequest, upstream_id: str) -> None:
+            await loop.call_back(vtrix_body("completed", upstream_id))
+
+        loop.upstream.before_reply = speak
+        task = await loop.submitted()
+        assert (task.status, task.hinted_at) == (Status.IN_PROGRESS, loop.clock.now())
+        loop.upstream.set_fact("up1")
+        loop.clock.move(SECOND)
+        await loop.poll_due()
+        assert (await loop.task(task.id)).status is Status.COMPLETED
+
+
 async def test_late_not_sent_does_not_change_a_settled_task(tmp_path: Path) -> None:
     """A task that a callback settled stays settled when its submission reports that nothing was sent."""
     async with open_loop(tmp_path, confirm=False) as loop:
