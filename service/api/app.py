@@ -132,7 +132,7 @@ def _task_routes(services: Services, turns: PageTurns) -> list[Route]:
         stopping=services.stopping,
         watching=services.watching,
         max_waits=services.limits.waits,
-        max_seconds=services.limits.wait_seconds,
+        max_seconds=int(min(services.limits.wait_seconds, services.work.max_wait)),
         work=services.work,
     )
     return TaskApi(

@@ -64,7 +64,6 @@ class LongPoll:
         """Return `task` once it is settled or expired, after `seconds`, or when the client has disconnected."""
         seconds = min(seconds, self.max_seconds)
         client = _client_of(request)
-        seconds = min(seconds, self.work.max_wait)
         if seconds <= 0 or _ended(task) or self._clients[client] >= self.max_waits - self._clients.total():
             return task
         newest = [task]

@@ -9,7 +9,7 @@ import pytest
 
 from service.domain.errors import StoreUnavailable
 from service.domain.task import Status, Task, TaskId
-from tests.unit.api.fakes import GOOD, FakeApplication, a_delivery, a_task, app_of, client_of
+from tests.unit.api.fakes import GOOD, NOW, FakeApplication, a_delivery, a_task, app_of, client_of
 
 
 @dataclass
@@ -160,3 +160,10 @@ async def test_probes_and_lists_start_no_work(
     for path in ("healthz", "readyz", "metrics", "v1/tasks", "v1/tasks/task-1/events", "v1/deliveries", "v1/models"):
         assert (await client.get(f"/{path}")).status_code == 200
     assert work.calls == []
+
+
+async def test_the_applied_wait_is_the_shorter_one(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """`Preference-Applied` names the time that is waited, here at most 19 seconds, and not the requested one."""
+    fake.add(a_task(status=Status.COMPLETED, settled_at=NOW))
+    response = await client.get("/v1/tasks/task-1", headers={"Prefer": "wait=22"})
+    assert response.headers["Preference-Applied"] == "wait=19"
