@@ -7,6 +7,7 @@ import errno
 import os
 import ssl
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import certifi
@@ -24,14 +25,28 @@ def trusted(variables: Mapping[str, str]) -> ssl.SSLContext:
     """Return the TLS settings of a client that trusts the usual authorities and those in `variables`.
 
     Verification is that of Python 3.12 in every version: a private authority without key identifiers is accepted, and
-    an intermediate authority may be added without its root. Raises BadSetting with a line for each wrong variable.
+    an intermediate authority may be added without its root. Clients without authorities of their own share the
+    settings. Raises BadSetting with a line for each wrong variable.
     """
+    if not any(variables.get(name, "").strip() for name in (*FILES, FOLDERS)):
+        return _usual_ones(ssl.get_default_verify_paths())
+    context = _new_context()
+    if faults := list(_add_all(context, variables)):
+        raise BadSetting("\n".join(faults))
+    return context
+
+
+@lru_cache(maxsize=1)  # reading them takes some 40 ms
+def _usual_ones(_: ssl.DefaultVerifyPaths) -> ssl.SSLContext:
+    """Return the settings that trust the usual authorities; the paths are those of the system now."""
+    return _new_context()
+
+
+def _new_context() -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=certifi.where())
     context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    if faults := list(_add_all(context, variables)):
-        raise BadSetting("\n".join(faults))
     return context
 
 

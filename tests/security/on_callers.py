@@ -1,9 +1,10 @@
 """Requests from elsewhere, from pages of other sites, and with forged keys."""
 
+from functools import partial
 from pathlib import Path
 
-from tests.security.catalogue import add, attempt, require
-from tests.security.environment import ALICE, ROOT, bearer, service_under_test
+from tests.security.catalogue import attempt, check_all, require
+from tests.security.environment import ALICE, ROOT, ServiceUnderTest, bearer, service_under_test
 from tests.security.raw import exchange, request, statuses
 
 LOCAL: dict[str, tuple[str, list[str]]] = {
@@ -31,31 +32,21 @@ LOCAL: dict[str, tuple[str, list[str]]] = {
 }
 
 
-async def _from_elsewhere(home: Path, host: str, lines: list[str]) -> str:
+async def _from_elsewhere(host: str, lines: list[str], g: ServiceUnderTest) -> str:
     """Send requests as if from another machine or site to a service without keys: all are refused."""
-    async with service_under_test(home, API_KEYS="") as g:
-        found = []
-        for method, path in (
-            ("GET", "/v1/tasks"),
-            ("POST", "/v1/tasks"),
-            ("POST", "/v1/reconcile"),
-            ("GET", "/metrics"),
-        ):
-            raw = request(method, path, *lines, "Content-Length: 0", "Connection: close", host=host)
-            found += statuses(await exchange(g.port, raw, seconds=2))
-        require(set(found) <= {400, 403} and len(found) == 4, f"answered {found}")
-        return f"answered {sorted(set(found))}"
+    found = []
+    for method, path in (("GET", "/v1/tasks"), ("POST", "/v1/tasks"), ("POST", "/v1/reconcile"), ("GET", "/metrics")):
+        raw = request(method, path, *lines, "Content-Length: 0", "Connection: close", host=host)
+        found += statuses(await exchange(g.port, raw, seconds=2))
+    require(set(found) <= {400, 403} and len(found) == 4, f"answered {found}")
+    return f"answered {sorted(set(found))}"
 
 
-def _elsewhere(name: str, host: str, lines: list[str]) -> None:
-    async def run(home: Path) -> str:
-        return await _from_elsewhere(home, host, lines)
-
-    add("no keys", name, run)
-
-
-for _name, (_host, _lines) in LOCAL.items():
-    _elsewhere(_name, _host, _lines)
+check_all(
+    "no keys",
+    {name: partial(_from_elsewhere, *sent) for name, sent in LOCAL.items()},
+    partial(service_under_test, API_KEYS=""),
+)
 
 
 @attempt("CSRF", "a form's POST of text/plain with JSON in it")
@@ -92,24 +83,19 @@ KEYS: dict[str, list[str]] = {
 }
 
 
-async def _signed_in(home: Path, lines: list[str], query: str) -> str:
-    async with service_under_test(home) as g:
-        raw = request("GET", f"/v1/tasks{query}", *lines, "Connection: close")
-        received = await exchange(g.port, raw, seconds=2)
-        require(statuses(received) == [401], f"answered {statuses(received)}")
-        require(b"www-authenticate: bearer" in received.lower(), "no WWW-Authenticate")
-        return "401"
+async def _signed_in(query: str, lines: list[str], g: ServiceUnderTest) -> str:
+    raw = request("GET", f"/v1/tasks{query}", *lines, "Connection: close")
+    received = await exchange(g.port, raw, seconds=2)
+    require(statuses(received) == [401], f"answered {statuses(received)}")
+    require(b"www-authenticate: bearer" in received.lower(), "no WWW-Authenticate")
+    return "401"
 
 
-def _key(name: str, lines: list[str]) -> None:
-    async def run(home: Path) -> str:
-        return await _signed_in(home, lines, f"?key={ALICE}&access_token={ALICE}" if "query" in name else "")
-
-    add("key", name, run)
+def _query(name: str) -> str:
+    return f"?key={ALICE}&access_token={ALICE}" if "query" in name else ""
 
 
-for _name, _lines in KEYS.items():
-    _key(_name, _lines)
+check_all("key", {name: partial(_signed_in, _query(name), lines) for name, lines in KEYS.items()}, service_under_test)
 
 
 @attempt("metrics", "with the key of a client")

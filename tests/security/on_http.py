@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
 
 from service.api import http_protocol as protocol
 from service.api import lingering_close
-from tests.security.catalogue import add, attempt, peak, require
+from tests.security.catalogue import add, attempt, check_all, peak, require
 from tests.security.environment import ALICE, HOST, ServiceUnderTest, completed, service_under_test
 from tests.security.raw import exchange, listen_to, request, statuses
 from tests.support.bombs import gzip_bomb
@@ -38,27 +39,18 @@ SMUGGLED = {
 }
 
 
-async def _smuggle(home: Path, lines: list[str], body: bytes) -> str:
+async def _smuggle(lines: list[str], body: bytes, g: ServiceUnderTest) -> str:
     """Send a second request after an ambiguous one: it is not served with the key of the first."""
-    async with service_under_test(home) as g:
-        first = request("POST", "/v1/tasks", AUTH, JSON, *lines, body=body)
-        received = await exchange(g.port, first + SECOND, seconds=2)
-        found = statuses(received)
-        require(all(status not in {200, 202} for status in found), f"answered {found}")
-        require(not (await g.http.get("/v1/tasks")).json()["data"], "a task was created")
-        require((await g.http.get("/healthz")).status_code == 200, "the service does not respond any more")
-        return f"answered {found}, nothing done"
+    first = request("POST", "/v1/tasks", AUTH, JSON, *lines, body=body)
+    received = await exchange(g.port, first + SECOND, seconds=2)
+    found = statuses(received)
+    require(all(status not in {200, 202} for status in found), f"answered {found}")
+    require(not (await g.http.get("/v1/tasks")).json()["data"], "a task was created")
+    require((await g.http.get("/healthz")).status_code == 200, "the service does not respond any more")
+    return f"answered {found}, nothing done"
 
 
-def _add_smuggling(name: str, lines: list[str], body: bytes) -> None:
-    async def run(home: Path) -> str:
-        return await _smuggle(home, lines, body)
-
-    add("smuggling", name, run)
-
-
-for _name, (_lines, _body) in SMUGGLED.items():
-    _add_smuggling(_name, _lines, _body)
+check_all("smuggling", {name: partial(_smuggle, *sent) for name, sent in SMUGGLED.items()}, service_under_test)
 
 
 # ── endless heads ────────────────────────────────────────────────────────

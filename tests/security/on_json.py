@@ -3,10 +3,11 @@
 import json
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
-from tests.security.catalogue import add, attempt, require
-from tests.security.environment import MODEL, service_under_test
+from tests.security.catalogue import add, attempt, check_all, require
+from tests.security.environment import MODEL, ServiceUnderTest, service_under_test
 
 JSON = {"Content-Type": "application/json"}
 GOOD = json.dumps({"model": MODEL, "params": {"prompt": "a cat", "images": ["https://example.org/a.png"]}})
@@ -62,18 +63,17 @@ REFUSED: dict[str, bytes] = {
 }
 
 
-async def _refused(home: Path, body: bytes) -> str:
+async def _refused(body: bytes, g: ServiceUnderTest) -> str:
     """Post an invalid body: 4xx, nothing stored, and little processor time."""
-    async with service_under_test(home) as g:
-        began = time.process_time()
-        response = await g.http.post("/v1/tasks", content=body, headers=JSON)
-        cpu_seconds = time.process_time() - began
-        require(response.status_code in {400, 413, 415, 422}, f"answered {response.status_code}: {response.text[:100]}")
-        require(response.headers["content-type"] == "application/problem+json", "no problem response")
-        require(len(response.content) < 64 * 1024, f"a response of {len(response.content)} bytes")
-        require(cpu_seconds < 5, f"{cpu_seconds:.1f} s of processor time")
-        require(not (await g.http.get("/v1/tasks")).json()["data"], "a task was created")
-        return f"{response.status_code}: {_reason(response.json())}"
+    began = time.process_time()
+    response = await g.http.post("/v1/tasks", content=body, headers=JSON)
+    cpu_seconds = time.process_time() - began
+    require(response.status_code in {400, 413, 415, 422}, f"answered {response.status_code}: {response.text[:100]}")
+    require(response.headers["content-type"] == "application/problem+json", "no problem response")
+    require(len(response.content) < 64 * 1024, f"a response of {len(response.content)} bytes")
+    require(cpu_seconds < 5, f"{cpu_seconds:.1f} s of processor time")
+    require(not (await g.http.get("/v1/tasks")).json()["data"], "a task was created")
+    return f"{response.status_code}: {_reason(response.json())}"
 
 
 def _reason(problem: dict[str, object]) -> str:
@@ -82,15 +82,7 @@ def _reason(problem: dict[str, object]) -> str:
     return str(first)[:90]
 
 
-def _post(name: str, body: bytes) -> None:
-    async def run(home: Path) -> str:
-        return await _refused(home, body)
-
-    add("json", name, run)
-
-
-for _name, _body in REFUSED.items():
-    _post(_name, _body)
+check_all("json", {name: partial(_refused, body) for name, body in REFUSED.items()}, service_under_test)
 
 
 UNREADABLE: dict[str, bytes] = {

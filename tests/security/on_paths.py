@@ -1,10 +1,11 @@
 """Hostile paths, headers and texts."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from tests.security.catalogue import add, attempt, require
-from tests.security.environment import ALICE, service_under_test
+from tests.security.catalogue import attempt, check_all, require
+from tests.security.environment import ALICE, ServiceUnderTest, service_under_test
 from tests.security.raw import exchange, request, statuses
 
 PROBLEM = "application/problem+json"
@@ -18,24 +19,15 @@ PATHS = (
 )  # fmt: skip
 
 
-async def _path(home: Path, path: str) -> str:
-    async with service_under_test(home) as g:
-        received = await exchange(g.port, request("GET", path, "Connection: close"), seconds=2)
-        found = statuses(received)
-        require(len(found) == 1 and found[0] in {400, 401, 404}, f"answered {found}")
-        require(b"x-evil" not in received.lower().partition(b"\r\n\r\n")[0], "a header was injected")
-        return f"{found[0]} without a key"
+async def _path(path: str, g: ServiceUnderTest) -> str:
+    received = await exchange(g.port, request("GET", path, "Connection: close"), seconds=2)
+    found = statuses(received)
+    require(len(found) == 1 and found[0] in {400, 401, 404}, f"answered {found}")
+    require(b"x-evil" not in received.lower().partition(b"\r\n\r\n")[0], "a header was injected")
+    return f"{found[0]} without a key"
 
 
-def _add_path(path: str) -> None:
-    async def run(home: Path) -> str:
-        return await _path(home, path)
-
-    add("path", path, run)
-
-
-for _each in PATHS:
-    _add_path(_each)
+check_all("path", {path: partial(_path, path) for path in PATHS}, service_under_test)
 
 
 INJECTED: Mapping[str, str] = {
@@ -51,27 +43,18 @@ INJECTED: Mapping[str, str] = {
 }
 
 
-async def _inject(home: Path, line: str) -> str:
-    async with service_under_test(home) as g:
-        raw = request("GET", "/v1/tasks", f"Authorization: Bearer {ALICE}", line, "Connection: close")
-        received = (await exchange(g.port, raw, seconds=2)).partition(b"\r\n\r\n")[0]
-        require(
-            b"x-evil" not in received.lower() and b"\x1b" not in received and len(received) < 2000,
-            "it was returned in a header",
-        )
-        require("x-evil" not in g.logged.getvalue().lower(), "it is in the log")
-        return f"{statuses(received)}, not echoed"
+async def _inject(line: str, g: ServiceUnderTest) -> str:
+    raw = request("GET", "/v1/tasks", f"Authorization: Bearer {ALICE}", line, "Connection: close")
+    received = (await exchange(g.port, raw, seconds=2)).partition(b"\r\n\r\n")[0]
+    require(
+        b"x-evil" not in received.lower() and b"\x1b" not in received and len(received) < 2000,
+        "it was returned in a header",
+    )
+    require("x-evil" not in g.logged.getvalue().lower(), "it is in the log")
+    return f"{statuses(received)}, not echoed"
 
 
-def _injected(name: str, line: str) -> None:
-    async def run(home: Path) -> str:
-        return await _inject(home, line)
-
-    add("header", name, run)
-
-
-for _name, _line in INJECTED.items():
-    _injected(_name, _line)
+check_all("header", {name: partial(_inject, line) for name, line in INJECTED.items()}, service_under_test)
 
 
 @attempt("XSS", "markup in prompt, metadata, query and upstream errors")

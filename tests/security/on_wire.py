@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from tests.security.catalogue import add, attempt, peak, require
+from tests.security.catalogue import attempt, check_all, peak, require
 from tests.security.environment import ALICE, BOB, ServiceUnderTest, service_under_test
 from tests.security.raw import exchange, request, statuses
 
@@ -106,25 +107,16 @@ AMBIGUOUS: dict[str, Write] = {
 }
 
 
-async def _ambiguous(home: Path, write: Write) -> str:
+async def _ambiguous(write: Write, g: ServiceUnderTest) -> str:
     """Hide a valid request in another one: it is not executed, and the next requests are served."""
-    async with service_under_test(home) as g:
-        found = statuses(await exchange(g.port, write(json.dumps(g.task_body()).encode()), seconds=2))
-        require(202 not in found, f"answered {found}")
-        require(not (await g.http.get("/v1/tasks")).json()["data"], "the hidden request was executed")
-        require((await g.http.get("/healthz")).status_code == 200, "the service does not respond any more")
-        return f"answered {found}, nothing done"
+    found = statuses(await exchange(g.port, write(json.dumps(g.task_body()).encode()), seconds=2))
+    require(202 not in found, f"answered {found}")
+    require(not (await g.http.get("/v1/tasks")).json()["data"], "the hidden request was executed")
+    require((await g.http.get("/healthz")).status_code == 200, "the service does not respond any more")
+    return f"answered {found}, nothing done"
 
 
-def _add_ambiguous(name: str, write: Write) -> None:
-    async def run(home: Path) -> str:
-        return await _ambiguous(home, write)
-
-    add("smuggling", name, run)
-
-
-for _name, _write in AMBIGUOUS.items():
-    _add_ambiguous(_name, _write)
+check_all("smuggling", {name: partial(_ambiguous, write) for name, write in AMBIGUOUS.items()}, service_under_test)
 
 
 @attempt("smuggling", "a key, a Host and a content type in the trailers")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 
-from tests.security.catalogue import ATTEMPTS, Attempt, run
+from tests.security.catalogue import ATTEMPTS, SHARED, Attempt, run
 
 BLOCKED, SUCCEEDED = "blocked", "SUCCEEDED"
 
@@ -25,7 +25,11 @@ async def verdict(one: Attempt, home: Path) -> tuple[str, str]:
     try:
         return await run(one, home), BLOCKED
     except Exception as error:  # noqa: BLE001 - every error is a row of the table
-        return f"{type(error).__name__}: {error}".splitlines()[0][:200], SUCCEEDED
+        return _gained(error), SUCCEEDED
+
+
+def _gained(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 async def rows(name_part: str) -> list[tuple[str, str, str]]:
@@ -35,6 +39,12 @@ async def rows(name_part: str) -> list[tuple[str, str, str]]:
         for number, one in enumerate(ATTEMPTS):
             if name_part in one.id:
                 found.append((one.id, *await verdict(one, Path(folder) / str(number))))
+        for number, attempts in enumerate(SHARED):
+            home = Path(folder) / f"shared-{number}"
+            home.mkdir()
+            for name, result in await attempts.results(home, name_part):
+                blocked = not isinstance(result, Exception)
+                found.append((name, result, BLOCKED) if blocked else (name, _gained(result), SUCCEEDED))
     return found
 
 
@@ -52,7 +62,8 @@ def main(name_part: str = "") -> int:
     """Print the table; return 1 when an attempt succeeded, 2 when no attempt has that name, else 0."""
     load_all()
     logging.getLogger("uvicorn.error").addHandler(logging.NullHandler())  # it logs each shutdown
-    if not any(name_part in one.id for one in ATTEMPTS):
+    names = [one.id for one in ATTEMPTS] + [f"{each.group}: {name}" for each in SHARED for name in each.checks]
+    if not any(name_part in name for name in names):
         print(f"no attempt has {name_part!r} in its name", file=sys.stderr)  # noqa: T201 - a command for people
         return 2
     found = anyio.run(rows, name_part)
