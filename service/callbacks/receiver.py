@@ -1,7 +1,7 @@
 """Receiving callbacks: verify, make durable, and only then answer."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
@@ -14,7 +14,7 @@ from service.domain.callback import Callback, ReadFact, UnreadableCallback, Veri
 from service.domain.errors import BadSignature, BadToken, BodyTooLarge, KeyMissing
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import UNUSED, Inbox, InboxEntry, InboxUsage
-from service.domain.task import TaskId
+from service.domain.task import TaskId, replace_fields
 from service.domain.task_update import TaskUpdate
 from service.domain.tokens import TokenClaims, Tokens
 from service.tasks.recorder import Recorder
@@ -76,7 +76,7 @@ class CallbackReceiver:
             if error.reason == "forged" and self.may_lack_keys():
                 raise KeyMissing("another process may know the key of this token") from error
             raise
-        return replace(claims, token=segment)
+        return replace_fields(claims, token=segment)
 
     def note_refusal(self, reason: str, segment: str) -> None:
         """Leave a trace of a refused callback to the address with the last segment `segment`."""
