@@ -144,12 +144,10 @@ class CallbackReceiver:
     async def _store(self, rows: list[InboxEntry]) -> list[bool]:
         """Store the callbacks of a burst in the inbox; return for each whether its nonce is that of another one.
 
-        Those of tasks that nothing changes any more are not stored.
+        Those of tasks that nothing changes any more are not stored, and neither are repeats.
         """
-        final = await self.inbox.final_tasks({row.task_id for row in rows})
-        new = [row for row in rows if row.task_id not in final]
-        reused = await self.inbox.store_unread(new)
-        log.info("callbacks stored in inbox", count=len(new) - len(reused), tasks=[row.task_id for row in new])
+        reused = await self.inbox.store_unread(rows)
+        log.info("callbacks stored in inbox", count=len(rows) - len(reused), tasks=[row.task_id for row in rows])
         return [row.digest in reused for row in rows]
 
     async def _record_unreadable(self, unreadable: UnreadableCallback, headers: Mapping[str, str], body: bytes) -> None:
@@ -168,7 +166,7 @@ class CallbackReceiver:
 
     async def _admits(self, task_id: TaskId, size: int) -> bool:
         """Return whether one more callback of a task may be stored; what the inbox holds of it counts as well."""
-        if not self._quota.counts(task_id):
+        if self._quota.needs_count(task_id, size):
             self._quota.begin(task_id, await self._usage.add(task_id))
         return self._quota.admits(task_id, size)
 

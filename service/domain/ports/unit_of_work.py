@@ -105,11 +105,11 @@ class Inbox(Protocol):
     async def usage(self, ids: Collection[TaskId]) -> dict[TaskId, InboxUsage]:
         """Return what is stored of those tasks that have callbacks."""
 
-    async def final_tasks(self, ids: Collection[TaskId]) -> set[TaskId]:
-        """Return those of the tasks that are final: no callback changes them."""
-
     async def store_unread(self, entries: Sequence[InboxEntry]) -> set[str]:
-        """Store new ones durably as `unread`; return the digests whose nonce another callback has used."""
+        """Store new ones durably as `unread`; return the digests whose nonce another callback has used.
+
+        Callbacks of final tasks, which no callback changes, are not stored.
+        """
 
     async def unread_since(self) -> datetime | None:
         """Return when the oldest unread callback arrived, None if all are recorded."""
