@@ -132,7 +132,7 @@ class CallbackReceiver:
             nonce=callback.nonce,
         )
         if burst:
-            self.inbox_worker.remember(callback, len(body))
+            self.inbox_worker.remember(callback, row)
             reused = await self._batcher.add(row)
         else:
             result = await self.recorder.add(TaskUpdate.callback(callback, row, confirm=self.confirm))

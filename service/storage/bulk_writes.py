@@ -17,6 +17,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.storage.column_types import JsonText, SafeText, encode_json, storable_text
+from service.storage.deferred import defer
 from service.storage.sqlite_driver import REPEATED
 from service.storage.tables import input_data, inputs
 
@@ -31,8 +32,13 @@ Processor = Callable[[Any], Any]
 
 async def insert_many(connection: AsyncConnection, table: Table, rows: Rows) -> None:
     """Insert `rows`, which all name the same columns, in their order; skip rows that collide with existing ones."""
-    if rows:
-        await connection.exec_driver_sql(*insertion(connection.dialect, table, rows))
+    if not rows:
+        return
+    statement, parameters = insertion(connection.dialect, table, rows)
+    if connection.dialect.name == "postgresql":
+        defer(connection, statement, parameters)
+    else:
+        await connection.exec_driver_sql(statement, parameters)
 
 
 def insertion(dialect: Dialect, table: Table, rows: Rows, unless: ColumnElement[bool] | None = None) -> tuple[str, Any]:
@@ -59,7 +65,7 @@ async def update_many(connection: AsyncConnection, table: Table, rows: Rows) -> 
     names = (*[name for name in rows[0] if name != key], key)
     if connection.dialect.name == "postgresql":
         values = _as_json(connection.dialect, table, names, rows)
-        await connection.exec_driver_sql(_update_records(table, names, connection.dialect), (values,))
+        defer(connection, _update_records(table, names, connection.dialect), (values,))
     else:
         await connection.exec_driver_sql(_update_one(table, names), _as_tuples(connection.dialect, table, names, rows))
 
