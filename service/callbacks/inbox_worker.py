@@ -31,7 +31,7 @@ MAX_CACHED_BYTES = 8 * 1024 * 1024
 """Bytes of the bodies of all cached callbacks."""
 
 CACHE_TIME = timedelta(seconds=30)
-"""Age from which a cached callback makes room for others: another process has recorded it."""
+"""Age from which a cached callback gives way to newer ones: another process has recorded it."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -59,7 +59,7 @@ class InboxWorker:
         self._caching = True
 
     def remember(self, callback: Callback, row: InboxEntry) -> None:
-        """Cache a parsed callback and its row until it is recorded, if the cache is enabled and has room.
+        """Cache a parsed callback and its row until it is recorded, if the cache is enabled and not full.
 
         The oldest ones stay, since they are recorded first.
         """
@@ -69,7 +69,7 @@ class InboxWorker:
             oldest, _ = next(iter(self._cache.values()))
             if self._is_fresh(oldest.received_at, CACHE_TIME):
                 return
-            self._forget(oldest.digest)
+            self._uncache(oldest.digest)
         if row.digest not in self._cache:
             self._cache[row.digest] = row, callback
             self._cached_bytes += len(row.body)
@@ -77,7 +77,7 @@ class InboxWorker:
     def _is_full(self, size: int) -> bool:
         return len(self._cache) >= MAX_CACHED or self._cached_bytes + size > MAX_CACHED_BYTES
 
-    def _forget(self, digest: str) -> Callback | None:
+    def _uncache(self, digest: str) -> Callback | None:
         """Remove a callback from the cache; return it, None if it is not cached."""
         if (cached := self._cache.pop(digest, None)) is None:
             return None
@@ -113,7 +113,7 @@ class InboxWorker:
     def _update(self, row: InboxEntry) -> TaskUpdate:
         """Return the update for a callback that was verified before it was stored."""
         try:
-            callback = self._forget(row.digest) or self._read(row)
+            callback = self._uncache(row.digest) or self._read(row)
         except UnreadableBody:  # an older release could read it
             return TaskUpdate.unreadable_callback(row.task_id, row)
         return TaskUpdate.callback(callback, row, confirm=self.confirm)

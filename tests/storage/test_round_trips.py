@@ -86,8 +86,8 @@ async def test_transaction_without_statements_sends_nothing(store: Store, trips:
     assert await store.inbox.unread_since() is not None
 
 
-@pytest.mark.parametrize("asks", [True, False], ids=["next statement", "commit"])
-async def test_error_of_a_deferred_statement_is_raised(store: Store, asks: bool) -> None:
+@pytest.mark.parametrize("reads", [True, False], ids=["next statement", "commit"])
+async def test_error_of_a_deferred_statement_is_raised(store: Store, reads: bool) -> None:
     """It is raised by the next statement or by the commit, and nothing of its transaction stays."""
 
     async def fail() -> None:
@@ -95,7 +95,7 @@ async def test_error_of_a_deferred_statement_is_raised(store: Store, asks: bool)
             await insert_many(write.connection, inbox, [ROW])
             defer(write.connection, "SELECT %s::int", ("secret",))
             await insert_many(write.connection, inbox, [ROW | {"digest": "d2"}])
-            if asks:
+            if reads:
                 await write.connection.execute(COUNT)
 
     with pytest.raises(DBAPIError) as error:

@@ -116,7 +116,7 @@ async def test_cached_callback_is_not_read_again(tmp_path: Path, monkeypatch: py
 
 
 async def test_old_callbacks_leave_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Callbacks that another process has recorded do not take the room of new ones."""
+    """Callbacks that another process has recorded do not keep new ones out of it."""
     monkeypatch.setattr(inbox_worker, "MAX_CACHED", 1)
     async with open_loop(tmp_path) as loop:
         loop.inbox_worker.enable_cache()
