@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from service.api.endpoints import CALLBACK_PREFIX
 from service.api.ports import Receiver
 from service.api.problems import Problem, ProblemError, internal_error, problem_of
 from service.api.request_bodies import BodyReader
-from service.api.request_context import ALREADY_LOGGED, TASK
+from service.api.request_context import ALREADY_LOGGED, NO_CONTENT, TASK
 from service.api.request_work import BACKGROUND, RequestWork
 from service.domain.errors import BadSignature, BadToken, BodyTooLarge, KeyMissing, StoreUnavailable, UnreadableBody
 from service.domain.tokens import TokenClaims
@@ -38,15 +38,13 @@ REASONS = {"body_too_large": "too_large", "body_too_slow": "too_slow", "body_inc
 """The reasons of problems by their kind; others keep it."""
 
 TOKEN_REASONS = frozenset({"forged", "expired", "another_task"})
-NO_CONTENT = Response(status_code=204)
 
 
 @dataclass(kw_only=True, slots=True)
 class CallbackEndpoint:
     """Receives callbacks: responds 204 only after the receiver has returned, and never 4xx for an internal error.
 
-    It is an endpoint of the router, and an ASGI application for the fast path. `verdicts` counts the callbacks, those
-    without a 204 too, by verdict.
+    `verdicts` counts the callbacks, those without a 204 too, by verdict.
     """
 
     receiver: Receiver
@@ -55,56 +53,51 @@ class CallbackEndpoint:
     verdicts: Counter[str] = field(default_factory=Counter)
 
     def routes(self) -> list[Route]:
-        """Return its routes; the fast path serves POST before them."""
+        """Return its routes; the request context serves POST before them."""
         return [Route(path, self.serve, methods=list(METHODS)) for path in (PATH, f"{PATH}/")]
 
     async def serve(self, request: Request) -> Response:
         """Serve a callback, or respond to a probe of its address, which has no effect."""
         request.state.route = PATH
         if request.method == "POST":
-            return await self.call_back(request)
+            problem = await self.call_back(request.scope, request.receive)
+            return problem.response() if problem else NO_CONTENT
         try:
-            self.receiver.verify_token(_segment(request))
+            self.receiver.verify_token(_segment(request.scope))
         except Exception as error:  # noqa: BLE001 - as for a callback
-            return self._refuse(error, request).response()
+            return self._refuse(error, request.scope).response()
         return Response(status_code=204, headers={"Allow": ", ".join(METHODS)})
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one callback of the fast path."""
+    async def call_back(self, scope: Scope, receive: Receive) -> Problem | None:
+        """Receive one callback; return the problem to respond with, None for a 204."""
         scope["state"]["route"] = PATH
-        response = await self.call_back(Request(scope, receive))
-        await response(scope, receive, send)
-
-    async def call_back(self, request: Request) -> Response:
-        """Receive one callback."""
         try:
             await self.work.prepare()
             # before the body: a forged token costs no memory and no time
-            claims = self.receiver.verify_token(_segment(request))
+            claims = self.receiver.verify_token(_segment(scope))
             try:
-                body = await self.bodies.read_buffered(request)
-                if body is not None:
-                    await self._record(request, claims, body)
+                if (body := self.bodies.received(receive)) is not None:
+                    await self._record(scope, claims, body)
                 else:
-                    async with self.bodies.read(request) as body:
-                        await self._record(request, claims, body)
+                    async with self.bodies.read(Request(scope, receive)) as body:
+                        await self._record(scope, claims, body)
             except ProblemError:  # the body is too large or too slow, and what it says is asked at once
                 await self.receiver.poll_at_once(claims)
                 await self.work.drive(claims.task_id)
                 raise
             await self.work.drive(claims.task_id)
         except Exception as error:  # noqa: BLE001 - an internal error must not look like an error of the sender
-            return self._refuse(error, request).response()
+            return self._refuse(error, scope)
         self.verdicts["accepted"] += 1
-        return NO_CONTENT
+        return None
 
-    async def _record(self, request: Request, claims: TokenClaims, body: bytes) -> None:
+    async def _record(self, scope: Scope, claims: TokenClaims, body: bytes) -> None:
         headers: dict[str, str] = {}
-        for raw, value in request.scope["headers"]:
+        for raw, value in scope["headers"]:
             name, text = raw.decode("latin-1"), value.decode("latin-1")
             # a repeated header is joined, so that the signature check sees each copy
             headers[name] = f"{headers[name]}, {text}" if name in headers else text
-        state = request.scope["state"]
+        state = scope["state"]
         state[TASK] = claims.task_id
         state[ALREADY_LOGGED] = await self.receiver.receive(claims, headers, body)
 
@@ -112,7 +105,7 @@ class CallbackEndpoint:
         """Return the counters of this process: all callbacks by verdict, and the refused ones by reason."""
         return {"callbacks": self.verdicts, "callbacks_refused": self.receiver.refused}
 
-    def _refuse(self, error: Exception, request: Request) -> Problem:
+    def _refuse(self, error: Exception, scope: Scope) -> Problem:
         """Count the refusal, let the receiver leave a trace, and return the problem to respond with."""
         if isinstance(error, ProblemError):
             verdict = error.problem.kind.replace("-", "_")
@@ -124,17 +117,17 @@ class CallbackEndpoint:
         if isinstance(error, BadToken) and error.reason in TOKEN_REASONS:
             reason = error.reason
         self.verdicts[verdict] += 1
-        self.receiver.note_refusal(reason, _raw_segment(request))
+        self.receiver.note_refusal(reason, _raw_segment(scope))
         return problem
 
 
-def _segment(request: Request) -> str:
+def _segment(scope: Scope) -> str:
     """Return the last segment of the path as it was sent; raises BadToken if it spells no token."""
-    if not TOKEN.fullmatch(str(request.scope["path"]).removeprefix(CALLBACK_PREFIX)):
+    if not TOKEN.fullmatch(scope["path"].removeprefix(CALLBACK_PREFIX)):
         raise BadToken("the path contains no token")
-    return _raw_segment(request)
+    return _raw_segment(scope)
 
 
-def _raw_segment(request: Request) -> str:
-    raw = bytes(request.scope.get("raw_path") or str(request.scope["path"]).encode())
+def _raw_segment(scope: Scope) -> str:
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
     return raw.decode("latin-1").removeprefix("/").partition("/")[2]

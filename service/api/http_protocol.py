@@ -5,7 +5,6 @@ import asyncio
 from service.api.http_closing import ClosingProtocol
 from service.api.ignored_upgrade import UpgradeIgnoringParser
 from service.api.raw_responses import HEAD_TOO_LARGE, TOO_MANY_CONNECTIONS
-from service.api.request_bodies import BODY_COMPLETE
 from service.concurrency.late_timeout import LATE
 
 MAX_HEAD = 64 * 1024
@@ -192,10 +191,9 @@ class BoundedProtocol(ClosingProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End the request, and mark its body as complete."""
+        """End the request."""
         if self.parser.should_upgrade():
             return
-        self.scope["state"][BODY_COMPLETE] = True
         self._in_message = False
         self._bytes_without_progress = 0
         self._stop_timer()

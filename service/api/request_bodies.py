@@ -8,17 +8,16 @@ from dataclasses import dataclass, field
 from io import BytesIO
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
 from service.api.problems import ENCODED_BODY, NOT_JSON, NOT_UTF_8, TOO_BUSY, TOO_SLOW, Problem, ProblemError
+from service.api.whole_request import whole_request
 from service.concurrency.shared_bytes import BodyShare, SharedBytes
 from service.domain.errors import UnreadableBody
 
 MB = 1024 * 1024
 SMALL = 64 * 1024
 """Maximum size of a body that does not count against the total memory, in bytes."""
-
-BODY_COMPLETE = "body_complete"
-"""Key of the request's state: whether the server has received the whole body, so that reading does not wait."""
 
 RATE_GRACE = 10.0
 """Seconds before the minimum rate of a body counts."""
@@ -76,15 +75,13 @@ class BodyReader:
         """Create the pool of the total memory."""
         self._memory = SharedBytes(total=self.limits.max_total_bytes)
 
-    async def read_buffered(self, request: Request) -> bytes | None:
-        """Return a small body that the server has received completely; None for any other body. Raises like `read`.
+    def received(self, receive: Receive) -> bytes | None:
+        """Return a small body that the server has received completely; None for any other body, which `read` returns.
 
-        Most callbacks arrive like this. It avoids the cost of a timeout and a context manager.
+        Most callbacks arrive like this. It avoids the cost of messages, a timeout and a context manager.
         """
-        if not request.scope.get("state", {}).get(BODY_COMPLETE) or self._announced_size(request) > SMALL:
-            return None
-        body, _ = await self._part(request, SMALL)
-        return body
+        request = whole_request(receive)
+        return request.small_body(min(SMALL, self.limits.max_bytes)) if request else None
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytes]:

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from itertools import count
 from operator import itemgetter
 from secrets import token_hex
+from typing import Protocol
 
 import structlog
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.endpoints import CALLBACK_PREFIX
-from service.api.problems import REPEATED_HOST, internal_error
+from service.api.problems import REPEATED_HOST, Problem, internal_error
+from service.api.whole_request import whole_request
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 CALLBACK_PATH = re.compile(f"{CALLBACK_PREFIX}[^/]+/?")
@@ -32,20 +35,27 @@ ALREADY_LOGGED = "already_logged"
 TASK = "task"
 """Key of the request's state: the id of the task, once it is known and the caller may see it."""
 
-NO_CONTENT = 204
+NO_CONTENT = Response(status_code=204)
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 log = structlog.get_logger("boomerang.api")
 
 
+class CallbackService(Protocol):
+    """Receives callbacks."""
+
+    async def call_back(self, scope: Scope, receive: Receive) -> Problem | None:
+        """Receive one callback; return the problem to respond with, None for a 204."""
+
+
 class RequestContextMiddleware:
     """The outermost middleware: no exception of the application passes it.
 
-    `callbacks` is the fast path of `POST /callbacks/{token}`, the most frequent request: it is served without routing.
+    `callbacks` serves `POST /callbacks/{token}`, the most frequent request, without routing.
     """
 
-    def __init__(self, app: ASGIApp, *, callbacks: ASGIApp | None = None) -> None:
+    def __init__(self, app: ASGIApp, *, callbacks: CallbackService | None = None) -> None:
         self._app = app
         self._callbacks = callbacks
 
@@ -58,17 +68,17 @@ class RequestContextMiddleware:
         if scope["path"] == "*" and scope["method"] == "OPTIONS":
             scope = {**scope, "path": "/"}  # the whole server, for which the root stands
         context = _RequestContext(scope=scope, send=send, request_id=_request_id(scope["headers"]))
-        app = self._app
-        if list(map(itemgetter(0), scope["headers"])).count(b"host") > 1:
-            app = REPEATED_HOST.response()  # a proxy may have checked the other one (RFC 9112, 3.2)
-        elif self._callbacks and scope["method"] == "POST" and CALLBACK_PATH.fullmatch(scope["path"]):
-            app = self._callbacks
         try:
-            await app(scope, receive, context.send_message)
+            if list(map(itemgetter(0), scope["headers"])).count(b"host") > 1:
+                await context.respond(REPEATED_HOST, receive)  # a proxy may have checked the other one (RFC 9112, 3.2)
+            elif self._callbacks and scope["method"] == "POST" and CALLBACK_PATH.fullmatch(scope["path"]):
+                await context.respond(await self._callbacks.call_back(scope, receive), receive)
+            else:
+                await self._app(scope, receive, context.send_message)
         except Exception as error:  # noqa: BLE001 - every failed request gets a response and a log line
             problem = internal_error(error, status=500)
             if not context.status:
-                await problem.response()(scope, receive, context.send_message)
+                await context.respond(problem, receive)
         finally:
             context.log_request()
 
@@ -88,13 +98,23 @@ class _RequestContext:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = [*message["headers"], (b"x-request-id", self.request_id.encode())]
-            if self.status != NO_CONTENT:  # a response without a body cannot be misread
+            if self.status != NO_CONTENT.status_code:  # a response without a body cannot be misread
                 present = dict(headers)
                 for name, value in SECURITY_HEADERS:
                     if name not in present:
                         headers.append((name, value))
             message = {**message, "headers": headers}
         await self.send(message)
+
+    async def respond(self, problem: Problem | None, receive: Receive) -> None:
+        """Send the response of `problem`, or a 204."""
+        request = whole_request(receive) if problem is None else None
+        if request:
+            self.status = NO_CONTENT.status_code
+            await request.send_no_content(self.request_id)
+        else:
+            response = problem.response() if problem else NO_CONTENT
+            await response(self.scope, receive, self.send_message)
 
     def log_request(self) -> None:
         """Write the log line of the request, unless its use case has logged it."""

@@ -18,17 +18,20 @@ BATCH = 256
 BUSY_FROM = 16
 """Callbacks that wait for an answer at once, from which on reading the inbox is delayed in favour of them."""
 
-BUSY_DELAY = timedelta(seconds=1)
-"""Additional age of the callbacks that are read while the process is busy."""
+BUSY_DELAY = timedelta(seconds=3)
+"""Additional age of the callbacks that are read while the process is busy: most bursts are answered within it."""
 
-BUSY_BATCH = 64
+BUSY_BATCH = 128
 """Most callbacks recorded in one commit while the process is busy."""
 
-MAX_CACHED = 2048
+MAX_CACHED = 8192
 """Callbacks of a burst that are cached parsed until they are recorded; the bodies of others are read again."""
 
-MAX_CACHED_BODY = 16 * 1024
-"""Bytes of a body up to which the parsed callback is cached, so that all of them take some megabytes at most."""
+MAX_CACHED_BYTES = 8 * 1024 * 1024
+"""Bytes of the bodies of all cached callbacks."""
+
+CACHE_TIME = timedelta(seconds=30)
+"""Age from which a cached callback gives way to newer ones: another process has recorded it."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -47,20 +50,39 @@ class InboxWorker:
     read_fact: ReadFact
     waiting: int = field(init=False, default=0)
     _caching: bool = field(init=False, default=False)
-    _cache: OrderedDict[str, Callback] = field(init=False, default_factory=OrderedDict)
+    _cache: OrderedDict[str, tuple[InboxEntry, Callback]] = field(init=False, default_factory=OrderedDict)
+    _cached_bytes: int = field(init=False, default=0)
     _oldest_seen: datetime | None = field(init=False, default=None)
 
     def enable_cache(self) -> None:
         """Cache parsed callbacks from now on: this process records them right after they are stored."""
         self._caching = True
 
-    def remember(self, callback: Callback, size: int) -> None:
-        """Cache a parsed callback with a body of `size` bytes until it is recorded, if the cache is enabled."""
-        if not self._caching or size > MAX_CACHED_BODY:
+    def remember(self, callback: Callback, row: InboxEntry) -> None:
+        """Cache a parsed callback and its row until it is recorded, if the cache is enabled and not full.
+
+        The oldest ones stay, since they are recorded first.
+        """
+        if not self._caching:
             return
-        self._cache[callback.digest] = callback
-        if len(self._cache) > MAX_CACHED:
-            self._cache.popitem(last=False)
+        while self._cache and self._is_full(len(row.body)):
+            oldest, _ = next(iter(self._cache.values()))
+            if self._is_fresh(oldest.received_at, CACHE_TIME):
+                return
+            self._uncache(oldest.digest)
+        if row.digest not in self._cache:
+            self._cache[row.digest] = row, callback
+            self._cached_bytes += len(row.body)
+
+    def _is_full(self, size: int) -> bool:
+        return len(self._cache) >= MAX_CACHED or self._cached_bytes + size > MAX_CACHED_BYTES
+
+    def _uncache(self, digest: str) -> Callback | None:
+        """Remove a callback from the cache; return it, None if it is not cached."""
+        if (cached := self._cache.pop(digest, None)) is None:
+            return None
+        self._cached_bytes -= len(cached[0].body)
+        return cached[1]
 
     async def run_once(self, min_age: timedelta = timedelta(0)) -> int:
         """Record callbacks that were stored at least `min_age` ago; return how many.
@@ -76,7 +98,13 @@ class InboxWorker:
         if oldest is None or self._is_fresh(oldest, min_age):
             return 0
         self._oldest_seen = None
-        return await self.recorder.process_inbox(self._update, limit=BUSY_BATCH if busy else BATCH)
+        limit = BUSY_BATCH if busy else BATCH
+        return await self.recorder.process_inbox(self._update, limit=limit, known=self._known)
+
+    def _known(self, digest: str) -> InboxEntry | None:
+        """Return the row of a cached callback."""
+        cached = self._cache.get(digest)
+        return cached[0] if cached else None
 
     def _is_fresh(self, since: datetime | None, min_age: timedelta) -> bool:
         """Return whether less than `min_age` has passed; not for a time ahead, after a clock that moved backwards."""
@@ -85,7 +113,7 @@ class InboxWorker:
     def _update(self, row: InboxEntry) -> TaskUpdate:
         """Return the update for a callback that was verified before it was stored."""
         try:
-            callback = self._cache.pop(row.digest, None) or self._read(row)
+            callback = self._uncache(row.digest) or self._read(row)
         except UnreadableBody:  # an older release could read it
             return TaskUpdate.unreadable_callback(row.task_id, row)
         return TaskUpdate.callback(callback, row, confirm=self.confirm)

@@ -26,32 +26,46 @@ class BurstDetector:
         return self.level > self.rate
 
 
+UNCOUNTED = 4
+"""Callbacks of a task that each process stores without counting what the inbox holds: most tasks have no more."""
+
+UNCOUNTED_BYTES = 16 * 1024
+"""Bytes that these callbacks have together at most."""
+
+
 @dataclass(kw_only=True)
 class TaskQuota:
     """Per-task limit on stored callbacks, so that a token holder cannot fill the disk.
 
-    A provider sends a few dozen callbacks of a few KB. What is stored of a task is counted from the inbox when this
-    process counts its first callback, and then in this process, for the last `tasks` tasks that were called back.
+    A provider sends a few dozen callbacks of a few KB. The first few of a task are stored without asking the inbox,
+    which takes as long as storing them. Then what is stored of the task is counted from the inbox, and from then on in
+    this process, for the last `tasks` tasks that were called back.
     """
 
     max_callbacks: int = 256
     max_bytes: int = 16 * 1024 * 1024
     tasks: int = 10_000
     used: OrderedDict[TaskId, tuple[int, int]] = field(default_factory=OrderedDict)
+    uncounted: OrderedDict[TaskId, tuple[int, int]] = field(default_factory=OrderedDict)
 
-    def counts(self, task_id: TaskId) -> bool:
-        """Return whether the callbacks of the task are counted already."""
-        return task_id in self.used
+    def needs_count(self, task_id: TaskId, size: int) -> bool:
+        """Return whether `begin` must be called before one more callback of `size` bytes is admitted."""
+        if task_id in self.used:
+            return False
+        count, total = self.uncounted.get(task_id, (0, 0))
+        return count >= UNCOUNTED or total + size > UNCOUNTED_BYTES
 
     def begin(self, task_id: TaskId, stored: tuple[int, int]) -> None:
         """Count from the number and the bytes of the `stored` callbacks, unless the task is counted already."""
+        self.uncounted.pop(task_id, None)
         self.used.setdefault(task_id, stored)
 
     def admits(self, task_id: TaskId, size: int) -> bool:
         """Count one more callback of `size` bytes; return whether it may be stored."""
-        count, total = self.used.pop(task_id, (0, 0))
+        counts = self.used if task_id in self.used else self.uncounted
+        count, total = counts.pop(task_id, (0, 0))
         fits = count < self.max_callbacks and total + size <= self.max_bytes
-        self.used[task_id] = (count + 1, total + size) if fits else (count, total)
-        if len(self.used) > self.tasks:
-            self.used.popitem(last=False)
+        counts[task_id] = (count + 1, total + size) if fits else (count, total)
+        if len(counts) > self.tasks:
+            counts.popitem(last=False)
         return fits

@@ -1,7 +1,7 @@
 """Receiving callbacks: verify, make durable, and only then answer."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
@@ -14,7 +14,7 @@ from service.domain.callback import Callback, ReadFact, UnreadableCallback, Veri
 from service.domain.errors import BadSignature, BadToken, BodyTooLarge, KeyMissing
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import UNUSED, Inbox, InboxEntry, InboxUsage
-from service.domain.task import TaskId
+from service.domain.task import TaskId, replace_fields
 from service.domain.task_update import TaskUpdate
 from service.domain.tokens import TokenClaims, Tokens
 from service.tasks.recorder import Recorder
@@ -76,7 +76,7 @@ class CallbackReceiver:
             if error.reason == "forged" and self.may_lack_keys():
                 raise KeyMissing("another process may know the key of this token") from error
             raise
-        return replace(claims, token=segment)
+        return replace_fields(claims, token=segment)
 
     def note_refusal(self, reason: str, segment: str) -> None:
         """Leave a trace of a refused callback to the address with the last segment `segment`."""
@@ -132,7 +132,7 @@ class CallbackReceiver:
             nonce=callback.nonce,
         )
         if burst:
-            self.inbox_worker.remember(callback, len(body))
+            self.inbox_worker.remember(callback, row)
             reused = await self._batcher.add(row)
         else:
             result = await self.recorder.add(TaskUpdate.callback(callback, row, confirm=self.confirm))
@@ -144,12 +144,10 @@ class CallbackReceiver:
     async def _store(self, rows: list[InboxEntry]) -> list[bool]:
         """Store the callbacks of a burst in the inbox; return for each whether its nonce is that of another one.
 
-        Those of tasks that nothing changes any more are not stored.
+        Those of tasks that nothing changes any more are not stored, and neither are repeats.
         """
-        final = await self.inbox.final_tasks({row.task_id for row in rows})
-        new = [row for row in rows if row.task_id not in final]
-        reused = await self.inbox.store_unread(new)
-        log.info("callbacks stored in inbox", count=len(new) - len(reused), tasks=[row.task_id for row in new])
+        reused = await self.inbox.store_unread(rows)
+        log.info("callbacks stored in inbox", count=len(rows) - len(reused), tasks=[row.task_id for row in rows])
         return [row.digest in reused for row in rows]
 
     async def _record_unreadable(self, unreadable: UnreadableCallback, headers: Mapping[str, str], body: bytes) -> None:
@@ -168,7 +166,7 @@ class CallbackReceiver:
 
     async def _admits(self, task_id: TaskId, size: int) -> bool:
         """Return whether one more callback of a task may be stored; what the inbox holds of it counts as well."""
-        if not self._quota.counts(task_id):
+        if self._quota.needs_count(task_id, size):
             self._quota.begin(task_id, await self._usage.add(task_id))
         return self._quota.admits(task_id, size)
 

@@ -56,16 +56,17 @@ def parse_callback(body: bytes, headers: Mapping[str, str]) -> object:
 
 def _parse(raw: bytes) -> object:
     """Return the JSON value in `raw`, leniently only where that is fast: a caller may send anything."""
-    if sum(raw.count(each) for each in _STRUCTURE) > MAX_LENIENT_PARTS:
+    if len(raw) > MAX_LENIENT_PARTS and sum(raw.count(each) for each in _STRUCTURE) > MAX_LENIENT_PARTS:
         return parse_json(raw)
     return parse_lenient(raw, max_parts=4 * MAX_LENIENT_PARTS)
 
 
 def _decompressed(body: bytes, content_encoding: str) -> bytes:
     """Return the body without its compression; one that is not compressed, whatever its header says, is unchanged."""
-    for coding in reversed(content_encoding.lower().split(",")[-MAX_MEMBERS:]):
-        if coding.strip() in _COMPRESSED:
-            body = _inflated(body)
+    if content_encoding:
+        for coding in reversed(content_encoding.lower().split(",")[-MAX_MEMBERS:]):
+            if coding.strip() in _COMPRESSED:
+                body = _inflated(body)
     return _inflated(body) if body.startswith(_GZIP) else body
 
 

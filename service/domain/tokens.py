@@ -120,15 +120,21 @@ def unverified_claims(token: str) -> TokenClaims | None:
 
 
 class CachedSigner(Signer):
-    """Signs with HMAC-SHA256 in one call, with a key that is derived once: fast for short values."""
+    """Signs with HMAC-SHA256 and a key that is derived once: fast for short values."""
 
     def __init__(self, key: str, salt: bytes) -> None:
         super().__init__(key, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
-        self._derived = self.derive_key()
+        self._keyed = hmac.new(self.derive_key(), digestmod="sha256")
 
     def get_signature(self, value: str | bytes) -> bytes:
-        """Return the signature of `value`, in base64."""
-        return base64_encode(hmac.digest(self._derived, want_bytes(value), "sha256"))
+        """Return the signature of `value`, in base64.
+
+        A copy of the keyed state is faster than `hmac.digest`, which also lets other threads run each time: under load
+        the event loop then waits until the database's thread is done.
+        """
+        keyed = self._keyed.copy()
+        keyed.update(want_bytes(value))
+        return base64_encode(keyed.digest())
 
 
 def _unsigned(task_id: TaskId, submission: int) -> str:

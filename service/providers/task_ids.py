@@ -11,6 +11,8 @@ MAX_ID = 512
 
 _UNUSABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff]")
 _PLACEHOLDERS = frozenset({"0", "none", "null", "undefined", "nan", "false", "true", "-1"})
+_PLAIN = re.compile(r"[A-Za-z0-9_-]{10,512}")
+"""An id that is surely one: no placeholder is as long. Most ids are plain."""
 _BARE = re.compile(r"(?=.*[0-9])[A-Za-z0-9][A-Za-z0-9._:~/-]{7,511}")
 _MIN_BARE_NUMBER = 10**6
 _LOCATION = re.compile(r"/tasks?/([^/?#]+)")
@@ -22,6 +24,8 @@ def task_id(value: object) -> UpstreamId | None:
     An id has 1 to 512 characters, none of them a blank or a control character, and no segment `.` or `..`, which would
     change the path of a poll.
     """
+    if isinstance(value, str) and _PLAIN.fullmatch(value):
+        return UpstreamId(value)
     if isinstance(value, list) and len(value) == 1:
         return task_id(value[0])
     if isinstance(value, float) and value.is_integer():

@@ -12,11 +12,12 @@ from functools import cache, lru_cache
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Dialect, LargeBinary, Table
+from sqlalchemy import ColumnElement, Dialect, LargeBinary, Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.storage.column_types import JsonText, SafeText, encode_json, storable_text
+from service.storage.deferred import defer
 from service.storage.sqlite_driver import REPEATED
 from service.storage.tables import input_data, inputs
 
@@ -31,13 +32,26 @@ Processor = Callable[[Any], Any]
 
 async def insert_many(connection: AsyncConnection, table: Table, rows: Rows) -> None:
     """Insert `rows`, which all name the same columns, in their order; skip rows that collide with existing ones."""
-    if rows:
-        await connection.exec_driver_sql(*insertion(connection.dialect, table, rows))
+    if not rows:
+        return
+    statement, parameters = insertion(connection.dialect, table, rows)
+    if connection.dialect.name == "postgresql":
+        defer(connection, statement, parameters)
+    else:
+        await connection.exec_driver_sql(statement, parameters)
 
 
-def insertion(dialect: Dialect, table: Table, rows: Rows) -> tuple[str, Any]:
-    """Return the statement of `insert_many` and its parameters: on SQLite one set for each row."""
+def insertion(dialect: Dialect, table: Table, rows: Rows, unless: ColumnElement[bool] | None = None) -> tuple[str, Any]:
+    """Return the statement of `insert_many` and its parameters: on SQLite one set for each row.
+
+    Rows for which the condition `unless` holds are skipped. In it, `new` is the table of the rows.
+    """
     names = tuple(rows[0])
+    if unless is not None:
+        statement = _insert_unless(table, names, dialect, unless)
+        if dialect.name == "postgresql":
+            return statement, (_as_json(dialect, table, names, rows),)
+        return statement, _as_tuples(dialect, table, names, rows)
     if dialect.name == "postgresql":
         return _insert_records(table, names, dialect), (_as_json(dialect, table, names, rows),)
     return _insert_one(table, names), _as_tuples(dialect, table, names, rows)
@@ -51,7 +65,7 @@ async def update_many(connection: AsyncConnection, table: Table, rows: Rows) -> 
     names = (*[name for name in rows[0] if name != key], key)
     if connection.dialect.name == "postgresql":
         values = _as_json(connection.dialect, table, names, rows)
-        await connection.exec_driver_sql(_update_records(table, names, connection.dialect), (values,))
+        defer(connection, _update_records(table, names, connection.dialect), (values,))
     else:
         await connection.exec_driver_sql(_update_one(table, names), _as_tuples(connection.dialect, table, names, rows))
 
@@ -115,6 +129,20 @@ def _insert_one(table: Table, names: tuple[str, ...]) -> str:
 def _insert_records(table: Table, names: tuple[str, ...], dialect: Dialect) -> str:
     columns, records = ", ".join(_quoted(names, dialect)), _records(table, names, dialect)
     return f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {records} ON CONFLICT DO NOTHING"  # noqa: S608
+
+
+@lru_cache(CACHE_SIZE)
+def _insert_unless(table: Table, names: tuple[str, ...], dialect: Dialect, unless: ColumnElement[bool]) -> str:
+    columns = ", ".join(_quoted(names, dialect))
+    if dialect.name == "postgresql":
+        source = f"SELECT {columns} FROM {_records(table, names, dialect)}"  # noqa: S608
+    else:
+        source = f"VALUES {REPEATED}({', '.join('?' * len(names))})"
+    skipped = unless.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+    return (
+        f"WITH new ({columns}) AS ({source}) INSERT INTO {table.name} ({columns}) "  # noqa: S608
+        f"SELECT {columns} FROM new WHERE NOT {skipped} ON CONFLICT DO NOTHING"
+    )
 
 
 @cache

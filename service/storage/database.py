@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Table
+from sqlalchemy import ColumnElement, Table
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -114,14 +114,14 @@ class Database:
                 await send_notifications(connection, write.topics)
         self.signals.notify(*sorted(write.topics))
 
-    async def insert_and_commit(self, table: Table, rows: Rows, topic: str) -> None:
+    async def insert_and_commit(self, table: Table, rows: Rows, topic: str, *, unless: ColumnElement[bool]) -> None:
         """Insert `rows` durably in their own transaction, in one call of the driver, then notify `topic`.
 
-        Rows that collide with existing ones are skipped. Cancellation of the caller does not stop the transaction: it
-        may commit all the same. Raises StoreUnavailable.
+        Rows that collide with existing ones are skipped, and those for which `unless` holds. Cancellation of the
+        caller does not stop the transaction: it may commit all the same. Raises StoreUnavailable.
         """
         async with self._writer_slot(), self._when_free(self._committer.connect) as connection:
-            await insert_and_commit(connection, insertion(connection.dialect, table, rows), topic)
+            await insert_and_commit(connection, insertion(connection.dialect, table, rows, unless), topic)
         self.signals.notify(topic)
 
     @asynccontextmanager

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from sqlalchemy import URL, Table, make_url, text
+from sqlalchemy import URL, Table, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.errors import BadSetting
 from service.storage import sqlite_driver
+from service.storage.deferred import defer
 
 if TYPE_CHECKING:  # needs the optional driver
     from service.storage.pg_address import PostgresAddress
@@ -89,16 +90,15 @@ async def advisory_lock(connection: AsyncConnection, name: str) -> None:
     """Lock `name` until this transaction ends; not needed on SQLite, which has one writer at a time."""
     if connection.dialect.name == "postgresql":
         key = crc32(f"boomerang {name}".encode())
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+        defer(connection, "SELECT pg_advisory_xact_lock(%s)", (key,))
 
 
 async def send_notifications(connection: AsyncConnection, topics: Iterable[str]) -> None:
     """Notify other processes of `topics` when this transaction commits; for PostgreSQL only."""
     names = sorted(topics)
     chunks = [names[start : start + MAX_TOPICS_PER_NOTIFY] for start in range(0, len(names), MAX_TOPICS_PER_NOTIFY)]
-    if chunks:
-        payloads = [{"channel": CHANNEL, "payload": json.dumps(chunk)} for chunk in chunks]
-        await connection.execute(text("SELECT pg_notify(:channel, :payload)"), payloads)
+    for chunk in chunks:
+        defer(connection, "SELECT pg_notify(%s, %s)", (CHANNEL, json.dumps(chunk)))
 
 
 async def insert_and_commit(connection: AsyncConnection, insertion: tuple[str, Any], topic: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from operator import attrgetter
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal_column, select
 
 from service.domain.ports.unit_of_work import InboxEntry, InboxUsage
 from service.domain.task import TaskId
@@ -18,7 +18,9 @@ USAGE = (
     .where(in_list(inbox.c.task_id, "ids"))
     .group_by(inbox.c.task_id)
 )
-FINAL_TASKS = select(tasks.c.id).where(in_list(tasks.c.id, "ids"), ENDED, ~tasks.c.guessed)
+IS_FINAL = ENDED & ~tasks.c.guessed
+FINAL_TASKS = select(tasks.c.id).where(in_list(tasks.c.id, "ids"), IS_FINAL)
+TASK_IS_FINAL = select(tasks.c.id).where(tasks.c.id == literal_column("new.task_id"), IS_FINAL).exists()
 OLDEST_UNREAD = select(func.min(inbox.c.received_at)).where(UNREAD)
 
 
@@ -29,29 +31,30 @@ class SqlInbox:
         self._database = database
 
     async def store_unread(self, entries: Sequence[InboxEntry]) -> set[str]:
-        """Store new callbacks durably as `unread`; return the digests whose nonce another callback has used."""
+        """Store new callbacks durably as `unread`; return the digests whose nonce another callback has used.
+
+        Callbacks of tasks with a terminal status that the provider reported are not stored.
+        """
         if not entries:
             return set()
         rows = [vars(entry) for entry in sorted(entries, key=attrgetter("digest"))]  # one order: no deadlock
-        await self._database.insert_and_commit(inbox, rows, "inbox")
-        signed = {entry.digest for entry in entries if entry.nonce}
+        await self._database.insert_and_commit(inbox, rows, "inbox", unless=TASK_IS_FINAL)
+        signed = {entry.digest: entry.task_id for entry in entries if entry.nonce}
         if not signed:
             return set()
         async with self._database.reading() as connection:
-            return signed - set((await connection.execute(STORED_DIGESTS, {"digests": signed})).scalars())
+            stored = set((await connection.execute(STORED_DIGESTS, {"digests": signed})).scalars())
+            others = {digest: task_id for digest, task_id in signed.items() if digest not in stored}
+            if not others:
+                return set()
+            final = set((await connection.execute(FINAL_TASKS, {"ids": set(others.values())})).scalars())
+        return {digest for digest, task_id in others.items() if task_id not in final}
 
     async def usage(self, ids: Collection[TaskId]) -> dict[TaskId, InboxUsage]:
         """Return the number and the bytes of the stored callbacks of each task that has any."""
         async with self._database.reading() as connection:
             rows = await connection.execute(USAGE, {"ids": ids})
             return {TaskId(task_id): InboxUsage(count, int(size)) for task_id, count, size in rows}
-
-    async def final_tasks(self, ids: Collection[TaskId]) -> set[TaskId]:
-        """Return the tasks with a terminal status that the provider reported."""
-        if not ids:
-            return set()
-        async with self._database.reading() as connection:
-            return set((await connection.execute(FINAL_TASKS, {"ids": ids})).scalars())
 
     async def unread_since(self) -> datetime | None:
         """Return when the oldest unread callback arrived, None if every callback is recorded."""

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 
 from service.storage.pg_address import PostgresAddress
+from service.storage.pg_driver import Cursor, Session
 
 NEXT_AFTER = 0.5
 """Seconds without an answer after which the next address is tried too; the first connection that stands is used."""
@@ -19,12 +20,12 @@ FULL = re.compile("too many (connections|clients)|remaining connection slots|no 
 Parameters = dict[str, Any]
 
 
-async def connect(at: PostgresAddress) -> psycopg.AsyncConnection:
+async def connect(at: PostgresAddress) -> Session:
     """Return a new connection whose statements commit by themselves; raises an error of the driver."""
     attempts = [one for host in _hosts(at.parameters) for one in await _addresses(host)]
     if len(attempts) == 1:
         return await _open(attempts[0])
-    running: set[asyncio.Task[psycopg.AsyncConnection]] = set()
+    running: set[asyncio.Task[Session]] = set()
     errors: list[psycopg.Error] = []
     try:
         while attempts or running:
@@ -55,16 +56,16 @@ def is_refusal(error: Exception) -> bool:
     return "FATAL" in str(error)
 
 
-async def _open(parameters: Parameters) -> psycopg.AsyncConnection:
-    return await psycopg.AsyncConnection.connect(**parameters, autocommit=True, prepare_threshold=None)
+async def _open(parameters: Parameters) -> Session:
+    return await Session.connect(**parameters, autocommit=True, prepare_threshold=None, cursor_factory=Cursor)
 
 
-async def _discard(running: Collection[asyncio.Task[psycopg.AsyncConnection]]) -> None:
+async def _discard(running: Collection[asyncio.Task[Session]]) -> None:
     """End attempts that are no longer needed, and close their connections."""
     for task in running:
         task.cancel()
     for outcome in await asyncio.gather(*running, return_exceptions=True):
-        if isinstance(outcome, psycopg.AsyncConnection):
+        if isinstance(outcome, Session):
             await outcome.close()
 
 

@@ -15,13 +15,14 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Connection, ExceptionContext, event
+from sqlalchemy import Connection, Dialect, ExceptionContext, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.storage.dialects import Start
 from service.storage.pg_address import PostgresAddress
 from service.storage.pg_connect import connect, is_full
+from service.storage.pg_driver import Session
 
 LIMITS: Mapping[str, str] = {
     "statement_timeout": "60s",
@@ -87,10 +88,22 @@ def postgres_engine(at: PostgresAddress, size: int) -> AsyncEngine:
         hide_parameters=True,
         use_native_hstore=False,
     )
+    _ping_rarely(engine.sync_engine.dialect)
     event.listen(engine.sync_engine, "connect", sessions.connected)
     event.listen(engine.sync_engine, "begin", sessions.began)
     event.listen(engine.sync_engine, "handle_error", sessions.failed)
     return engine
+
+
+def _ping_rarely(dialect: Dialect) -> None:
+    """Let the pool ask a connection whether it stands only if that is not sure."""
+    ping = dialect.do_ping
+
+    def ping_unless_sure(connection: Any) -> bool:
+        session: Session = connection.driver_connection
+        return session.surely_stands() or ping(connection)
+
+    dialect.do_ping = ping_unless_sure  # type: ignore[method-assign,assignment]
 
 
 def is_lost(sqlstate: str | None) -> bool:
@@ -159,10 +172,12 @@ class _Sessions:
             record.info[SHARED] = settings
 
     def began(self, connection: Connection) -> None:
-        """Begin a transaction in the session, in one round trip."""
+        """Begin a transaction in the round trip of its first statement, or of the settings of a shared session."""
         begin = connection.get_execution_options().get(BEGIN, WRITE)
         shared = connection.info.get(SHARED, "")
-        if begin is None and not shared:
+        if not shared:
+            session: Session = connection.connection.driver_connection  # type: ignore[assignment]
+            session.begin(begin)
             return
         cursor = connection.connection.cursor()
         try:

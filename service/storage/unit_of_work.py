@@ -17,9 +17,11 @@ from service.domain.ports.unit_of_work import (
     DeliveryRow,
     EventRow,
     InboxEntry,
+    KnownEntries,
     PollRow,
     RunTime,
     UnitOfWork,
+    unknown,
 )
 from service.domain.task import Task, TaskId, UpstreamId
 from service.domain.task_wait import WaitRow
@@ -52,7 +54,7 @@ UNREAD_SIZES = (
     .limit(bindparam("limit", type_=Integer))
     .with_for_update(skip_locked=True)
 )
-CALLBACKS_BY_DIGEST = select(inbox).where(in_list(inbox.c.digest, "digests")).order_by(inbox.c.received_at)
+CALLBACKS_BY_DIGEST = select(inbox).where(in_list(inbox.c.digest, "digests"))
 HAS_UNREAD_CALLBACKS = select(inbox.c.task_id).where(UNREAD, in_list(inbox.c.task_id, "ids"))
 TASKS_BY_UPSTREAM_ID = select(tasks.c.upstream_id, tasks.c.id).where(in_list(tasks.c.upstream_id, "ids"))
 
@@ -111,11 +113,17 @@ class SqlUnitOfWork:
                 results.append("repeated" if entry.digest in known else "nonce_reused")
         return results
 
-    async def unread(self, limit: int) -> list[InboxEntry]:
-        """Return up to `limit` unread callbacks, oldest first, that no other transaction has locked."""
+    async def unread(self, limit: int, known: KnownEntries = unknown) -> list[InboxEntry]:
+        """Return up to `limit` unread callbacks, oldest first, that no other transaction has locked.
+
+        Those that are `known` to this process are not read again.
+        """
         sizes = await self.connection.execute(UNREAD_SIZES, {"limit": limit})
-        rows = await self.connection.execute(CALLBACKS_BY_DIGEST, {"digests": _within_byte_limit(sizes.all())})
-        return [InboxEntry(**row) for row in rows.mappings()]
+        found = {digest: known(digest) for digest in _within_byte_limit(sizes.all())}
+        if others := [digest for digest, entry in found.items() if entry is None]:
+            rows = await self.connection.execute(CALLBACKS_BY_DIGEST, {"digests": others})
+            found.update((row["digest"], InboxEntry(**row)) for row in rows.mappings())
+        return [entry for entry in found.values() if entry]
 
     async def with_unread_callbacks(self, ids: Collection[TaskId]) -> set[TaskId]:
         """Return those of `ids` that have unread callbacks."""

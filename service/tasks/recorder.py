@@ -21,7 +21,9 @@ from service.domain.ports.immediate_claims import DeliverySlots
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import (
     InboxEntry,
+    KnownEntries,
     UnitOfWorkFactory,
+    unknown,
 )
 from service.domain.prices import Pricing
 from service.domain.task import replace_fields
@@ -82,18 +84,20 @@ class Recorder:
         """Return once no update waits to be recorded."""
         await self._batcher.flush()
 
-    async def process_inbox(self, to_update: Callable[[InboxEntry], TaskUpdate], *, limit: int = BATCH) -> int:
+    async def process_inbox(
+        self, to_update: Callable[[InboxEntry], TaskUpdate], *, limit: int = BATCH, known: KnownEntries = unknown
+    ) -> int:
         """Record up to `limit` unread callbacks of the inbox, oldest first; return how many.
 
-        `to_update` returns the update for one of them. A callback whose content makes recording fail gets the verdict
-        `broken`, so that it does not block the others, and its task is polled. Raises OperatorError or MemoryError,
-        which no callback causes; all callbacks stay unread then.
+        `to_update` returns the update for one of them, `known` those that are in memory. A callback whose content makes
+        recording fail gets the verdict `broken`, so that it does not block the others, and its task is polled. Raises
+        OperatorError or MemoryError, which no callback causes; all callbacks stay unread then.
         """
         rows: list[InboxEntry] = []
         results: list[UpdateResult] = []
         try:
             async with self._batch() as batch:
-                rows += await batch.unit_of_work.unread(limit)
+                rows += await batch.unit_of_work.unread(limit, known)
                 results = await batch.write([to_update(row) for row in rows], from_inbox=True)
                 verdicts = ["accepted" if result.task else "quarantined" for result in results]
                 pairs = zip(rows, verdicts, strict=True)
@@ -102,7 +106,7 @@ class Recorder:
             if isinstance(error, OperatorError | MemoryError) or not rows:
                 raise
             if len(rows) > 1:
-                return await self.process_inbox(to_update, limit=len(rows) // 2)
+                return await self.process_inbox(to_update, limit=len(rows) // 2, known=known)
             await self._quarantine(rows[0], error)
         else:
             self.task_times.observe(results)

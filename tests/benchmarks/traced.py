@@ -2,7 +2,7 @@
 
 FILE receives a JSON list of calls in the order of time when the process ends. A call is the first entry into a
 function; an entry that resumes a coroutine or a generator is not a call. The list holds the functions under `service/`
-and the few functions of libraries that `MARKS` names. Code that Python generates at run time, such as the `__init__` of
+and the few that `MARKS` names. Code that Python generates at run time, such as the `__init__` of
 a dataclass, has no file and is left out.
 """
 
@@ -27,10 +27,11 @@ ROOT = Path(service.__file__).parents[1]
 MARKS = {
     ("uvicorn/protocols/http/httptools_impl.py", "RequestResponseCycle.run_asgi"): "request",
     ("uvicorn/protocols/http/httptools_impl.py", "RequestResponseCycle.send"): "reply",
+    ("service/api/whole_request.py", "WholeRequest.send_no_content"): "reply",
     ("httpx/_client.py", "AsyncClient.send"): "upstream request",
     ("asyncio/tasks.py", "create_task"): "new task",
 }
-"""Functions of libraries, by the end of their path and their qualified name, and the mark that a call of each sets."""
+"""Functions by the end of their path and their qualified name, and the mark that a call of each sets."""
 
 
 class Call(NamedTuple):

@@ -112,8 +112,8 @@ async def test_usage_counts_what_is_stored_of_each_task(store: Store) -> None:
     assert await store.inbox.usage(set()) == {}
 
 
-async def test_final_tasks_are_those_that_the_provider_ended(store: Store) -> None:
-    """A terminal status that is our own conclusion, and an expired task, are not final."""
+async def test_callbacks_of_final_tasks_are_not_stored(store: Store) -> None:
+    """A terminal status that is our own conclusion, and an expired task, are not final; neither is an unknown task."""
     for name, status, guessed in [
         ("done", Status.COMPLETED, False),
         ("failed", Status.FAILED, False),
@@ -122,6 +122,16 @@ async def test_final_tasks_are_those_that_the_provider_ended(store: Store) -> No
         ("running", Status.IN_PROGRESS, False),
     ]:
         await store.intake.add(a_task(name, status=status, guessed=guessed), [], None)
-    ids = {TaskId(name) for name in ("done", "failed", "guessed", "expired", "running", "unknown")}
-    assert await store.inbox.final_tasks(ids) == {"done", "failed"}
-    assert await store.inbox.final_tasks(set()) == set()
+    names = ("done", "failed", "guessed", "expired", "running", "unknown")
+    await store.inbox.store_unread([unread(f"d-{name}", task_id=TaskId(name)) for name in names])
+    async with store.units_of_work.transaction() as transaction:
+        stored = {row.task_id for row in await transaction.unread(10)}
+    assert stored == {"guessed", "expired", "running", "unknown"}
+
+
+async def test_signed_callback_of_a_final_task_is_no_forgery(store: Store) -> None:
+    """Its nonce was not used by another callback: it is not stored for another reason."""
+    await store.intake.add(a_task("done", status=Status.COMPLETED), [], None)
+    await store.inbox.store_unread([unread("d1", nonce="n1")])
+    again, final = unread("d2", nonce="n1"), unread("d3", task_id=TaskId("done"), nonce="n3")
+    assert await store.inbox.store_unread([again, final]) == {"d2"}

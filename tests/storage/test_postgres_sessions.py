@@ -11,6 +11,7 @@ from sqlalchemy.exc import DataError
 
 from service.domain.task import TaskId
 from service.storage import Store
+from service.storage.pg_driver import Session
 from tests.storage.builders import a_task, add_tasks
 from tests.storage.conftest import EmptyDatabase, OpenStore
 
@@ -93,14 +94,14 @@ async def test_dead_servers_are_noticed_by_every_connection(store: Store) -> Non
 
 async def test_dead_servers_are_noticed_by_the_listener(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection that waits for notifications has the same limits, though it is idle most of the time."""
-    connect, made = psycopg.AsyncConnection.connect, asyncio.Queue[psycopg.AsyncConnection]()
+    connect, made = Session.connect, asyncio.Queue[psycopg.AsyncConnection]()
 
     async def noted(*arguments: Any, **options: Any) -> psycopg.AsyncConnection:
         connection = await connect(*arguments, **options)
         made.put_nowait(connection)
         return connection
 
-    monkeypatch.setattr(psycopg.AsyncConnection, "connect", noted)
+    monkeypatch.setattr(Session, "connect", noted)
     async with asyncio.timeout(20), store.listening():
         assert all(_checked((await made.get()).info.get_parameters()).values())
 

@@ -1,6 +1,6 @@
 """One transaction over inbox, tasks, events and deliveries."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -99,17 +99,26 @@ class InboxUsage(NamedTuple):
 UNUSED = InboxUsage(0, 0)
 
 
+KnownEntries = Callable[[str], InboxEntry | None]
+"""Returns the callback with a digest, if it is in memory."""
+
+
+def unknown(digest: str) -> InboxEntry | None:  # noqa: ARG001 - as in KnownEntries
+    """Return None: no callback is in memory."""
+    return None
+
+
 class Inbox(Protocol):
     """Callbacks of a burst, stored until they are recorded."""
 
     async def usage(self, ids: Collection[TaskId]) -> dict[TaskId, InboxUsage]:
         """Return what is stored of those tasks that have callbacks."""
 
-    async def final_tasks(self, ids: Collection[TaskId]) -> set[TaskId]:
-        """Return those of the tasks that are final: no callback changes them."""
-
     async def store_unread(self, entries: Sequence[InboxEntry]) -> set[str]:
-        """Store new ones durably as `unread`; return the digests whose nonce another callback has used."""
+        """Store new ones durably as `unread`; return the digests whose nonce another callback has used.
+
+        Callbacks of final tasks, which no callback changes, are not stored.
+        """
 
     async def unread_since(self) -> datetime | None:
         """Return when the oldest unread callback arrived, None if all are recorded."""
@@ -124,8 +133,11 @@ class UnitOfWork(Protocol):
     async def admit(self, entries: Sequence[InboxEntry]) -> list[str]:
         """Store the new ones of `entries`; return for each `new`, `repeated` or `nonce_reused`."""
 
-    async def unread(self, limit: int) -> list[InboxEntry]:
-        """Return up to `limit` unread callbacks, oldest first, that no other transaction locks; of large ones few."""
+    async def unread(self, limit: int, known: KnownEntries = unknown) -> list[InboxEntry]:
+        """Return up to `limit` unread callbacks, oldest first, that no other transaction locks; of large ones few.
+
+        `known` returns those that this process has stored itself and still holds: they are not read again.
+        """
 
     async def with_unread_callbacks(self, ids: Collection[TaskId]) -> set[TaskId]:
         """Return those of `ids` that have unread callbacks."""

@@ -6,8 +6,8 @@ import anyio
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from service.api.request_bodies import BODY_COMPLETE
 from service.api.server import listen, serving
+from service.api.whole_request import whole_request
 
 HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
 
@@ -22,7 +22,7 @@ class RecordingApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        self.complete.append(bool(scope["state"].get(BODY_COMPLETE)))
+        self.complete.append(whole_request(receive) is not None)
         self.keys += [value for name, value in scope["headers"] if name == b"idempotency-key"]
         self.began.set()
         while (await receive())["more_body"]:

@@ -7,8 +7,8 @@ import anyio
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from service.api.request_bodies import BODY_COMPLETE
 from service.api.server import listen, serving
+from service.api.whole_request import whole_request
 
 TIMEOUT = 20.0
 GET = b"GET /next HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -33,7 +33,7 @@ class EchoApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         body, more = b"", True
-        self.complete.append(bool(scope["state"].get(BODY_COMPLETE)))
+        self.complete.append(whole_request(receive) is not None)
         while more:
             message = await receive()
             body, more = body + message["body"], message["more_body"]

@@ -13,7 +13,7 @@ from starlette.types import Message
 from service.api import request_bodies as bodies_module
 from service.api.authentication import Caller
 from service.api.problems import TOO_BUSY, ProblemError
-from service.api.request_bodies import BODY_COMPLETE, BodyLimits, BodyReader
+from service.api.request_bodies import BodyLimits, BodyReader
 from service.domain.errors import UnreadableBody
 
 LARGE = bodies_module.SMALL + 1
@@ -43,26 +43,6 @@ async def test_parts_of_a_body_are_joined() -> None:
     request = a_request(a_part(b"ab", more=True), a_part(b"", more=True), a_part(b"c"))
     async with BodyReader(LIMITS).read(request) as body:
         assert body == b"abc"
-
-
-@pytest.mark.parametrize(
-    ("size", "complete", "buffered"), [(2, True, True), (2, False, False), (None, True, False), (LARGE, True, False)]
-)
-async def test_only_a_small_received_body_is_buffered(size: int | None, complete: bool, buffered: bool) -> None:
-    """Any other body is read with a time limit, and counts against the total memory."""
-    headers = {} if size is None else {"content-length": str(size)}
-    request = a_request(a_part(b"{}"), headers=headers)
-    request.scope["state"] = {BODY_COMPLETE: True} if complete else {}
-    assert await BodyReader(LIMITS).read_buffered(request) == (b"{}" if buffered else None)
-
-
-async def test_buffered_body_is_checked() -> None:
-    """A body larger than announced and a disconnect are errors."""
-    for message in (a_part(b"x" * LARGE), {"type": "http.disconnect"}):
-        request = a_request(message, headers={"content-length": "2"})
-        request.scope["state"] = {BODY_COMPLETE: True}
-        with pytest.raises((ProblemError, ClientDisconnect)):
-            await BodyReader(LIMITS).read_buffered(request)
 
 
 async def test_announced_size_over_the_limit_is_refused_unread() -> None:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from service.callbacks import inbox_worker
 from service.callbacks import receiver as receive
-from service.callbacks.inbox_worker import BUSY_BATCH, BUSY_DELAY, BUSY_FROM, InboxWorker
+from service.callbacks.inbox_worker import BUSY_BATCH, BUSY_DELAY, BUSY_FROM, CACHE_TIME, InboxWorker
 from service.callbacks.limits import BurstDetector
 from service.domain.callback import Callback, read_body
 from service.domain.errors import BadSignature, BadToken, SchemaBehind, StoreUnavailable
@@ -75,7 +75,7 @@ async def test_one_log_line_names_the_tasks_of_a_commit(tmp_path: Path) -> None:
 
 
 async def test_parsed_callbacks_are_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The newest parsed callbacks are cached until they are recorded; the bodies of others are parsed again."""
+    """The oldest parsed callbacks are cached until they are recorded; the bodies of others are parsed again."""
     read: list[bytes] = []
 
     def noting(claims: TokenClaims, headers: Any, body: bytes, **more: Any) -> Callback:
@@ -90,8 +90,42 @@ async def test_parsed_callbacks_are_cached(tmp_path: Path, monkeypatch: pytest.M
         for order in range(3):
             await loop.call_back(vtrix_body("completed") | {"id": f"up{order + 1}"}, request=order)
         await process_inbox(loop)
-        assert [json.loads(body)["id"] for body in read] == ["up1"]
+        assert [json.loads(body)["id"] for body in read] == ["up3"]
         assert {(await loop.task(task.id)).status for task in tasks} == {Status.COMPLETED}
+
+
+async def test_cached_callback_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process has stored is recorded from memory; what it could not cache is read from the database."""
+    seen: list[bool] = []
+    known = InboxWorker._known
+
+    def noting(self: InboxWorker, digest: str) -> InboxEntry | None:
+        seen.append((entry := known(self, digest)) is not None)
+        return entry
+
+    monkeypatch.setattr(InboxWorker, "_known", noting)
+    monkeypatch.setattr(inbox_worker, "MAX_CACHED_BYTES", 1)
+    async with open_loop(tmp_path) as loop:
+        loop.inbox_worker.enable_cache()
+        await loop.submitted()
+        for number in range(3):  # a single one may be larger than the cache
+            await loop.call_back(vtrix_body("completed") | {"progress": number / 100})
+        assert await process_inbox(loop) == 3
+        assert seen == [True, False, False]
+        assert (loop.inbox_worker._cached_bytes, len(loop.inbox_worker._cache)) == (0, 0)
+
+
+async def test_old_callbacks_leave_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callbacks that another process has recorded do not keep new ones out of it."""
+    monkeypatch.setattr(inbox_worker, "MAX_CACHED", 1)
+    async with open_loop(tmp_path) as loop:
+        loop.inbox_worker.enable_cache()
+        await loop.submitted()
+        for number in range(3):
+            await loop.call_back(vtrix_body("completed") | {"progress": number / 100})
+            loop.clock.move(CACHE_TIME if number else SECOND)
+        (cached,) = loop.inbox_worker._cache.values()
+        assert b"0.02" in cached[0].body
 
 
 async def test_stored_callback_settles_without_confirmation(tmp_path: Path) -> None:
@@ -233,7 +267,7 @@ async def test_callback_with_a_future_time_is_read(tmp_path: Path) -> None:
 
 
 async def test_busy_process_reads_the_inbox_later_and_in_small_batches(tmp_path: Path) -> None:
-    """While many callbacks wait for an answer, reading is delayed by a second and uses small batches."""
+    """While many callbacks wait for an answer, reading is delayed by some seconds and uses small batches."""
     async with open_loop(tmp_path) as loop:
         await loop.submitted()
         for number in range(BUSY_BATCH + 1):

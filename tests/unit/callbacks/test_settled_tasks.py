@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from service.callbacks import limits
 from service.callbacks.limits import BurstDetector, TaskQuota
 from service.domain.errors import UnreadableBody
 from service.domain.task import Status, Task
@@ -70,12 +71,13 @@ async def test_callback_of_an_expired_task_is_stored(tmp_path: Path) -> None:
         assert await loop.callbacks() == {"accepted": 1}
 
 
-async def test_bound_per_task_survives_a_restart(tmp_path: Path) -> None:
-    """A process that has just started counts what the inbox holds of a task, in callbacks and in bytes."""
+async def test_bound_per_task_survives_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process counts what the inbox holds of a task, in callbacks and bytes, after its first few, here one."""
     async with open_environment(tmp_path) as environment:
         loop = environment.process()
         await loop.submitted()
-        for quota, stored in ((TaskQuota(max_callbacks=5), 5), (TaskQuota(max_bytes=1000), 5)):
+        monkeypatch.setattr(limits, "UNCOUNTED", 1)
+        for quota, stored in ((TaskQuota(max_callbacks=5), 6), (TaskQuota(max_bytes=1000), 9)):
             for _ in range(3):
                 loop.receiver._quota = TaskQuota(max_callbacks=quota.max_callbacks, max_bytes=quota.max_bytes)
                 for _ in range(4):

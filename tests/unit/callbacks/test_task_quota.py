@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.callbacks.limits import BurstDetector, TaskQuota
+from service.callbacks.limits import UNCOUNTED, UNCOUNTED_BYTES, BurstDetector, TaskQuota
 from service.domain.errors import UnreadableBody
 from service.domain.task import TaskId
 from tests.support.scripted_provider import vtrix_body
@@ -43,7 +43,31 @@ def test_quota_counts_a_bounded_number_of_tasks() -> None:
     """The tasks that were called back last are counted."""
     quota = TaskQuota(max_callbacks=1, tasks=2)
     assert [quota.admits(TaskId(name), 1) for name in ("a", "b", "a", "c", "b")] == [True, True, False, True, True]
-    assert len(quota.used) == 2
+    assert len(quota.uncounted) == 2
+    for name in ("a", "b", "c"):
+        quota.begin(TaskId(name), (0, 0))
+    assert quota.admits(TaskId("a"), 1)
+    assert (len(quota.used), len(quota.uncounted)) == (2, 0)
+
+
+def test_few_small_callbacks_of_a_task_need_no_count() -> None:
+    """Only a task with more or larger callbacks than usual is counted from the inbox, once."""
+    quota, task = TaskQuota(max_callbacks=UNCOUNTED + 1), TaskId("a")
+    assert quota.needs_count(task, UNCOUNTED_BYTES + 1)
+    for _ in range(UNCOUNTED):
+        assert not quota.needs_count(task, 1)
+        assert quota.admits(task, 1)
+    assert quota.needs_count(task, 1)
+    quota.begin(task, (UNCOUNTED, UNCOUNTED))
+    assert not quota.needs_count(task, UNCOUNTED_BYTES + 1)
+    assert [quota.admits(task, 1), quota.admits(task, 1)] == [True, False]
+
+
+def test_few_large_callbacks_of_a_task_are_counted() -> None:
+    """The bytes that are stored without a count are few as well."""
+    quota, task = TaskQuota(), TaskId("a")
+    assert quota.admits(task, UNCOUNTED_BYTES)
+    assert quota.needs_count(task, 1)
 
 
 @pytest.mark.parametrize("burst", [True, False])
