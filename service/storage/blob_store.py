@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import delete, select, union_all
 from sqlalchemy import insert as plain_insert
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.blob import Blob
@@ -19,6 +18,7 @@ from service.domain.task import TaskId
 from service.storage.bulk_writes import insert_many
 from service.storage.column_types import in_list
 from service.storage.database import Database
+from service.storage.dialects import insert
 from service.storage.process_tables import rollouts
 from service.storage.tables import input_data, input_references, inputs
 
@@ -30,8 +30,6 @@ SHARED_INPUTS = "shared_inputs"
 """Name of the rollout whose time says from when on equal inputs are stored once."""
 
 _BLOB = plain_insert(inputs)
-_DATA = postgresql.insert(input_data)
-_DATA_LOCKED = _DATA.on_conflict_do_update(index_elements=["sha256"], set_={"bytes": _DATA.excluded.bytes})
 _KNOWN_DATA = (
     select(input_data.c.sha256)
     .where(in_list(input_data.c.sha256, "hashes"))
@@ -119,8 +117,10 @@ async def _insert_data(connection: AsyncConnection, blobs: dict[str, Blob]) -> N
     if not postgres:
         await insert_many(connection, input_data, rows)
         return
+    statement = insert(connection, input_data)
+    locked = statement.on_conflict_do_update(index_elements=["sha256"], set_={"bytes": statement.excluded.bytes})
     for row in rows:
-        await connection.execute(_DATA_LOCKED, row)
+        await connection.execute(locked, row)
 
 
 async def delete_unreferenced(connection: AsyncConnection, hashes: Iterable[str]) -> int:
