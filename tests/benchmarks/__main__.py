@@ -15,6 +15,7 @@ from tests.benchmarks import (
     measure_deliveries,
     measure_fleet,
     measure_starts,
+    measure_submissions,
     measure_submits,
     measure_upstream,
     measure_waits,
@@ -36,6 +37,7 @@ MEASURES: dict[str, Measure] = {
     "claims": measure_claims.claims,
     "starts": measure_starts.starts,
     "submits": measure_submits.submits,
+    "submissions": measure_submissions.submissions,
     "waits": measure_waits.waits,
 }
 

@@ -1,10 +1,12 @@
 """Baseline: a Starlette application that reads and responds, on the same server as the service.
 
-`python -m tests.benchmarks.baseline_server PORT`. It also serves as provider: it responds to every poll.
+`python -m tests.benchmarks.baseline_server PORT`. It also serves as provider: it accepts every submission and
+responds to every poll.
 """
 
 import asyncio
 import sys
+from itertools import count
 
 import uvloop
 from starlette.applications import Starlette
@@ -13,6 +15,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.api.server import listen, serving
+
+
+numbers = count(100_000_000_000)
 
 
 async def read(request: Request) -> Response:
@@ -24,6 +29,12 @@ async def read(request: Request) -> Response:
 async def task(request: Request) -> Response:
     """Respond to a poll: the task is completed."""
     return JSONResponse(completed(request.path_params["id"]))
+
+
+async def create(request: Request) -> Response:
+    """Respond to a submission: the task is accepted under a new id."""
+    await request.body()
+    return JSONResponse({"id": f"d758n65{next(numbers)}", "created_at": 1778069382, "status": "pending"})
 
 
 def completed(upstream_id: str) -> dict[str, object]:
@@ -45,6 +56,7 @@ app = Starlette(
         Route("/healthz", read),
         Route("/callbacks/{token}", read, methods=["POST"]),
         Route("/v1/tasks", read, methods=["POST"]),
+        Route("/model/v1/generation", create, methods=["POST"]),
         Route("/model/v1/generation/task/{id}", task),
     ]
 )

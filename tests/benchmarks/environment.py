@@ -53,6 +53,7 @@ class Sizes:
     polls: int = 100_000
     poll_seconds: float = 5.0
     submits: int = 600
+    submissions: int = 1_000
     pending: int = 1_000_000
     few_pending: int = 10_000
     claims: int = 40
@@ -74,6 +75,7 @@ SHORT = Sizes(
     polls=64,
     poll_seconds=0.5,
     submits=8,
+    submissions=15,
     pending=2_000,
     few_pending=1_000,
     claims=3,
