@@ -16,7 +16,6 @@ from starlette.routing import Route
 
 from service.api.server import listen, serving
 
-
 numbers = count(100_000_000_000)
 
 

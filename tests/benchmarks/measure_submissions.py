@@ -66,7 +66,12 @@ async def _measure(
     wanted, database = list(requests), environment.sqlite(f"submissions-{name}")
     file = environment.requests(name, wanted)
     service = await environment.service(
-        database, upstream=baseline.url, role="all", HANDLERS="log", UPSTREAM_RATE=UPSTREAM_RATE, PUBLIC_URL="",
+        database,
+        upstream=baseline.url,
+        role="all",
+        HANDLERS="log",
+        UPSTREAM_RATE=UPSTREAM_RATE,
+        PUBLIC_URL="",
         POLL_FIRST="1h",
     )
     async with stopping(service):
