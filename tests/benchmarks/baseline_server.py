@@ -5,9 +5,11 @@ responds to every poll.
 """
 
 import asyncio
+import json
 import sys
 from itertools import count
 
+import httpx
 import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,7 +18,12 @@ from starlette.routing import Route
 
 from service.api.server import listen, serving
 
+RUN_TIME = 1.0
+"""Seconds that a task takes."""
+
 numbers = count(100_000_000_000)
+callbacks: set[asyncio.Task[None]] = set()
+http = httpx.AsyncClient(trust_env=False, timeout=60)
 
 
 async def read(request: Request) -> Response:
@@ -31,9 +38,19 @@ async def task(request: Request) -> Response:
 
 
 async def create(request: Request) -> Response:
-    """Respond to a submission: the task is accepted under a new id."""
-    await request.body()
-    return JSONResponse({"id": f"d758n65{next(numbers)}", "created_at": 1778069382, "status": "pending"})
+    """Respond to a submission: the task is accepted under a new id, and its callback follows."""
+    params, upstream_id = json.loads(await request.body())["input"][0]["params"], f"d758n65{next(numbers)}"
+    if address := params.get("callback_url"):
+        calling = asyncio.create_task(call_back(address, completed(upstream_id) | {"payload": params["payload"]}))
+        callbacks.add(calling)
+        calling.add_done_callback(callbacks.discard)
+    return JSONResponse({"id": upstream_id, "created_at": 1778069382, "status": "pending"})
+
+
+async def call_back(address: str, body: dict[str, object]) -> None:
+    """Report the end of a task to its callback address, RUN_TIME seconds after its submission."""
+    await asyncio.sleep(RUN_TIME)
+    (await http.post(address, json=body)).raise_for_status()
 
 
 def completed(upstream_id: str) -> dict[str, object]:
