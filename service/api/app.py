@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,7 +17,6 @@ from service.api.connections import MAX_CONNECTIONS
 from service.api.deliveries import DeliveryApi
 from service.api.health import ProbeApi
 from service.api.long_poll import MAX_WAITS, WAIT_MAX, LongPoll, Watching, not_watched
-from service.api.metrics import Counters
 from service.api.models import ModelApi
 from service.api.openapi.endpoint import OpenApi
 from service.api.pages import PageTurns
@@ -35,6 +35,9 @@ from service.domain.ports.replays import Replayer
 from service.domain.ports.signals import Clock, Signals
 from service.domain.ports.tasks import BlobStore, TaskQueries
 from service.domain.prices import DEFAULT_EACH
+
+if TYPE_CHECKING:
+    from service.api.metrics import Counters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,7 @@ class ProbeServices:
     clock: Clock
     api_keys: Sequence[ApiKey] = field(default=(), repr=False)
     metrics_key: str | None = field(default=None, repr=False)
-    counters: Callable[[], Counters] = dict
+    counters: "Callable[[], Counters]" = dict
     histograms: Callable[[], Histograms] = dict
     budget_each: float = DEFAULT_EACH
     stopping: Callable[[], bool] = lambda: False
@@ -148,7 +151,7 @@ def _task_routes(services: Services, turns: PageTurns) -> list[Route]:
     ).routes()
 
 
-def _probe_routes(services: ProbeServices, counters: Callable[[], Counters]) -> list[Route]:
+def _probe_routes(services: ProbeServices, counters: "Callable[[], Counters]") -> list[Route]:
     return ProbeApi(
         health=services.health,
         clock=services.clock,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import anyio
 import structlog
@@ -12,13 +13,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.endpoints import json_response, route
-from service.api.metrics import MEDIA_TYPE, Counters, exposition
 from service.api.problems import Problem
 from service.domain.duration_histogram import Histograms
 from service.domain.errors import OperatorError
 from service.domain.ports.health import Health
 from service.domain.ports.signals import Clock
 from service.domain.prices import DEFAULT_EACH
+
+if TYPE_CHECKING:
+    from service.api.metrics import Counters
 
 READY_TIMEOUT = 5.0  # seconds
 METRICS_TIMEOUT = 8.0  # seconds; Prometheus waits for ten
@@ -37,7 +40,7 @@ class ProbeApi:
 
     health: Health
     clock: Clock
-    counters: Callable[[], Counters]
+    counters: "Callable[[], Counters]"
     failure_reason: Callable[[], str | None]
     warnings: Callable[[], Sequence[str]] = tuple
     histograms: Callable[[], Histograms] = dict
@@ -69,6 +72,8 @@ class ProbeApi:
 
     async def metrics(self, _: Request) -> Response:
         """Respond with the current metrics as Prometheus text, without a database with those of the process."""
+        from service.api.metrics import MEDIA_TYPE, exposition  # noqa: PLC0415 - a start does not need its library
+
         gauges = None
         try:
             with anyio.fail_after(METRICS_TIMEOUT):

@@ -1,5 +1,6 @@
 """The commands of the operator: serve, worker, migrate, reconcile, handlers, secret."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -81,6 +82,7 @@ def worker(host: str, port: int | None) -> None:
 
 
 def _run_service(host: str, port: int | None, role: Role) -> None:
+    gc.disable()  # until the service has started: modules and their objects live until the end
     from service.runtime.config.required_settings import start_checks  # noqa: PLC0415 - heavy
     from service.runtime.output_writer import queue_standard_streams  # noqa: PLC0415 - only a service needs it
     from service.runtime.process import serve as run  # noqa: PLC0415 - heavy

@@ -11,6 +11,7 @@ from io import BytesIO
 import httpx
 
 from service.concurrency.late_timeout import timeout_after
+from service.domain.media.limits import EncodedMedia
 from service.domain.task import Json
 
 KIB = 1024
@@ -42,6 +43,8 @@ LIST_TIMEOUTS = Timeouts(total=30)
 
 TRANSPORT_ERRORS = (httpx.HTTPError, httpx.StreamError, OSError, EOFError, zlib.error)
 """Every transport error. OSError includes TimeoutError and the errors of TLS."""
+
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 COMPRESSED = (b"\x1f\x8b", b"x")
 """First bytes of gzip and of zlib data; no JSON begins with them."""
@@ -132,10 +135,29 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
 def _encode_body(body: Json) -> tuple[AsyncIterator[bytes], dict[str, str]]:
     """Return `body` as a stream that holds the only reference to its bytes, and the headers that describe it."""
     buffer = BytesIO()
-    for chunk in json.JSONEncoder(allow_nan=False, separators=(",", ":")).iterencode(body):
-        buffer.write(chunk.encode("ascii"))
+    _write_json(body, buffer)
     headers = {"Content-Type": "application/json", "Content-Length": str(buffer.tell())}
     return _chunks(buffer), headers
+
+
+def _write_json(value: object, buffer: BytesIO) -> None:
+    """Write `value` as compact JSON; inline media, which need no escape, are copied only once."""
+    if isinstance(value, EncodedMedia):
+        buffer.writelines((b'"', value.encode("ascii"), b'"'))
+    elif isinstance(value, dict):
+        buffer.write(b"{")
+        for number, (name, each) in enumerate(value.items()):
+            buffer.writelines((b"," if number else b"", _ENCODER.encode(name).encode("ascii"), b":"))
+            _write_json(each, buffer)
+        buffer.write(b"}")
+    elif isinstance(value, list):
+        buffer.write(b"[")
+        for number, each in enumerate(value):
+            buffer.write(b"," if number else b"")
+            _write_json(each, buffer)
+        buffer.write(b"]")
+    else:
+        buffer.write(_ENCODER.encode(value).encode("ascii"))
 
 
 async def _chunks(buffer: BytesIO) -> AsyncIterator[bytes]:

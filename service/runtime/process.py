@@ -57,10 +57,10 @@ async def serve(settings: Settings, *, host: str, port: int | None, role: Role) 
     stop = install_signal_handlers()
     log.info("starting", version=version(DISTRIBUTION), role=role, database=database_kind(settings.database_url))
     async with running(settings, host=host, port=port, role=role) as address:
-        # objects loaded by now live until the end, and threads switch often
-        gc.collect()
+        # objects loaded by now live until the end (a collection would delay the first requests), threads switch often
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
+        gc.enable()
         sys.setswitchinterval(SWITCH_INTERVAL)
         log.info("started", role=role, address=address, provider=settings.provider)
         await stop.wait()

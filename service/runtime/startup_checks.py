@@ -43,6 +43,12 @@ def log_warnings(settings: Settings) -> None:
         log.warning("poll-only: no BOOMERANG_PUBLIC_URL, so no callback address is sent and every task is polled")
     for extra in missing_extras():
         log.warning("inline media are checked by structure only", missing=extra, hint="install the extra `media`")
+    if settings.web_concurrency and settings.web_concurrency > 1:  # platforms set it by themselves
+        log.info(
+            "WEB_CONCURRENCY has no effect: this is one process, which answers all requests concurrently",
+            web_concurrency=settings.web_concurrency,
+            hint="for more, start `boomerang serve` several times over PostgreSQL",
+        )
     rules = proxy_rules(settings.outgoing)
     for scheme, proxy in (("http", rules.http), ("https", rules.https)):
         if proxy:

@@ -11,14 +11,15 @@ from typing import Any
 
 from sqlalchemy import delete, select, union_all
 from sqlalchemy import insert as plain_insert
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.concurrency.batcher import Batcher
 from service.domain.blob import Blob
 from service.domain.task import TaskId
 from service.storage.bulk_writes import insert_many
 from service.storage.column_types import in_list
 from service.storage.database import Database
+from service.storage.dialects import insert
 from service.storage.process_tables import rollouts
 from service.storage.tables import input_data, input_references, inputs
 
@@ -30,8 +31,6 @@ SHARED_INPUTS = "shared_inputs"
 """Name of the rollout whose time says from when on equal inputs are stored once."""
 
 _BLOB = plain_insert(inputs)
-_DATA = postgresql.insert(input_data)
-_DATA_LOCKED = _DATA.on_conflict_do_update(index_elements=["sha256"], set_={"bytes": _DATA.excluded.bytes})
 _KNOWN_DATA = (
     select(input_data.c.sha256)
     .where(in_list(input_data.c.sha256, "hashes"))
@@ -39,25 +38,36 @@ _KNOWN_DATA = (
 )
 _UNREFERENCED = ~select(input_references.c.task_id).where(input_references.c.sha256 == input_data.c.sha256).exists()
 _COLUMNS = ("place", "media_type", "sha256")
+_LOAD = union_all(
+    select(inputs.c.task_id, *[inputs.c[name] for name in _COLUMNS], inputs.c.data).where(
+        in_list(inputs.c.task_id, "ids")
+    ),
+    select(input_references.c.task_id, *[input_references.c[name] for name in _COLUMNS], input_data.c.data)
+    .join_from(input_references, input_data, input_references.c.sha256 == input_data.c.sha256)
+    .where(in_list(input_references.c.task_id, "ids")),
+)
+MAX_LOADS = 64
+"""Tasks whose blobs are loaded at once; those who load large ones have reserved memory for them."""
 
 
 class SqlBlobStore:
-    """Implements `BlobStore`."""
+    """Implements `BlobStore`. Loads at the same time share a transaction: most tasks have no blob."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._loads: Batcher[TaskId, dict[str, Blob]] = Batcher(self._load, max_items=MAX_LOADS)
 
     async def load(self, task_id: TaskId) -> dict[str, Blob]:
         """Return every blob of the task by its place."""
-        own = select(*[inputs.c[name] for name in _COLUMNS], inputs.c.data).where(inputs.c.task_id == task_id)
-        shared = (
-            select(*[input_references.c[name] for name in _COLUMNS], input_data.c.data)
-            .join_from(input_references, input_data, input_references.c.sha256 == input_data.c.sha256)
-            .where(input_references.c.task_id == task_id)
-        )
+        return await self._loads.add(task_id)
+
+    async def _load(self, task_ids: Sequence[TaskId]) -> list[dict[str, Blob]]:
+        found: dict[str, dict[str, Blob]] = {task_id: {} for task_id in task_ids}
         async with self._database.reading() as connection:
-            rows = await connection.execute(union_all(own, shared))
-            return {row.place: Blob(**row._mapping) for row in rows}  # noqa: SLF001 - a public name of SQLAlchemy
+            for row in await connection.execute(_LOAD, {"ids": task_ids}):
+                values = {name: getattr(row, name) for name in _COLUMNS}
+                found[row.task_id][row.place] = Blob(**values, data=row.data)
+        return [found[task_id] for task_id in task_ids]
 
     async def payload(self, task_id: TaskId) -> str | None:
         """Return the caller's own payload, None if there is none."""
@@ -119,8 +129,10 @@ async def _insert_data(connection: AsyncConnection, blobs: dict[str, Blob]) -> N
     if not postgres:
         await insert_many(connection, input_data, rows)
         return
+    statement = insert(connection, input_data)
+    locked = statement.on_conflict_do_update(index_elements=["sha256"], set_={"bytes": statement.excluded.bytes})
     for row in rows:
-        await connection.execute(_DATA_LOCKED, row)
+        await connection.execute(locked, row)
 
 
 async def delete_unreferenced(connection: AsyncConnection, hashes: Iterable[str]) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from sqlalchemy import URL, Table, make_url
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,7 +19,9 @@ from service.domain.errors import BadSetting
 from service.storage import sqlite_driver
 from service.storage.deferred import defer
 
-if TYPE_CHECKING:  # needs the optional driver
+if TYPE_CHECKING:  # the first takes long to import, the second needs the optional driver
+    from sqlalchemy.dialects import postgresql
+
     from service.storage.pg_address import PostgresAddress
 
 CHANNEL = "boomerang"
@@ -27,9 +29,6 @@ MAX_TOPICS_PER_NOTIFY = 100  # a payload has at most 8000 bytes
 
 Start = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
 """Takes a connection of an engine, and gives it back at the end."""
-
-Insert = sqlite.Insert | postgresql.Insert
-
 
 NO_FILE = URL.create("sqlite+aiosqlite")
 
@@ -79,9 +78,16 @@ def _require_psycopg() -> None:
         ) from error
 
 
-def insert(connection: AsyncConnection, table: Table) -> Insert:
+def insert(connection: AsyncConnection, table: Table) -> "sqlite.Insert | postgresql.Insert":
     """Return an insert into `table` that supports ON CONFLICT in the dialect of the connection."""
-    if connection.dialect.name == "postgresql":
+    return insert_into(table, connection.dialect.name)
+
+
+def insert_into(table: Table, dialect: str) -> "sqlite.Insert | postgresql.Insert":
+    """Return an insert into `table` that supports ON CONFLICT in the dialect of this name."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - its import is slow, and SQLite needs none of it
+
         return postgresql.insert(table)
     return sqlite.insert(table)
 

@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from itertools import accumulate
 from operator import attrgetter
 
 from sqlalchemy import Integer, Row, bindparam, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningInsert
 
 from service.domain.ports.unit_of_work import (
     DeliveryClaim,
@@ -30,7 +31,7 @@ from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
 from service.storage.delivery_tables import IS_PENDING, deliveries
-from service.storage.dialects import advisory_lock
+from service.storage.dialects import advisory_lock, insert_into
 from service.storage.inbox import STORED_DIGESTS
 from service.storage.tables import UNREAD, events, inbox, polls, run_times, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, changed_task_values, task_from_row
@@ -42,10 +43,6 @@ MAX_UNREAD_BYTES = 8 * 1024 * 1024
 
 
 # Statements of every commit, built once.
-ADMISSION = {
-    "sqlite": sqlite.insert(inbox).on_conflict_do_nothing().returning(inbox.c.digest),
-    "postgresql": postgresql.insert(inbox).on_conflict_do_nothing().returning(inbox.c.digest),
-}
 TASKS_BY_ID = select(*TASK_COLUMNS).where(in_list(tasks.c.id, "ids")).order_by(tasks.c.id).with_for_update()
 UNREAD_SIZES = (
     select(inbox.c.digest, func.length(inbox.c.body))
@@ -57,6 +54,11 @@ UNREAD_SIZES = (
 CALLBACKS_BY_DIGEST = select(inbox).where(in_list(inbox.c.digest, "digests"))
 HAS_UNREAD_CALLBACKS = select(inbox.c.task_id).where(UNREAD, in_list(inbox.c.task_id, "ids"))
 TASKS_BY_UPSTREAM_ID = select(tasks.c.upstream_id, tasks.c.id).where(in_list(tasks.c.upstream_id, "ids"))
+
+
+@cache
+def _admission(dialect: str) -> ReturningInsert[str]:
+    return insert_into(inbox, dialect).on_conflict_do_nothing().returning(inbox.c.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class SqlUnitOfWork:
         """Store new callbacks; return for each of `entries` `new`, `repeated` or `nonce_reused`."""
         if not entries:
             return []
-        statement = ADMISSION[self.connection.dialect.name]
+        statement = _admission(self.connection.dialect.name)
         rows = [vars(entry) for entry in sorted(entries, key=attrgetter("digest"))]  # one order: no deadlock
         inserted = set((await self.connection.execute(statement, rows)).scalars())
         known: set[str] = set()

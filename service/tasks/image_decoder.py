@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from service.domain.media.file_headers import has_all_scans, scan_count
 from service.domain.media.image_parts import JPEG_END, pixel_parts
 from service.domain.media.limits import Unreadable
+from service.domain.media.png_pixels import is_intact_png
 
 FILLERS = (b"\x00" * 64, b"\x55" * 64)
 """Bytes in place of a missing end of a JPEG: if all of it was decoded before, they do not change its pixels."""
@@ -61,11 +62,15 @@ class PartsFile(io.RawIOBase):
 
 
 def decode_image(data: bytes, form: str, size: tuple[int, int]) -> None:
-    """Decode an image of Pillow's format `form` whose header states `size` in pixels; `data` is not copied.
+    """Decode an image of Pillow's format `form` whose header states `size` in pixels.
+
+    A PNG that is certainly whole is not decoded: its checksums cover every pixel.
 
     Raises the error of the decoder, and Unreadable if the decoder reads another size: memory is reserved for `size`.
     """
     parts = pixel_parts(data)
+    if form == "PNG" and is_intact_png(parts, size):
+        return
     try:
         _decode(parts, form, size, scale=8)  # a JPEG is read to its end, but decoded at an eighth of its size
     except OSError:

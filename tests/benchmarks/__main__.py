@@ -1,4 +1,4 @@
-"""Print the table: `python -m tests.benchmarks [--short] [--profile FILE] [NAME ...]`."""
+"""Print the table: `python -m tests.benchmarks [--short] [--profile FILE] [--minutes N] [--postgres] [NAME ...]`."""
 
 import sys
 import time
@@ -14,7 +14,9 @@ from tests.benchmarks import (
     measure_defaults,
     measure_deliveries,
     measure_fleet,
+    measure_soak,
     measure_starts,
+    measure_submissions,
     measure_submits,
     measure_upstream,
     measure_waits,
@@ -36,13 +38,19 @@ MEASURES: dict[str, Measure] = {
     "claims": measure_claims.claims,
     "starts": measure_starts.starts,
     "submits": measure_submits.submits,
+    "submissions": measure_submissions.submissions,
     "waits": measure_waits.waits,
+    "soak": measure_soak.soak,
 }
 
 
-async def run_measure(name: str, sizes: Sizes, profile: Path | None) -> list[Row]:
+NAMED_ONLY = frozenset({"soak"})
+"""Measures that run only if they are named: they take long."""
+
+
+async def run_measure(name: str, sizes: Sizes, profile: Path | None, postgres: bool = False) -> list[Row]:
     """Return the rows of one measure."""
-    with open_environment(sizes, profile) as at:
+    with open_environment(sizes, profile, postgres=postgres) as at:
         return await MEASURES[name](at)
 
 
@@ -52,11 +60,14 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[*MEASURES, []], help="measures to run; all by default")
     parser.add_argument("--short", action="store_true", help="tiny sizes, to check that everything works")
     parser.add_argument("--profile", type=Path, help="write cProfile's statistics of the service")
+    parser.add_argument("--minutes", type=float, default=30.0, help="length of the soak")
+    parser.add_argument("--postgres", action="store_true", help="soak over PostgreSQL instead of SQLite")
     options = parser.parse_args()
+    sizes = SHORT if options.short else Sizes(soak_seconds=60 * options.minutes)
     rows: list[Row] = []
-    for name in options.names or MEASURES:
+    for name in options.names or [name for name in MEASURES if name not in NAMED_ONLY]:
         started_at = time.monotonic()
-        rows += anyio.run(run_measure, name, SHORT if options.short else Sizes(), options.profile)
+        rows += anyio.run(run_measure, name, sizes, options.profile, options.postgres)
         sys.stderr.write(f"{name}: {time.monotonic() - started_at:.0f} s\n")
     sys.stdout.write(f"{machine()}\n\n{render(rows)}\n")
 

@@ -53,6 +53,10 @@ class Sizes:
     polls: int = 100_000
     poll_seconds: float = 5.0
     submits: int = 600
+    submissions: int = 1_000
+    soak_seconds: float = 1_800.0
+    soak_rate: float = 10.0
+    soak_samples: int = 30
     pending: int = 1_000_000
     few_pending: int = 10_000
     claims: int = 40
@@ -74,6 +78,9 @@ SHORT = Sizes(
     polls=64,
     poll_seconds=0.5,
     submits=8,
+    submissions=15,
+    soak_seconds=2.0,
+    soak_samples=4,
     pending=2_000,
     few_pending=1_000,
     claims=3,
@@ -91,6 +98,7 @@ class BenchmarkEnvironment:
     workspace: Workspace
     sizes: Sizes
     profile: Path | None = None
+    postgres: bool = False
     environment: dict[str, str] = field(default_factory=dict)
 
     async def baseline(self) -> Child:
@@ -165,10 +173,10 @@ class LoadReport:
 
 
 @contextmanager
-def open_environment(sizes: Sizes, profile: Path | None = None) -> Any:
+def open_environment(sizes: Sizes, profile: Path | None = None, *, postgres: bool = False) -> Any:
     """Yield an environment in its own directory; its processes end with the block."""
     with TemporaryDirectory(prefix="boomerang-bench-") as home, Workspace(home=Path(home), quiet=True) as workspace:
-        yield BenchmarkEnvironment(workspace=workspace, sizes=sizes, profile=profile)
+        yield BenchmarkEnvironment(workspace=workspace, sizes=sizes, profile=profile, postgres=postgres)
 
 
 def task_id(number: int) -> TaskId:

@@ -29,6 +29,9 @@ from tests.benchmarks.table import Row, rate
 from tests.support.postgres import PostgresServer, create_database, postgres_server
 
 FLEETS = {1: ("all",), 2: ("web", "worker"), 4: ("web", "web", "worker", "worker")}
+TOLERANCE = 0.15
+"""Error of the prediction up to which the model holds."""
+
 TICK = 1 / TICKS
 """Resolution of processor time in seconds: a short run may take less."""
 LAST = "SELECT extract(epoch FROM max(finished_at)) FROM attempts WHERE outcome = 'delivered'"
@@ -58,7 +61,8 @@ async def fleet(environment: BenchmarkEnvironment) -> list[Row]:
     one, two = measured[1], measured[2]
     busy = two.tasks * two.demand / _cores()
     predicted = {size: min(size * one.tasks, _cores() * busy / two.demand) for size in FLEETS}
-    return [*(_row(size, measured[size], predicted[size]) for size in FLEETS), *_capacities(one)]
+    rows = [_row(size, measured[size], predicted[size]) for size in FLEETS]
+    return [*rows, _accuracy(measured[max(FLEETS)], predicted[max(FLEETS)], two), *_capacities(one)]
 
 
 def _row(size: int, measured: FleetRun, predicted: float) -> Row:
@@ -69,6 +73,19 @@ def _row(size: int, measured: FleetRun, predicted: float) -> Row:
         figure=f"{rate(measured.tasks)}, {rate(measured.acknowledged)} acknowledged",
         floor=f"{rate(predicted)} ({kind})",
         ratio=f"{measured.tasks / predicted:.2f}",
+    )
+
+
+def _accuracy(four: FleetRun, predicted: float, two: FleetRun) -> Row:
+    """Return whether the prediction holds within TOLERANCE, and which of its two parameters have changed since."""
+    cores = _cores()
+    costs, busy = (four.demand / two.demand, four.tasks * four.demand / cores / (two.tasks * two.demand / cores))
+    return Row(
+        measure="the prediction for 4 processes; a task's processor time and the used share of the machine beside those"
+        " of 2 processes, from which it follows",
+        figure=f"{four.tasks / predicted - 1:+.0%}; {costs:.2f} and {busy:.2f} times",
+        target=f"within {TOLERANCE:.0%}",
+        reached=abs(four.tasks / predicted - 1) <= TOLERANCE,
     )
 
 

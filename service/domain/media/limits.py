@@ -111,9 +111,15 @@ def decode(text: str, uri: DataUri) -> bytes:
     return b64decode(text[uri.body_at :], validate=True)
 
 
-def encode(media_type: str, data: bytes) -> str:
-    """Return `data` as a base64 data URI."""
-    return f"data:{media_type};base64,{b64encode_as_string(data)}"
+class EncodedMedia(str):
+    """A base64 data URI made by `encode`: JSON holds it as it is, without any escape."""
+
+    __slots__ = ()
+
+
+def encode(media_type: str, data: bytes) -> EncodedMedia:
+    """Return `data` as a base64 data URI; `media_type` is one of those in MediaLimits."""
+    return EncodedMedia(f"data:{media_type};base64,{b64encode_as_string(data)}")
 
 
 def listed(items: tuple[str, ...]) -> str:

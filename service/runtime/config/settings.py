@@ -169,7 +169,7 @@ class Settings(BaseModel):
         "off", "on: the platform runs the process only while a request is open"
     )
     port: Port = setting("8080", "port that is bound; PORT also sets it")
-    web_concurrency: ProcessCount | None = setting(None, "without effect: each `boomerang serve` is one process")
+    web_concurrency: ProcessCount | None = setting(None, "without effect, and logged: `boomerang serve` is one process")
     retry_schedules: SkipValidation[Mapping[str, tuple[timedelta, ...]]] = setting(
         {}, "RETRY_SCHEDULE_<HANDLER>: delays of one handler, by its name in capitals"
     )

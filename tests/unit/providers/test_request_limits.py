@@ -2,13 +2,16 @@
 
 import asyncio
 import gzip
+import json
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 import httpx
 import pytest
 
 from service.domain.errors import ProviderUnavailable, ReplyLost
+from service.domain.media.limits import encode
 from service.domain.task import Status, UpstreamId
 from service.providers import Vtrix, http_client
 from service.providers.bounded_request import QUERY_TIMEOUTS, Timeouts
@@ -107,3 +110,17 @@ async def test_connection_is_released_after_every_response(status: int) -> None:
     with pytest.raises(Exception, match=r"."):
         await vtrix(lambda _: httpx.Response(status, stream=stream)).fetch(ID)
     assert stream.closed
+
+
+async def test_sent_body_is_the_json_of_the_request() -> None:
+    """What is sent is JSON equal to the request, though inline media are copied without escaping them."""
+    bodies: list[bytes] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        bodies.append(request.read())
+        return httpx.Response(200, content=BODY)
+
+    media = encode("image/png", bytes(range(256)) * 40)
+    params = {"images": [media, "https://example.org/a.png"], "prompt": 'a "cat"\n\ud800é', "seed": 1, "audio": True}
+    await vtrix(respond).create(replace(provider_request(), params=params))
+    assert json.loads(bodies[0])["input"][0]["params"].items() >= params.items()

@@ -144,3 +144,13 @@ def test_provider_key_without_encryption_is_a_warning(
         startup_checks.log_warnings(settings)
     found = [(line.get("setting"), line.get("hint")) for line in lines if "encryption" in line["event"]]
     assert found == ([("BOOMERANG_UPSTREAM_URL", "use https://")] if warned else [])
+
+
+@pytest.mark.parametrize(("count", "logged"), [("", 0), ("1", 0), ("4", 1)])
+def test_process_count_of_a_platform_is_explained(monkeypatch: pytest.MonkeyPatch, count: str, logged: int) -> None:
+    """WEB_CONCURRENCY above 1, which platforms set by themselves, starts one process; one line of the log says so."""
+    settings = load_settings({"WEB_CONCURRENCY": count} if count else {})
+    with capture_logs() as lines:
+        monkeypatch.setattr(startup_checks, "log", structlog.get_logger())
+        startup_checks.log_warnings(settings)
+    assert [line["log_level"] for line in lines if "WEB_CONCURRENCY" in line["event"]] == ["info"] * logged

@@ -1,0 +1,105 @@
+"""Submissions from the POST of a task to the provider's reply, as a user runs them: default settings, `--role all`.
+
+Only what the measure needs differs from the defaults: the address and key of a provider, the signing key, HANDLERS
+(none of the tasks has a handler's event but `task.submitted`), UPSTREAM_RATE (10/s would be what is measured), LEASE
+and LOG_FORMAT, whose defaults depend on the terminal. The provider is the baseline server, which accepts everything.
+"""
+
+import json
+import os
+from base64 import b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import Image
+
+from tests.acceptance.processes import TICKS, Child, until
+from tests.benchmarks.environment import BenchmarkEnvironment, query_value, stopping
+from tests.benchmarks.load import request
+from tests.benchmarks.table import Row, milliseconds, rate
+
+SIDE = 258
+"""Pixels per side of an image of noise, which no format compresses: 200 KB."""
+
+UPSTREAM_RATE = "10000/s"
+SUBMITTED = "SELECT count(*) FROM tasks WHERE status = 'in_progress'"
+LAST = "SELECT max(at) / 1e6 FROM events WHERE type = 'task.submitted'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Result of one run: accepted and submitted tasks a second, and processor seconds of the service for a task."""
+
+    accepted: float
+    submitted: float
+    processor: float
+
+
+async def submissions(environment: BenchmarkEnvironment) -> list[Row]:
+    """Return the rate of submissions with URL inputs, and the processor time of one with an inline image."""
+    count = environment.sizes.submissions
+    async with stopping(await environment.baseline()) as baseline:
+        urls = await _measure(environment, baseline, "urls", map(with_urls, range(count)))
+        inline = await _measure(environment, baseline, "inline", map(with_image, range(count // 5)))
+    setting = f"SQLite, UPSTREAM_RATE={UPSTREAM_RATE}"
+    return [
+        Row(
+            measure=f"submissions with URL inputs, from the POST to the provider's reply, {setting}",
+            figure=f"{rate(urls.submitted)}, {rate(urls.accepted)} accepted",
+            target="1,000/s",
+            reached=urls.submitted >= 1000,
+        ),
+        Row(measure="processor time of one of them", figure=milliseconds(urls.processor)),
+        Row(
+            measure=f"processor time of a submission with an inline image of 200 KB, the same, {setting}",
+            figure=milliseconds(inline.processor),
+            target="1.50 ms",
+            reached=inline.processor <= 0.0015,
+        ),
+    ]
+
+
+async def _measure(
+    environment: BenchmarkEnvironment, baseline: Child, name: str, requests: Iterable[bytes]
+) -> Measured:
+    wanted, database = list(requests), environment.sqlite(f"submissions-{name}")
+    file = environment.requests(name, wanted)
+    service = await environment.service(
+        database,
+        upstream=baseline.url,
+        role="all",
+        HANDLERS="log",
+        UPSTREAM_RATE=UPSTREAM_RATE,
+        PUBLIC_URL="",
+        POLL_FIRST="1h",
+    )
+    async with stopping(service):
+        before = service.processor_seconds()
+        report = await environment.load(service, file)
+
+        async def all_submitted() -> bool:
+            return int(await query_value(database, SUBMITTED)) == len(wanted)
+
+        await until(all_submitted, what="every submission", pause=0.25, seconds=300)
+        used, last = service.processor_seconds() - before, float(await query_value(database, LAST))
+    return Measured(
+        accepted=report.rate("202"),
+        submitted=len(wanted) / (last - report.began_at),
+        processor=max(used, 1 / TICKS) / len(wanted),
+    )
+
+
+def with_urls(number: int) -> bytes:
+    """Return the request for a task whose image is an address."""
+    params = {"prompt": f"a cat, number {number}", "images": ["https://example.org/cat.png"]}
+    return request("POST", "/v1/tasks", json.dumps({"model": "viduq2_pro_reference", "params": params}).encode())
+
+
+def with_image(number: int) -> bytes:
+    """Return the request for a task with an inline image of its own."""
+    with Image.frombytes("RGB", (SIDE, SIDE), os.urandom(SIDE * SIDE * 3)) as picture, BytesIO() as file:
+        picture.save(file, "PNG", compress_level=1)
+        image = f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    params = {"prompt": f"a cat, number {number}", "images": [image]}
+    return request("POST", "/v1/tasks", json.dumps({"model": "viduq2_pro_reference", "params": params}).encode())

@@ -1,0 +1,29 @@
+"""The blobs of tasks that are submitted at the same time are loaded together."""
+
+import asyncio
+
+import pytest
+
+from service.storage import Store
+from service.storage.blob_store import SqlBlobStore
+from tests.storage.builders import a_blob, a_task
+
+
+async def test_loads_at_the_same_time_share_transactions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each caller gets the blobs of its own task, shared or not, and the transactions are fewer than the tasks."""
+    await store.intake.add(a_task("one"), [a_blob(data=b"a" * 5000)], None)
+    await store.intake.add(a_task("two"), [a_blob(data=b"a" * 5000)], None)
+    await store.intake.add(a_task("none"), [], None)
+    counted: list[int] = []
+    blobs = SqlBlobStore(store._database)
+    load = blobs._load
+
+    async def count(task_ids: list[str]) -> object:
+        counted.append(len(task_ids))
+        return await load(task_ids)
+
+    monkeypatch.setattr(blobs._loads, "_commit", count)
+    first, second, third = await asyncio.gather(*map(blobs.load, ("one", "two", "none")))
+    assert [blob.data for blob in first.values()] == [blob.data for blob in second.values()] == [b"a" * 5000]
+    assert third == {}
+    assert counted == [3]
