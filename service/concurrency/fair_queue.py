@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(kw_only=True, eq=False)
 class FairRequest:
-    """A request for `size` of the amount; `grant` is called once it is held. The client None has no share."""
+    """A request for `size` of the amount; `grant`, if any, is called once it is held. The client None has no share."""
 
     client: str | None
     size: int
-    grant: Callable[[], None]
+    grant: Callable[[], None] | None = None
     granted: bool = False
 
 
@@ -29,12 +29,14 @@ class FairQueue:
         self.free = total
         self._held: Counter[str | None] = Counter()
         self._waiting: dict[str | None, deque[FairRequest]] = {}
+        self._unserved = 0
         self._last_grant: dict[str | None, int] = {}  # of the clients that hold something or wait
         self._grants = 0
 
     def add(self, request: FairRequest) -> None:
         """Let `request` wait, and grant what can be granted. A size above the total counts as the total."""
         request.size = min(request.size, self.total)
+        self._unserved += 1
         self._waiting.setdefault(request.client, deque()).append(request)
         self._grant()
 
@@ -45,18 +47,21 @@ class FairQueue:
             self._held[request.client] -= request.size
         else:
             self._waiting[request.client].remove(request)
+            self._unserved -= 1
         self._grant()
         self._drop(request.client)
 
     def _grant(self) -> None:
-        while (request := self._next()) is not None:
+        while self._unserved and (request := self._next()) is not None:
             self._waiting[request.client].popleft()
+            self._unserved -= 1
             self._grants += 1
             self._last_grant[request.client] = self._grants
             self.free -= request.size
             self._held[request.client] += request.size
             request.granted = True
-            request.grant()
+            if request.grant:
+                request.grant()
 
     def _next(self) -> FairRequest | None:
         """Return the request whose turn it is, or None if none can be granted now."""

@@ -23,11 +23,12 @@ class FairSemaphore:
         Requests with a `client` are limited to its share and take turns; those without one count as one client that
         has no limit.
         """
-        granted = asyncio.Event()
-        request = FairRequest(client=client, size=size, grant=granted.set)
+        request = FairRequest(client=client, size=size)
         self._queue.add(request)
         try:
             if not request.granted:
+                granted = asyncio.Event()
+                request.grant = granted.set
                 async with asyncio.timeout(seconds):
                     await granted.wait()
             yield

@@ -28,6 +28,9 @@ from service.domain.retry_schedule import OWN_SCHEDULE, schedule_name
 from service.domain.webhook_secrets import PREFIX
 from service.tasks.webhook_secrets import WebhookSecrets
 
+DELIVERED = AttemptOutcome(outcome="delivered")
+"""The outcome of a successful attempt without a target, which most are."""
+
 
 @dataclass(kw_only=True)
 class AttemptRunner:
@@ -68,8 +71,9 @@ class AttemptRunner:
 
     def outcome(self, delivery: RunningDelivery, error: BaseException | None) -> AttemptOutcome:
         """Return the outcome of an attempt that ended with `error`, or without one."""
-        context = self._context(delivery)
-        found = classify_attempt(error, context)
+        if error is None and not delivery.claim.target:
+            return DELIVERED
+        found = classify_attempt(error, self._context(delivery))
         if key := _host_key(delivery.claim):
             self._note_host(key, error, found, delivery)
         return found
@@ -129,7 +133,7 @@ class AttemptRunner:
         seconds = delivery.handler.timeout
         try:
             async with asyncio.timeout(seconds) as limit:
-                if self.webhook_secrets:
+                if self.webhook_secrets and delivery.claim.target:
                     target = await self.webhook_secrets.open(delivery.claim.target)
                     delivery.claim = replace(delivery.claim, target=target)
                 await delivery.handler.handle(event_of(delivery.claim), self.tools(delivery.claim, delivery.handler))

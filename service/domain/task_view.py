@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from service.domain.error_kinds import task_error, with_error_kind
-from service.domain.task import Json, Task
+from service.domain.task import Json, Task, construct_unchecked
 
 TIMES = ("created_at", "submitted_at", "settled_at", "deadline_at")
 
@@ -42,7 +42,10 @@ class TaskView:
         """Return the view that `to_json` wrote; keys of another version of the code are ignored."""
         data = with_error_kind(data)
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        return cls(**(known | {name: parse_time(known[name]) for name in TIMES}))
+        known |= {name: parse_time(known[name]) for name in TIMES}
+        if len(known) == len(cls.__dataclass_fields__):
+            return construct_unchecked(cls, known)
+        return cls(**known)
 
 
 def task_json(task: Task) -> Json:

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+MAX_62_BITS = (1 << 62) - 1
+
 
 class SystemClock:
     """The clock of the operating system."""
@@ -23,9 +25,10 @@ def uuid7_factory(
 
     def make() -> str:
         nonlocal last
-        last = max(last + 1, (milliseconds() << 12) | random_bits(8))
+        drawn = random_bits(70)  # at once, as each call asks the operating system
+        last = max(last + 1, (milliseconds() << 12) | (drawn >> 62))
         stamp, sequence = last >> 12, last & 0xFFF
-        value = stamp << 80 | 0x7 << 76 | sequence << 64 | 0b10 << 62 | random_bits(62)
+        value = stamp << 80 | 0x7 << 76 | sequence << 64 | 0b10 << 62 | (drawn & MAX_62_BITS)
         digits = f"{value:032x}"
         return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 

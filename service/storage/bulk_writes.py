@@ -5,13 +5,12 @@ an array or a parameter for each value, and reads it as a table (`json_to_record
 write large blobs to PostgreSQL this way.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from functools import cache, lru_cache
 from operator import itemgetter
 from typing import Any
 
+from pydantic_core import to_json
 from sqlalchemy import ColumnElement, Dialect, LargeBinary, Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -83,19 +82,13 @@ def _as_tuples(dialect: Dialect, table: Table, names: tuple[str, ...], rows: Row
 
 
 def _as_json(dialect: Dialect, table: Table, names: tuple[str, ...], rows: Rows) -> str:
-    return ENCODER.encode([dict(zip(names, row, strict=True)) for row in _as_tuples(dialect, table, names, rows)])
+    """Return the values as one JSON text; times are in it as RFC 3339."""
+    return to_json([dict(zip(names, row, strict=True)) for row in _as_tuples(dialect, table, names, rows)]).decode()
 
 
-def _to_text(value: object) -> str:
-    """Return a value without a JSON type as the text that PostgreSQL reads."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return f"\\x{value.hex()}"
-    raise TypeError(f"no column holds a {type(value).__name__}")
-
-
-ENCODER = json.JSONEncoder(default=_to_text, separators=(",", ":"))
+def _hexadecimal(value: bytes | None) -> str | None:
+    """Return bytes as the text that PostgreSQL reads."""
+    return None if value is None else f"\\x{value.hex()}"
 
 
 @lru_cache(CACHE_SIZE)
@@ -107,7 +100,7 @@ def _readers(table: Table, names: tuple[str, ...], dialect: Dialect) -> list[tup
 def _processor(table: Table, name: str, dialect: Dialect) -> Processor | None:
     column_type = table.c[name].type
     if isinstance(column_type, LargeBinary):
-        return None
+        return _hexadecimal if dialect.name == "postgresql" else None
     if isinstance(column_type, SafeText):
         return storable_text
     if isinstance(column_type, JsonText):

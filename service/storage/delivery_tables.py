@@ -57,18 +57,17 @@ IS_PENDING = deliveries.c.status == PENDING
 IS_DEAD = deliveries.c.status == DEAD
 REQUESTED = (deliveries.c.target != {}).label("requested")
 
+# No index of deliveries has `leased_until`: PostgreSQL then renews a lease without an entry in each index.
 partial_index("deliveries_due", deliveries.c.handler, deliveries.c.due_at, deliveries.c.event_seq, where=IS_PENDING)
 partial_index("deliveries_lanes", deliveries.c.lane, deliveries.c.event_seq, where=IS_PENDING)
 partial_index(
-    "deliveries_destinations",
+    "deliveries_by_destination",
     deliveries.c.destination,
-    deliveries.c.leased_until,
     where=IS_PENDING & deliveries.c.destination.is_not(None),
 )
 partial_index("deliveries_dead", deliveries.c.created_at, deliveries.c.id, where=IS_DEAD)
 Index("deliveries_newest", deliveries.c.created_at, deliveries.c.id)
 Index("deliveries_by_client", deliveries.c.client, deliveries.c.created_at, deliveries.c.id)
 Index("deliveries_by_task", deliveries.c.task_id, deliveries.c.event_seq)
-Index("attempts_outcomes", attempts.c.handler, attempts.c.outcome)
-Index("attempts_finished", attempts.c.finished_at)
+Index("attempts_times", attempts.c.finished_at, attempts.c.handler, attempts.c.outcome)  # for retention and counts
 Index("sealed_secrets_by_task", sealed_secrets.c.task_id)

@@ -99,6 +99,13 @@ async def advisory_lock(connection: AsyncConnection, name: str) -> None:
         defer(connection, "SELECT pg_advisory_xact_lock(%s)", (key,))
 
 
+async def allow_whole_tables(connection: AsyncConnection) -> None:
+    """Let the statements of this transaction read whole tables without an index, as a count of all rows should."""
+    if connection.dialect.name == "postgresql":
+        for method in ("seqscan", "hashjoin", "mergejoin"):
+            await connection.execute(text(f"SET LOCAL enable_{method} = on"))
+
+
 async def send_notifications(connection: AsyncConnection, topics: Iterable[str]) -> None:
     """Notify other processes of `topics` when this transaction commits; for PostgreSQL only."""
     names = sorted(topics)

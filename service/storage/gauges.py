@@ -16,6 +16,7 @@ from service.storage.daily_budget import reported_today, spent_today
 from service.storage.database import Database
 from service.storage.delivery_queue import pending_handlers
 from service.storage.delivery_tables import IS_DEAD, IS_PENDING, attempts, deliveries
+from service.storage.dialects import allow_whole_tables
 from service.storage.inbox import OLDEST_UNREAD
 from service.storage.tables import HAS_STATUS_WORD, OPEN, POLLED, QUEUED, inbox, tasks
 
@@ -117,6 +118,7 @@ class SqlGauges:
 
     async def _count(self, now: datetime, each: float) -> None:
         async with self._database.reading() as connection:
+            await allow_whole_tables(connection)
             self._totals = await _totals(connection, now, each)
 
 

@@ -28,8 +28,17 @@ LIMITS: Mapping[str, str] = {
     "statement_timeout": "60s",
     "lock_timeout": "20s",
     "idle_in_transaction_session_timeout": "60s",
+    "random_page_cost": "1.1",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
 }
-"""Settings that the address may overrule."""
+"""Settings that the address may overrule.
+
+The last ones leave one kind of plan: look up each row by an index. The others read a whole table or index, which is
+right only while it is small; but the plan of a prepared statement stays while the table grows, and the statistics of a
+table that grows fast are old. What counts all rows allows the other plans (`dialects.allow_whole_tables`).
+"""
 
 PINNED: Mapping[str, str] = {
     "TimeZone": "UTC",

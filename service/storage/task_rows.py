@@ -61,7 +61,7 @@ def changed_task_values(before: Task, after: Task) -> Values:
 
 def task_from_row(row: RowMapping, **given: object) -> Task:
     """Return the task of a row whose first columns are TASK_COLUMNS; `given` are fields that were not read."""
-    values: Values = dict(zip(TASK_NAMES, row.values(), strict=False))
+    values: Values = dict(zip(TASK_NAMES, row.values(), strict=False))  # belongs to the task from now on
     for name, convert in FROM_COLUMN:
         if (value := values[name]) is not None:
             values[name] = convert(value)

@@ -60,6 +60,9 @@ class Sizes:
     pending: int = 1_000_000
     few_pending: int = 10_000
     claims: int = 40
+    growth: int = 4_000
+    few_settled: int = 10_000
+    many_settled: int = 1_000_000
     starts: int = 3
     histories: int = 2_000
     connections: int = 64
@@ -84,6 +87,9 @@ SHORT = Sizes(
     pending=2_000,
     few_pending=1_000,
     claims=3,
+    growth=32,
+    few_settled=10,
+    many_settled=100,
     starts=1,
     histories=40,
     waits=8,
@@ -211,15 +217,16 @@ def make_task(**changes: Any) -> Task:
     return replace(task, **changes)
 
 
-async def fill(database: str, like: Task, numbers: range) -> None:
-    """Migrate the database, and add tasks like `like`, with the ids of their numbers."""
+async def fill(database: str, like: Task, numbers: range, *, analyze: bool = True) -> None:
+    """Migrate the database, add tasks like `like`, with the ids of their numbers, and on request analyse the tables."""
     await migrate(database)
     async with open_store(database) as store:
         await store.intake.add(like, [], None)
     columns = [column.name for column in tasks.columns if column.name not in {"id", "upstream_id"}]
     await _execute(database, _copies(columns), {"like": like.id, "first": numbers.start, "last": numbers.stop - 1})
     await _execute(database, "DELETE FROM tasks WHERE id = :like", {"like": like.id})
-    await _execute(database, "ANALYZE", {})
+    if analyze:
+        await _execute(database, "ANALYZE", {})
 
 
 def _copies(columns: list[str]) -> str:

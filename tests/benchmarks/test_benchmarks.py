@@ -6,7 +6,7 @@ from tests.benchmarks.__main__ import MEASURES, run_measure
 from tests.benchmarks.environment import SHORT
 from tests.benchmarks.table import HEADINGS, render
 
-LONG = frozenset({"defaults", "fleet", "callbacks-postgres"})
+LONG = frozenset({"defaults", "fleet", "callbacks-postgres", "growth"})
 """Measures over PostgreSQL; the others run the same code over SQLite."""
 
 

@@ -17,7 +17,15 @@ from tests.storage.conftest import EmptyDatabase, OpenStore
 
 pytestmark = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 
-LIMITS = {"statement_timeout": "1min", "lock_timeout": "20s", "idle_in_transaction_session_timeout": "1min"}
+LIMITS = {
+    "statement_timeout": "1min",
+    "lock_timeout": "20s",
+    "idle_in_transaction_session_timeout": "1min",
+    "random_page_cost": "1.1",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
 COUNT = text("SELECT count(*) FROM tasks")
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from service.deliveries import dispatcher as dispatch
+from service.deliveries.handler_api import Event, Tools
 from service.domain.errors import StoreUnavailable
 from tests.support.delivery_builders import LEASE, NOW, SCHEDULE, TIMEOUT, DispatcherSetup, dispatcher_setup, handler
 from tests.support.sample_handlers import HangingHandler, RecordingHandler, UnresponsiveHandler, captured_logs
@@ -187,7 +188,10 @@ async def test_internal_error_is_logged() -> None:
     def broken() -> float:
         raise ZeroDivisionError("no jitter")
 
-    setup = dispatcher_setup(handler("sample", RecordingHandler()), jitter=broken)
+    async def failing(event: Event, tools: Tools) -> None:
+        raise ValueError(f"attempt {tools.attempt} of {event.id} failed")
+
+    setup = dispatcher_setup(handler("sample", failing), jitter=broken)
     setup.queue.put("sample")
     with captured_logs() as lines:
         await setup.run_until_idle()

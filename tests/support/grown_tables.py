@@ -1,0 +1,102 @@
+"""Tables full of settled work: copies of one task with its callback, event, delivery and attempt, without ANALYZE."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Table, text
+
+from service.domain.ports.queues import AttemptResult, HandlerCapacity
+from service.domain.ports.unit_of_work import DeliveryRow, EventRow, InboxEntry, RunTime
+from service.domain.task import EventType, Source, Status, Task, TaskId, UpstreamId
+from service.storage import Store
+from service.storage.delivery_tables import attempts, deliveries
+from service.storage.tables import events, inbox, run_times, tasks
+
+LIKE = TaskId("0000-settled")
+SETTLED_AT = datetime(2026, 5, 1, tzinfo=UTC)
+
+COPIED: Mapping[Table, Mapping[str, str]] = {
+    tasks: {"id": "'old-' || {n}", "upstream_id": "'upstream-' || {n}"},
+    inbox: {"digest": "'callback-' || {n}", "task_id": "'old-' || {n}"},
+    events: {"id": "'event-' || {n}", "task_id": "'old-' || {n}"},
+    deliveries: {
+        "id": "'delivery-' || {n}",
+        "event_id": "'event-' || {n}",
+        "task_id": "'old-' || {n}",
+        "lane": "'old-' || {n} || '/nothing'",
+    },
+    attempts: {"delivery_id": "'delivery-' || {n}"},
+    run_times: {},
+}
+"""The columns that differ in each copy, as SQL with its number `n`."""
+
+SERIES = "WITH RECURSIVE series(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM series WHERE n < :rows)"
+
+
+async def grow(store: Store, rows: int, *, handler: str = "nothing") -> None:
+    """Add `rows` settled tasks, each with a callback, an event, a delivery to `handler`, an attempt and a run time."""
+    await _add_one(store, handler)
+    async with store._database.writing() as write:
+        if store._database.address.postgres:
+            await write.connection.execute(text("SET LOCAL statement_timeout = 0"))
+        for table, changed in COPIED.items():
+            await write.connection.execute(text(_copies(table, changed)), {"rows": rows})
+
+
+def _copies(table: Table, changed: Mapping[str, str]) -> str:
+    """Return the statement that copies the only row of the settled task; numbers are generated anew."""
+    names = [column.name for column in table.columns if column.name != "seq"]
+    values = [changed[name].format(n="CAST(n AS TEXT)") if name in changed else f'"{name}"' for name in names]
+    quoted = ", ".join(f'"{name}"' for name in names)
+    like = {tasks: "id", inbox: "task_id", events: "task_id", deliveries: "task_id"}.get(table)
+    where = f" WHERE {like} = '{LIKE}'" if like else ""
+    source = f"(SELECT * FROM {table.name}{where} LIMIT 1) AS one"  # noqa: S608 - our own names
+    return f"INSERT INTO {table.name} ({quoted}) {SERIES} SELECT {', '.join(values)} FROM series, {source}"  # noqa: S608
+
+
+async def _add_one(store: Store, handler: str) -> None:
+    at = SETTLED_AT
+    task = Task(
+        id=LIKE,
+        client="anna",
+        provider="vtrix",
+        model="viduq2_pro_reference",
+        bucket="viduq2_pro_reference/5",
+        created_at=at,
+        deadline_at=at + timedelta(hours=2),
+        status=Status.COMPLETED,
+        upstream_id=UpstreamId("upstream-0"),
+        submission=1,
+        submitted_at=at,
+        settled_at=at,
+        settled_by=Source.CALLBACK,
+        params={"prompt": "a cat that throws a boomerang"},
+        cost=0.35,
+    )
+    event = EventRow(id="event-0", task_id=LIKE, client="anna", type=EventType.COMPLETED, at=at, data={"id": LIKE})
+    delivery = DeliveryRow(
+        id="delivery-0",
+        event_id=event.id,
+        task_id=LIKE,
+        client="anna",
+        handler=handler,
+        lane=f"{LIKE}/{handler}",
+        message_id="msg_delivery-0",
+        due_at=at,
+    )
+    entry = InboxEntry(
+        task_id=LIKE, submission=1, digest="callback-0", body=b"{}" * 250, received_at=at, verdict="accepted"
+    )
+    await store.intake.add(replace(task, cost=0.35), [], None)
+    async with store.units_of_work.transaction() as transaction:
+        await transaction.lock([LIKE])
+        await transaction.admit([entry])
+        await transaction.append([event], [delivery])
+        await transaction.add_run_times([RunTime(bucket=task.bucket, seconds=60.0, called_back=True, at=at)])
+    capacity = HandlerCapacity(names=(handler,), slots=1)
+    [claim] = await store.deliveries.claim([capacity], now=at, until=at + timedelta(minutes=1))
+    result = AttemptResult(
+        delivery_id=claim.id, fence=claim.fence, attempt=1, started_at=at, finished_at=at, outcome="delivered"
+    )
+    await store.deliveries.finish([result])
