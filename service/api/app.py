@@ -14,6 +14,7 @@ from service.api.authentication import ApiKeyMiddleware
 from service.api.callbacks import CallbackEndpoint
 from service.api.connections import MAX_CONNECTIONS
 from service.api.deliveries import DeliveryApi
+from service.api.handler_routes import HandlerEndpoint, HandlerRoutes
 from service.api.health import ProbeApi
 from service.api.long_poll import MAX_WAITS, WAIT_MAX, LongPoll, Watching, not_watched
 from service.api.metrics import Counters
@@ -89,6 +90,7 @@ class Services(ProbeServices):
     work: RequestWork = BACKGROUND
     watching: Watching = not_watched
     allow_off_peak: bool = False
+    handler_endpoints: Sequence[HandlerEndpoint] = ()
     limits: WebLimits = field(default_factory=WebLimits)
 
 
@@ -114,6 +116,7 @@ def create_app(services: Services) -> ASGIApp:
         *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
         *ReconcileApi(services.single_pass).routes(),
         *OpenApi(allow_off_peak=services.allow_off_peak).routes(),
+        *HandlerRoutes(services.handler_endpoints).routes(),
         *_probe_routes(services, lambda: {**services.counters(), **callbacks.counters()}),
     ]
     router = _router(routes, services, max_requests=services.limits.requests)

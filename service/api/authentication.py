@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.connections import MAX_CONNECTIONS
-from service.api.endpoints import CALLBACK_PREFIX
+from service.api.endpoints import CALLBACK_PREFIX, HANDLER_PREFIX
 from service.api.problems import (
     ADMIN_ONLY,
     LOCAL_ONLY,
@@ -25,6 +25,7 @@ from service.api.problems import (
 from service.domain.api_key import ApiKey
 from service.domain.hosts import is_loopback
 
+OPEN_PREFIXES = (CALLBACK_PREFIX, HANDLER_PREFIX)
 OPEN_PATHS = frozenset({"/", "/healthz", "/healthz/", "/readyz", "/readyz/"})
 FORWARDED = frozenset({"forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip", "fly-client-ip"})
 FORWARDED_PREFIX = "x-forwarded"
@@ -88,7 +89,7 @@ class ApiKeyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or respond with 401, 403 or 503."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or scope["path"].startswith(CALLBACK_PREFIX):
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_PREFIXES):
             await self._app(scope, receive, send)
             return
         request = Request(scope)

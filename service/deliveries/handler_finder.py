@@ -54,7 +54,12 @@ def find_handlers(working: Path, own: str | None) -> Iterator[Finding]:
             yield origin, registered
         elif id(registered) not in seen:
             seen.add(id(registered))
-            yield from ((origin, replace(handler, origin=origin)) for handler in registered)
+            try:
+                handlers = [replace(handler, origin=origin) for handler in registered]
+            except BadHandler as error:
+                yield origin, BadHandler(f"{origin}: {error}")
+            else:
+                yield from ((origin, handler) for handler in handlers)
 
 
 Registered = tuple[str, Handlers | BadHandler | PassedOver]

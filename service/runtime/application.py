@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from service.callbacks.receiver import CallbackReceiver
 from service.deliveries.handler_api import Handler
+from service.deliveries.handler_tools import ToolsFactory
 from service.domain.duration_histogram import Histograms
 from service.domain.ports.signals import Clock
 from service.providers import RateLimitedClient
@@ -34,6 +35,7 @@ class Application:
     receiver: CallbackReceiver
     worker: Worker
     keys: KeyAgreement
+    tools: ToolsFactory
     connection_warnings: Callable[[], Sequence[str]] = tuple
 
     def warnings(self) -> list[str]:

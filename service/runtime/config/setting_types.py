@@ -12,34 +12,18 @@ from urllib.request import url2pathname
 
 from service.deliveries.egress_allow_syntax import egress_network, egress_target
 from service.domain.api_key import ApiKey
+from service.domain.durations import UNITS, duration
 from service.domain.submission_limits import ClientLimit
 from service.domain.webhook_secrets import is_webhook_secret
 
 T = TypeVar("T")
 Parse = Callable[[str], T]
 
-UNITS = {
-    "ms": timedelta(milliseconds=1),
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-}
-MAX_DURATION = timedelta(days=3650)
 MAX_DOLLARS = 10**9
 MIN_SECRET_LENGTH = 32
 MIN_API_KEY_LENGTH = 8
 CLIENT_NAME = re.compile(r"[\w.@-]{1,64}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
-def duration(text: str) -> timedelta:
-    """Return the duration that `30s` names: a whole number and one of ms, s, m, h, d; from 0 to 3650 days."""
-    match = re.fullmatch(r"([0-9]{1,12})(ms|s|m|h|d)", text)
-    # compared before it is multiplied, because a timedelta overflows
-    if match is None or int(match[1]) > MAX_DURATION / UNITS[match[2]]:
-        raise ValueError("must be a duration like 500ms, 30s, 15m, 2h or 30d, at most 3650d")
-    return int(match[1]) * UNITS[match[2]]
 
 
 def positive_duration(text: str) -> timedelta:

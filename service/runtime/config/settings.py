@@ -156,7 +156,9 @@ class Settings(BaseModel):
     egress_allow: EgressRules = setting((), "internal networks and hosts that the operator's handlers may connect to")
     notify_allow: EgressRules = setting((), "the same for addresses that clients give, with ports below 1024")
     egress_deny: Networks = setting((), "networks that look public and are not; never connected to")
-    notify_handlers: Names = setting("webhook", "handlers that `notify` may name without an admin's key")
+    notify_handlers: Names | None = setting(
+        None, "handlers that `notify` may name without an admin's key; by default webhook and the chat handlers"
+    )
     http_proxy: Text | None = secret(None, "proxy of all outgoing requests; HTTPS_PROXY and its like also set it")
     ca_file: Text | None = setting(None, "certificate authorities to trust as well; SSL_CERT_FILE adds some too")
     log_format: Annotated[Literal["console", "json"], Word] = setting("json", "by default console on a terminal")
