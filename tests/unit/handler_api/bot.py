@@ -1,5 +1,6 @@
 """A handler that uses the whole public API, as a chat platform would, and the application that runs it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,12 +11,12 @@ from textwrap import dedent
 import httpx
 import pytest
 
-from service.api.app import create_app
+from service.api.app import WebLimits, create_app
 from service.deliveries.handler_loader import needed_settings
 from service.runtime.application import Application
 from service.runtime.bootstrap import build_application
 from service.runtime.config.settings import load_settings
-from service.runtime.web import WebLimits, build_services
+from service.runtime.web import build_services
 from service.storage import migrate
 
 SECRET = "secret-of-the-platform"
@@ -121,13 +122,9 @@ async def running_bot(directory: Path, monkeypatch: pytest.MonkeyPatch, **more: 
     settings = load_settings(settings_of(directory, **more), needed=needed_settings())
     await migrate(settings.database_url)
     async with build_application(settings) as application:
-        services = build_services(application, stopping=_never(), failure_reason=lambda: None, limits=WebLimits())
+        services = build_services(
+            application, stopping=asyncio.Event(), failure_reason=lambda: None, limits=WebLimits()
+        )
         transport = httpx.ASGITransport(create_app(services))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             yield Bot(application=application, client=client)
-
-
-def _never() -> "asyncio.Event":
-    import asyncio
-
-    return asyncio.Event()
