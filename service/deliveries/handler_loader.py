@@ -88,15 +88,35 @@ def handler_faults(
     if own and not ((directory or Path.cwd()) / own).is_dir():
         return [f"BOOMERANG_{DIRECTORY_SETTING} must name a directory that exists; make it, or leave the setting out"]
     found = discover(directory, own=own)
-    chosen = _chosen(found, names, settings)
     return [
         *_unknown("HANDLERS", names or (), found),
         *_unknown("NOTIFY_HANDLERS", notify, [name for handler in found.values() for name in handler.names]),
-        *_unknown_schedules(schedules, chosen),
+        *_unknown_schedules(schedules, _chosen(found, names, settings)),
         *_missing(found, names, settings),
-        *(fault for handler in chosen for fault in config_faults(handler.settings, settings)),
-        *(problem for handler in chosen if handler.check and (problem := handler.check(settings))),
+        *_rejected_values(_chosen(found, names, settings), settings),
     ]
+
+
+def _rejected_values(chosen: Sequence[Handler], settings: Mapping[str, str]) -> Iterator[str]:
+    for handler in chosen:
+        yield from config_faults(handler.settings, settings)
+        if handler.check and (problem := handler.check(settings)):
+            yield problem
+
+
+def ready_handlers(
+    found: Mapping[str, Handler], names: Sequence[str] | None, settings: Mapping[str, str]
+) -> dict[str, Handler]:
+    """Return the handlers among `found` that are to run, by name, ready for these settings.
+
+    Without `names` every one is to run. Raises BadSetting with a line for each fault.
+    """
+    wanted = list(found) if names is None else names
+    chosen = _chosen(found, wanted, settings)
+    faults = [*_unknown("HANDLERS", wanted, found), *_missing(found, wanted, settings)]
+    if faults := [*faults, *_rejected_values(chosen, settings)]:
+        raise BadSetting("\n".join(faults))
+    return {handler.name: _configured(handler, settings) for handler in chosen}
 
 
 def _unknown(setting: str, names: Sequence[str], known: Collection[str]) -> Iterator[str]:
