@@ -119,7 +119,7 @@ def test_event(name: str, target: str | None, event_type: str | None, as_json: b
 
     Exit codes: 0 delivered; 1 it would be tried again, or has failed; 2 wrong use or configuration.
     """
-    from service.runtime.handler_trial import try_handler  # noqa: PLC0415 - heavy
+    from service.runtime.sample_delivery import try_handler  # noqa: PLC0415 - heavy
 
     entry = _parsed(target)
     try:

@@ -24,7 +24,7 @@ NO_KEY = "not-set"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialResult:
+class SampleOutcome:
     """How the attempt ended (`delivered`, `retry` or `dead`), its error, and how long it took."""
 
     handler: str
@@ -36,7 +36,7 @@ class TrialResult:
 
 async def try_handler(
     settings: Settings, name: str, *, target: Mapping[str, object] | None, event_type: str | None
-) -> TrialResult:
+) -> SampleOutcome:
     """Run the handler `name` once; `target` is what its `notify` entry has beside `handler`, None without one.
 
     Raises BadSetting for a handler that is not loaded, InvalidParams for a target with faults.
@@ -64,7 +64,7 @@ async def try_handler(
             mask=secret_mask(settings),
         )
         seconds = round(time.perf_counter() - began, 3)
-        return TrialResult(
+        return SampleOutcome(
             handler=handler.name, event=event.type, outcome=outcome.outcome, error=outcome.error, seconds=seconds
         )
 
