@@ -44,8 +44,8 @@ async def test_bot_refuses_what_it_should(handlers: Handlers) -> None:
     """A wrong secret, a repeated message, a closed chat, and a second video of the day."""
     async with HandlerTest(handlers, settings=SETTINGS) as test:
 
-        async def send(password: str = "secret", **changes: object) -> int:
-            response = await test.request("POST", "/message", json=MESSAGE | changes, headers={"x-secret": password})
+        async def send(code: str = "secret", **changes: object) -> int:
+            response = await test.request("POST", "/message", json=MESSAGE | changes, headers={"x-secret": code})
             await test.advance(1)
             return response.status_code
 
