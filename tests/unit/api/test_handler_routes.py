@@ -6,13 +6,14 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
-from service.api import handler_routes, request_context
+from service.api import request_context
 from service.api.handler_routes import MAX_REQUESTS, HandlerEndpoint
 from service.api.request_work import BackgroundWork
 from service.domain.errors import StoreUnavailable
@@ -163,7 +164,7 @@ async def test_handler_has_a_limited_number_of_requests_at_once() -> None:
 async def test_log_has_the_path_as_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """A parameter of the path may be a secret."""
     with capture_logs() as lines:
-        monkeypatch.setattr(request_context, "log", handler_routes.structlog.get_logger())
+        monkeypatch.setattr(request_context, "log", structlog.get_logger())
         await post(app(endpoint(path="/of/{token}")), "/handlers/chat/of/hidden-token")
     [line] = [line for line in lines if line["event"] == "request"]
     assert line["route"] == "/handlers/chat/of/{token}"
