@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from service.artifacts.contents import Contents
 from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.receiver import CallbackReceiver
 from service.callbacks.refusals import Refusals
@@ -20,6 +21,7 @@ from service.deliveries.task_results import TaskResults
 from service.domain.callback import Verifier, callback_address, token_in
 from service.domain.event_routing import Subscription
 from service.domain.key_ring import KeyRing
+from service.domain.link_tokens import LinkTokens
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.signals import Clock
 from service.domain.tokens import Tokens
@@ -27,6 +29,7 @@ from service.providers import RateLimitedClient
 from service.providers.callback_bodies import callback_reader
 from service.providers.vidu.signature import ViduVerifier
 from service.runtime.application import Application
+from service.runtime.archive import open_archive
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
 from service.runtime.handler_settings import client_secrets, egress_settings, mask_logs, secret_mask
@@ -97,6 +100,8 @@ class ApplicationBuilder:
     recorder: Recorder = field(init=False)
     webhook_secrets: WebhookSecrets = field(init=False)
     refusals: Refusals = field(init=False)
+    contents: Contents = field(init=False)
+    links: LinkTokens = field(init=False)
 
     def __post_init__(self) -> None:
         self.refusals = Refusals(store=self.store.refusals, clock=self.clock)
@@ -105,6 +110,8 @@ class ApplicationBuilder:
         self.keys = KeyAgreement(
             key_ring=self.key_ring, registry=self.store.processes, clock=self.clock, process_id=self.new_id()
         )
+        self.links = LinkTokens(self.key_ring, may_lack_keys=self.keys.may_lack_keys)
+        self.contents = Contents(archive=open_archive(self.settings))
         self.webhook_secrets = WebhookSecrets(
             store=self.store.sealed_secrets, keys=self.key_ring, new_id=self.new_id, registered=self.keys.registered
         )
@@ -150,6 +157,8 @@ class ApplicationBuilder:
             ),
             receiver=self._receiver(inbox_worker),
             keys=self.keys,
+            contents=self.contents,
+            links=self.links,
             worker=Worker(
                 inbox_worker=inbox_worker,
                 refusals=self.refusals,
