@@ -54,6 +54,17 @@ class BucketArchive:
             return None
         return FileInfo(bytes=found["size"], version=str(found["e_tag"] or found["last_modified"].timestamp()))
 
+    async def size_of(self, name: str) -> int | None:
+        """Return the length of an object; None also where the credentials may not see whether there is one.
+
+        S3 answers 403 in place of 404 to credentials that may not list the bucket.
+        """
+        try:
+            found = await self.info(name)
+        except ArchiveRefused:
+            return None
+        return found.bytes if found else None
+
     async def read(self, name: str, start: int, stop: int) -> AsyncIterator[bytes]:
         """Yield the bytes from `start` up to `stop`, one request for each part: a slow reader keeps none open."""
         import obstore  # noqa: PLC0415 - an extra

@@ -15,7 +15,7 @@ import httpx
 from service.deliveries.error_text import SecretMask, describe_error, is_unreachable, unreachable_text
 from service.deliveries.handler_api import Event
 from service.domain.artifact import ARTIFACT_FIELDS, Artifact
-from service.domain.errors import Reject, Retry, UpstreamError
+from service.domain.errors import ArchiveUnavailable, Reject, Retry, UpstreamError
 from service.domain.ports.queues import Outcome, ResponsibleParty
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.retry_schedule import next_attempt
@@ -36,6 +36,7 @@ DESTINATION_ERRORS = (
     Reject,
     Retry,
     UpstreamError,
+    ArchiveUnavailable,
     httpx.HTTPError,
     httpx.InvalidURL,
     TimeoutError,

@@ -3,13 +3,14 @@
 import inspect
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 import httpx
 
+from service.deliveries.handler_content import ContentSource, ObjectArchive, no_content
 from service.domain.artifact import Artifact
 from service.domain.errors import BadHandler
 from service.domain.task import EventType, Json
@@ -54,7 +55,8 @@ class Tools:
     `http` connects to public addresses only, and to those in EGRESS_ALLOW, with a `target` in NOTIFY_ALLOW; it follows
     no redirects. `target` is the `notify` entry that requested this delivery, empty when the operator's settings did.
     `message_id` is the same for all attempts of a delivery and new for a replay. `attempt` counts from 1. `settings`
-    are the operator's `BOOMERANG_*` settings without the prefix, including defaults.
+    are the operator's `BOOMERANG_*` settings without the prefix, including defaults. `content(task, output)` opens the
+    file of a result. `archive` is the bucket that ARCHIVE_URL names, None where it names a directory or nothing.
     """
 
     http: httpx.AsyncClient
@@ -65,7 +67,12 @@ class Tools:
     target: Json = field(default_factory=dict, repr=False)
     message_id: str = ""
     attempt: int = 1
+    content: ContentSource = field(default=no_content, repr=False)
+    archive: ObjectArchive | None = field(default=None, repr=False)
 
+
+RESULT_EVENTS = frozenset({EventType.COMPLETED, EventType.ARTIFACT_STORED})
+"""The events of a handler of results; the loader leaves one of them."""
 
 Handle = Callable[[Event, Tools], Awaitable[None]]
 
@@ -80,7 +87,8 @@ class Handler:
     `needs` names the settings without which it is not loaded by default. A `by_request` handler receives only what a
     task's `notify` requests, and every event if the setting named by `always_with` is set. `check` rejects settings
     that cannot work. `aliases` are former names, the oldest last, that stored deliveries and tasks may contain.
-    `origin` is the file or package that defines it.
+    `origin` is the file or package that defines it. `on_result`: it receives the event after which the results of a
+    task can be used, once for each task.
     """
 
     name: str
@@ -95,11 +103,22 @@ class Handler:
     check: Check | None = field(default=None, repr=False)
     aliases: tuple[str, ...] = ()
     origin: str = ""
+    on_result: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
         """Return every name that a stored delivery for this handler may have."""
         return (self.name, *self.aliases)
+
+    def wants(self, event_type: str, output: Sequence[Json]) -> bool:
+        """Return whether the handler runs for an event of a task with this `output`.
+
+        Of the `artifact.stored` events of a task, one that asks for results gets the last: after it all are stored.
+        """
+        if event_type not in self.events:
+            return False
+        waits = self.on_result and event_type == EventType.ARTIFACT_STORED
+        return not waits or all(item.get("archived_url") for item in output if item.get("url"))
 
 
 class Handlers:
@@ -144,6 +163,44 @@ class Handlers:
                 check=check,
                 aliases=aliases,
                 origin=getattr(handle, "__module__", ""),
+            )
+            self._add(handler)
+            return handle
+
+        return register
+
+    def on_result(
+        self,
+        *,
+        name: str,
+        attempts: int | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        concurrency: int = 16,
+        needs: tuple[str, ...] = (),
+        by_request: bool = False,
+        check: Check | None = None,
+        aliases: tuple[str, ...] = (),
+    ) -> Callable[[Handle], Handle]:
+        """Register the decorated coroutine function for the results of tasks: it runs once for each completed task.
+
+        That is after the last `artifact.stored` of a task where the handler `archive` is loaded, since an address of
+        the provider may expire before it is used, otherwise after `task.completed`. Raises BadHandler.
+        """
+
+        def register(handle: Handle) -> Handle:
+            handler = Handler(
+                name=name,
+                events=RESULT_EVENTS,
+                handle=handle,
+                attempts=attempts,
+                timeout=timeout,
+                concurrency=concurrency,
+                needs=needs,
+                by_request=by_request,
+                check=check,
+                aliases=aliases,
+                origin=getattr(handle, "__module__", ""),
+                on_result=True,
             )
             self._add(handler)
             return handle

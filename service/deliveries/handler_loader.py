@@ -13,8 +13,12 @@ from service.deliveries.handler_api import Handler
 from service.deliveries.handler_finder import PassedOver, find_handlers
 from service.domain.errors import BadHandler, BadSetting
 from service.domain.retry_schedule import OWN_SCHEDULE, schedule_name
+from service.domain.task import EventType
 
 DIRECTORY_SETTING = "HANDLERS_DIR"
+
+ARCHIVE = "archive"
+"""The handler that stores results."""
 
 log = structlog.get_logger("boomerang.deliveries")
 
@@ -66,7 +70,9 @@ def load_handlers(
     found = survey(directory, own=settings.get(DIRECTORY_SETTING))
     for origin, file in found.passed_over.items():
         (log.warning if file.misplaced else log.debug)("file is no module of handlers", file=origin, reason=file.reason)
-    return {handler.name: _configured(handler, settings) for handler in _chosen(found.handlers, names, settings)}
+    chosen = _chosen(found.handlers, names, settings)
+    archived = any(handler.name == ARCHIVE for handler in chosen)
+    return {handler.name: _configured(handler, settings, archived=archived) for handler in chosen}
 
 
 def handler_faults(
@@ -216,8 +222,10 @@ def _missing(found: Mapping[str, Handler], names: Sequence[str] | None, settings
             yield f"handler {name!r} needs {', '.join(missing)}; set it, or leave the handler out"
 
 
-def _configured(handler: Handler, settings: Mapping[str, str]) -> Handler:
-    """Return the handler for these settings."""
+def _configured(handler: Handler, settings: Mapping[str, str], *, archived: bool) -> Handler:
+    """Return the handler for these settings; `archived` is whether results are stored before they are used."""
+    if handler.on_result:
+        return replace(handler, events=frozenset({EventType.ARTIFACT_STORED if archived else EventType.COMPLETED}))
     if handler.always_with and settings.get(handler.always_with):
         return replace(handler, by_request=False)
     return handler

@@ -7,6 +7,8 @@ from datetime import datetime
 
 from service.deliveries.egress_clients import EgressClients
 from service.deliveries.handler_api import Handler, Results, Tools
+from service.deliveries.handler_content import ObjectArchive, no_content
+from service.deliveries.task_content import ContentOpener
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.webhook_secrets import ClientSecrets
 
@@ -20,14 +22,17 @@ class ToolsFactory:
     now: Callable[[], datetime]
     settings: Mapping[str, str] = field(repr=False)
     client_secrets: ClientSecrets
+    content: ContentOpener | None = None
+    archive: ObjectArchive | None = None
 
     def __call__(self, claim: DeliveryClaim, handler: Handler) -> Tools:
         """Return the tools for one attempt: a `notify` target has the guard and the secrets of its client."""
         settings = self.settings
         if claim.target:
             settings = {**settings, "WEBHOOK_SECRETS": ",".join(self.client_secrets.for_client(claim.event.client))}
+        http = self.clients.client_for(handler, claim.target)
         return Tools(
-            http=self.clients.client_for(handler, claim.target),
+            http=http,
             log=logging.getLogger(f"boomerang.handlers.{handler.name}"),
             results=self.results,
             now=self.now,
@@ -35,4 +40,6 @@ class ToolsFactory:
             target=claim.target,
             message_id=claim.message_id,
             attempt=claim.attempt,
+            content=self.content.for_client(self.clients.client_for(handler, {})) if self.content else no_content,
+            archive=self.archive,
         )

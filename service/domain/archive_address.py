@@ -15,7 +15,7 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,70}(\.[a-z0-9]{1,10}){1,2}")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _SEGMENT = re.compile(r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._=+@,-]{1,200}")
 _MAX_PREFIX = 500
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,8 @@ from service.deliveries.egress_clients import EgressClients
 from service.deliveries.handler_api import Handler
 from service.deliveries.handler_loader import handler_schedules, load_handlers
 from service.deliveries.handler_slots import HandlerSlots
-from service.deliveries.handler_tools import ToolsFactory
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.deliveries.task_results import TaskResults
-from service.domain.callback import Verifier, callback_address, token_in
 from service.domain.event_routing import Subscription
 from service.domain.key_ring import KeyRing
 from service.domain.link_tokens import LinkTokens
@@ -27,15 +25,16 @@ from service.domain.ports.signals import Clock
 from service.domain.tokens import Tokens
 from service.providers import RateLimitedClient
 from service.providers.callback_bodies import callback_reader
-from service.providers.vidu.signature import ViduVerifier
 from service.runtime.application import Application
 from service.runtime.archive import open_archive
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
-from service.runtime.handler_settings import client_secrets, egress_settings, mask_logs, secret_mask
+from service.runtime.handler_settings import egress_settings, mask_logs, secret_mask
+from service.runtime.handler_tools import tools_factory
 from service.runtime.key_agreement import KeyAgreement
 from service.runtime.limits import limits_of, pricing_of
 from service.runtime.outgoing_clients import open_outgoing_clients
+from service.runtime.signature_check import signature_check
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
 from service.storage import Store, open_store
@@ -282,12 +281,13 @@ class ApplicationBuilder:
         return Dispatcher(
             queue=self.store.deliveries,
             slots=self.slots,
-            tools=ToolsFactory(
+            tools=tools_factory(
+                self.settings,
+                self.clock,
                 clients=egress_clients,
+                contents=self.contents,
+                links=self.links,
                 results=TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder),
-                now=self.clock.now,
-                settings=self.settings.present,
-                client_secrets=client_secrets(self.settings),
             ),
             clock=self.clock,
             schedule=self.settings.retry_schedule,
@@ -296,13 +296,3 @@ class ApplicationBuilder:
             mask=mask,
             webhook_secrets=self.webhook_secrets,
         )
-
-
-def signature_check(settings: Settings, segment: str) -> Verifier:
-    """Return the check of Vidu's signature, which covers the callback address; Vtrix has no key to sign with.
-
-    It covers our address, or the same one as its last `segment` spells it, for example with a slash behind it.
-    """
-    spellings = dict.fromkeys((token_in(segment), segment))
-    addresses = [callback_address(settings.public_url or "", each) for each in spellings]
-    return ViduVerifier([settings.upstream_key or ""], *addresses)

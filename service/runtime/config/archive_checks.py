@@ -12,14 +12,9 @@ if TYPE_CHECKING:
 
 def archive_faults(settings: "Settings") -> list[str]:
     """Return a line for each fault of the archive's settings that concerns several of them."""
-    given = [
-        f"{PREFIX}{name.upper()}"
-        for name in ("archive_endpoint", "archive_region", "archive_access_key", "archive_secret_key")
-        if getattr(settings, name) is not None
-    ]
     address = archive_address(settings.archive_url) if settings.archive_url else None
     if not isinstance(address, BucketAddress):
-        return [f"{name} needs {PREFIX}ARCHIVE_URL to name a bucket, like s3://bucket/prefix" for name in given]
+        return []
     faults = []
     if fault := missing_extra(address):
         faults.append(f"{PREFIX}ARCHIVE_URL {fault}")
