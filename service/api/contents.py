@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
+from typing import get_args
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -10,6 +11,7 @@ from starlette.routing import Route
 
 from service.api.authentication import caller_of
 from service.api.content_response import content_response
+from service.api.content_schemas import EXPIRES_IN, MAX_EXPIRES_IN, MIN_EXPIRES_IN, Variant
 from service.api.endpoints import LINK_PREFIX, json_response, route
 from service.api.ports import Links, StoredContents
 from service.api.problems import Problem, ProblemError
@@ -25,13 +27,10 @@ from service.domain.strict_json import parse_json
 from service.domain.task import Json, Status, Task
 from service.domain.task_view import rfc3339
 
-VARIANTS = ("video", "thumbnail")
+VARIANTS = get_args(Variant)
+MAX_OUTPUT = 99
 SIGNED_FOR = timedelta(hours=1)
 """How long an address that the store signs is valid; of a link, until the link expires at most."""
-
-EXPIRES_IN = 3600
-MIN_EXPIRES_IN, MAX_EXPIRES_IN = 10, 7 * 86_400
-"""Seconds for which a link may be valid."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -80,7 +79,7 @@ class ContentApi:
 
     async def _content(self, request: Request, task: Task, signed_for: timedelta, *, linked: bool = False) -> Response:
         query = QueryParams(request, "output", "variant")
-        position = query.integer("output", 0, minimum=0, maximum=99)
+        position = query.integer("output", 0, minimum=0, maximum=MAX_OUTPUT)
         variant = query.choice("variant", VARIANTS) or "video"
         query.reject_errors()
         _require_completed(task)
