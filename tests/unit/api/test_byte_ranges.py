@@ -30,8 +30,17 @@ def test_one_range(text: str, start: int, stop: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-X
-    + [
+    [
+        "",
+        "bytes",
+        "bytes=",
+        "bytes=-",
+        "bytes=5-4",
+        "bytes=a-b",
+        "bytes=0-1,3-4",
+        "lines=0-1",
+        "bytes=--1",
+        "bytes=1",
         "bytes=0-1, -1",
         "bytes=+1-2",
         "bytes=0x1-2",

@@ -14,7 +14,7 @@ from service.cli import main
 from service.sandbox import Sandbox, Switches
 from tests.unit.frozen.snapshots import assert_frozen, assert_words
 
-HANDLER_API = ["Artifact", "Event", "Handlers", "Reject", "Retry", "Tools"]
+HANDLER_API = ["Artifact", "Content", "Event", "Handlers", "ObjectArchive", "Reject", "Retry", "Tools"]
 SANDBOX_API = ["Bill", "ConnectionCut", "First", "MediaExtraMissing", "Sandbox", "SwitchError", "Switches"]
 
 
@@ -35,9 +35,14 @@ def parameters(what: object) -> list[str]:
 def test_handler_api() -> None:
     """Fields and parameters of the handler API."""
     now: dict[str, object] = {
-        name: [field.name for field in fields(getattr(service, name))] for name in ("Artifact", "Event", "Tools")
+        name: [field.name for field in fields(getattr(service, name))]
+        for name in ("Artifact", "Content", "Event", "Tools")
     }
-    now |= {"Handlers.on": parameters(service.Handlers.on), "Retry": parameters(service.Retry)}
+    now |= {
+        "Handlers.on": parameters(service.Handlers.on),
+        "Handlers.on_result": parameters(service.Handlers.on_result),
+        "Retry": parameters(service.Retry),
+    }
     assert str(service.Reject("why")) == "why"
     methods = [name for name in vars(Sandbox) if not name.startswith("_")]
     now |= {"Sandbox": parameters(Sandbox), "Sandbox's own": sorted(methods)}
