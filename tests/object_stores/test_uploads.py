@@ -122,15 +122,19 @@ async def test_cancelled_upload_leaves_nothing(bucket: Bucket, how: str) -> None
         await asyncio.Event().wait()
 
     given = Provider(content()).tools(bucket)
+
+    async def run() -> None:
+        await archive(event(), given)
+
     if how == "task":
-        running = asyncio.create_task(archive(event(), given))
+        running = asyncio.create_task(run())
         await sent.wait()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
     else:
         async with anyio.create_task_group() as group:
-            group.start_soon(archive, event(), given)
+            group.start_soon(run)
             await sent.wait()
             group.cancel_scope.cancel()
     assert (bucket.keys(), bucket.uploads()) == ([], [])

@@ -11,6 +11,7 @@ import pytest
 from service.artifacts import contents as contents_module
 from service.artifacts.contents import Contents
 from service.artifacts.local_archive import LocalArchive
+from service.artifacts.thumbnail import make_thumbnail
 from service.domain.archive_address import FolderAddress
 from service.domain.artifact import StoredContent
 from service.domain.errors import ArchiveUnavailable
@@ -112,11 +113,10 @@ async def test_file_that_is_cut_is_an_error(contents: Contents, folder: Path) ->
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the media types of which thumbnails were made."""
     types: list[str] = []
-    original = contents_module.make_thumbnail
 
     def make(read_at: Callable[[int, int], bytes], size: int, media_type: str) -> bytes:
         types.append(media_type)
-        return original(read_at, size, media_type)
+        return make_thumbnail(read_at, size, media_type)
 
     monkeypatch.setattr(contents_module, "make_thumbnail", make)
     return types
