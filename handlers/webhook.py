@@ -48,7 +48,13 @@ def _check(settings: Mapping[str, str]) -> str | None:
 
 
 @handlers.on(
-    name="webhook", timeout=TIMEOUT, concurrency=CONCURRENCY, by_request=True, always_with="WEBHOOK_URL", check=_check
+    name="webhook",
+    timeout=TIMEOUT,
+    concurrency=CONCURRENCY,
+    by_request=True,
+    for_clients=True,
+    always_with="WEBHOOK_URL",
+    check=_check,
 )
 async def webhook(event: Event, tools: Tools) -> None:
     """Post the event: a 2xx response delivers it, 410 rejects it, everything else is retried."""

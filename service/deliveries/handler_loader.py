@@ -9,12 +9,17 @@ from typing import Any
 
 import structlog
 
+from service.deliveries.declared_settings import SettingRow, config_faults, setting_rows
 from service.deliveries.handler_api import Handler
 from service.deliveries.handler_finder import PassedOver, find_handlers
 from service.domain.errors import BadHandler, BadSetting
 from service.domain.retry_schedule import OWN_SCHEDULE, schedule_name
+from service.domain.task import EventType
 
 DIRECTORY_SETTING = "HANDLERS_DIR"
+
+ARCHIVE = "archive"
+"""The handler that stores results."""
 
 log = structlog.get_logger("boomerang.deliveries")
 
@@ -23,7 +28,7 @@ log = structlog.get_logger("boomerang.deliveries")
 class HandlerRow:
     """A handler that was found, and `why` it is not loaded; no service starts with a `broken` one.
 
-    A file that is `passed_over` is no module of handlers.
+    A file that is `passed_over` is no module of handlers. `settings` are those that the handler declares.
 
     The command `boomerang handlers --json` prints these fields.
     """
@@ -35,6 +40,8 @@ class HandlerRow:
     why: str = ""
     broken: bool = False
     passed_over: bool = False
+    settings: tuple[SettingRow, ...] = ()
+    routes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +73,8 @@ def load_handlers(
     found = survey(directory, own=settings.get(DIRECTORY_SETTING))
     for origin, file in found.passed_over.items():
         (log.warning if file.misplaced else log.debug)("file is no module of handlers", file=origin, reason=file.reason)
-    return {handler.name: _configured(handler, settings) for handler in _chosen(found.handlers, names, settings)}
+    chosen = _chosen(found.handlers, names, settings)
+    return _configured(chosen, settings)
 
 
 def handler_faults(
@@ -85,14 +93,35 @@ def handler_faults(
     if own and not ((directory or Path.cwd()) / own).is_dir():
         return [f"BOOMERANG_{DIRECTORY_SETTING} must name a directory that exists; make it, or leave the setting out"]
     found = discover(directory, own=own)
-    chosen = _chosen(found, names, settings)
     return [
         *_unknown("HANDLERS", names or (), found),
         *_unknown("NOTIFY_HANDLERS", notify, [name for handler in found.values() for name in handler.names]),
-        *_unknown_schedules(schedules, chosen),
+        *_unknown_schedules(schedules, _chosen(found, names, settings)),
         *_missing(found, names, settings),
-        *(problem for handler in chosen if handler.check and (problem := handler.check(settings))),
+        *_rejected_values(_chosen(found, names, settings), settings),
     ]
+
+
+def _rejected_values(chosen: Sequence[Handler], settings: Mapping[str, str]) -> Iterator[str]:
+    for handler in chosen:
+        yield from config_faults(handler.settings, settings)
+        if handler.check and (problem := handler.check(settings)):
+            yield problem
+
+
+def ready_handlers(
+    found: Mapping[str, Handler], names: Sequence[str] | None, settings: Mapping[str, str]
+) -> dict[str, Handler]:
+    """Return the handlers among `found` that are to run, by name, ready for these settings.
+
+    Without `names` every one is to run. Raises BadSetting with a line for each fault.
+    """
+    wanted = list(found) if names is None else names
+    chosen = _chosen(found, wanted, settings)
+    faults = [*_unknown("HANDLERS", wanted, found), *_missing(found, wanted, settings)]
+    if faults := [*faults, *_rejected_values(chosen, settings)]:
+        raise BadSetting("\n".join(faults))
+    return _configured(chosen, settings)
 
 
 def _unknown(setting: str, names: Sequence[str], known: Collection[str]) -> Iterator[str]:
@@ -134,8 +163,17 @@ def list_handlers(
     for handler in found.handlers.values():
         reason = _reason_not_loaded(handler, names, settings)
         events = tuple(sorted(handler.events))
-        row = HandlerRow(name=handler.name, origin=handler.origin, events=events, loaded=not reason, why=reason or "")
-        rows.append(row)
+        rows.append(
+            HandlerRow(
+                name=handler.name,
+                origin=handler.origin,
+                events=events,
+                loaded=not reason,
+                why=reason or "",
+                settings=tuple(setting_rows(handler.settings, settings)),
+                routes=tuple(f"{each.method} {each.full_path}" for each in handler.routes),
+            )
+        )
     for origin, error in found.broken.items():
         rows.append(HandlerRow(**_file(origin), why=str(error), broken=True))
     for origin, file in found.passed_over.items():
@@ -158,7 +196,7 @@ def needed_settings(*, directory: Path | None = None, own: str | None = None, st
     Raises BadHandler for a broken handler; with `strict` False its settings are left out instead.
     """
     found = discover(directory, own=own) if strict else survey(directory, own=own).handlers
-    return frozenset(name for handler in found.values() for name in (*handler.needs, handler.always_with) if name)
+    return frozenset(name for handler in found.values() for name in handler.uses)
 
 
 def discover(directory: Path | None = None, *, own: str | None = None) -> dict[str, Handler]:
@@ -201,23 +239,49 @@ def _reason_not_loaded(handler: Handler, names: Sequence[str] | None, settings: 
     """Return why the handler is not loaded, or None."""
     if names is not None and handler.name not in names:
         return "not named by BOOMERANG_HANDLERS"
-    missing = _missing_settings(handler, settings)
-    return f"needs {', '.join(missing)}" if missing else None
+    missing = missing_settings(handler, settings)
+    return f"needs {missing}" if missing else None
 
 
-def _missing_settings(handler: Handler, settings: Mapping[str, str]) -> list[str]:
-    return [f"BOOMERANG_{name}" for name in handler.needs if not settings.get(name)]
+def missing_settings(handler: Handler, settings: Mapping[str, str]) -> str:
+    """Return the settings that the handler needs and that are not given, as a text; empty if there are none."""
+    missing = [f"BOOMERANG_{name}" for name in handler.required if not settings.get(name)]
+    if handler.needs_any and not any(map(settings.get, handler.needs_any)):
+        missing.append(" or ".join(f"BOOMERANG_{name}" for name in handler.needs_any))
+    return ", ".join(missing)
+
+
+def not_loaded(names: Sequence[str] | None, settings: Mapping[str, str]) -> dict[str, str]:
+    """Return for each known handler that is not loaded with these settings what is missing, by each of its names."""
+    found = survey(own=settings.get(DIRECTORY_SETTING)).handlers
+    reasons: dict[str, str] = {}
+    for handler in found.values():
+        if names is not None and handler.name not in names:
+            reason = f"is not loaded here: BOOMERANG_HANDLERS must name {handler.name}"
+        elif missing := missing_settings(handler, settings):
+            reason = f"is not configured here: it needs {missing}"
+        else:
+            continue
+        reasons |= dict.fromkeys(handler.names, reason)
+    return reasons
 
 
 def _missing(found: Mapping[str, Handler], names: Sequence[str] | None, settings: Mapping[str, str]) -> Iterator[str]:
     """Yield a line for each handler that is named and lacks a setting."""
     for name in names or ():
-        if name in found and (missing := _missing_settings(found[name], settings)):
-            yield f"handler {name!r} needs {', '.join(missing)}; set it, or leave the handler out"
+        if name in found and (missing := missing_settings(found[name], settings)):
+            yield f"handler {name!r} needs {missing}; set it, or leave the handler out"
 
 
-def _configured(handler: Handler, settings: Mapping[str, str]) -> Handler:
-    """Return the handler for these settings."""
-    if handler.always_with and settings.get(handler.always_with):
-        return replace(handler, by_request=False)
-    return handler
+def _configured(chosen: Sequence[Handler], settings: Mapping[str, str]) -> dict[str, Handler]:
+    """Return the chosen handlers for these settings, by name: a result is used once it is stored, where it will be."""
+    result = EventType.ARTIFACT_STORED if any(handler.name == ARCHIVE for handler in chosen) else EventType.COMPLETED
+    found = {}
+    for handler in chosen:
+        if handler.on_result:
+            found[handler.name] = replace(handler, events=frozenset({result}))
+        elif handler.always_with and settings.get(handler.always_with):
+            found[handler.name] = replace(handler, by_request=False)
+        else:
+            found[handler.name] = handler
+    return found

@@ -6,33 +6,38 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from service.artifacts.contents import Contents
 from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.receiver import CallbackReceiver
 from service.callbacks.refusals import Refusals
 from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.egress_clients import EgressClients
+from service.deliveries.error_text import SecretMask
 from service.deliveries.handler_api import Handler
 from service.deliveries.handler_loader import handler_schedules, load_handlers
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.handler_tools import ToolsFactory
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.deliveries.task_results import TaskResults
-from service.domain.callback import Verifier, callback_address, token_in
 from service.domain.event_routing import Subscription
 from service.domain.key_ring import KeyRing
+from service.domain.link_tokens import LinkTokens
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.signals import Clock
 from service.domain.tokens import Tokens
 from service.providers import RateLimitedClient
 from service.providers.callback_bodies import callback_reader
-from service.providers.vidu.signature import ViduVerifier
 from service.runtime.application import Application
+from service.runtime.archive import open_archive
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
-from service.runtime.handler_settings import client_secrets, egress_settings, mask_logs, secret_mask
+from service.runtime.handler_settings import egress_settings, mask_logs, secret_mask
+from service.runtime.handler_setup import client_handlers, handler_ports, handler_retention, job_runner, notify_rules
+from service.runtime.handler_tools import tools_factory
 from service.runtime.key_agreement import KeyAgreement
 from service.runtime.limits import limits_of, pricing_of
 from service.runtime.outgoing_clients import open_outgoing_clients
+from service.runtime.signature_check import signature_check
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
 from service.storage import Store, open_store
@@ -57,7 +62,7 @@ async def build_application(settings: Settings) -> AsyncIterator[Application]:
     """
     clock = SystemClock()
     handlers = load_handlers(
-        settings.handlers, settings.present, notify=settings.notify_handlers, schedules=settings.retry_schedules
+        settings.handlers, settings.present, notify=settings.notify_handlers or (), schedules=settings.retry_schedules
     )
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(
@@ -97,6 +102,8 @@ class ApplicationBuilder:
     recorder: Recorder = field(init=False)
     webhook_secrets: WebhookSecrets = field(init=False)
     refusals: Refusals = field(init=False)
+    contents: Contents = field(init=False)
+    links: LinkTokens = field(init=False)
 
     def __post_init__(self) -> None:
         self.refusals = Refusals(store=self.store.refusals, clock=self.clock)
@@ -105,6 +112,8 @@ class ApplicationBuilder:
         self.keys = KeyAgreement(
             key_ring=self.key_ring, registry=self.store.processes, clock=self.clock, process_id=self.new_id()
         )
+        self.links = LinkTokens(self.key_ring, may_lack_keys=self.keys.may_lack_keys)
+        self.contents = Contents(archive=open_archive(self.settings))
         self.webhook_secrets = WebhookSecrets(
             store=self.store.sealed_secrets, keys=self.key_ring, new_id=self.new_id, registered=self.keys.registered
         )
@@ -137,6 +146,18 @@ class ApplicationBuilder:
     def build(self, egress_clients: EgressClients) -> Application:
         """Return the application; `egress_clients` connect to addresses that clients and the provider give."""
         inbox_worker, submitter, poller = self._inbox_worker(), self._submitter(), self._poller()
+        task_service, notes = self._task_service(), self._notes()
+        tools = tools_factory(
+            self.settings,
+            self.clock,
+            clients=egress_clients,
+            contents=self.contents,
+            links=self.links,
+            results=TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder),
+            ports=handler_ports(self.store, task_service, notes, self.new_id),
+        )
+        mask = secret_mask(self.settings)
+        mask_logs(mask)
         return Application(
             settings=self.settings,
             clock=self.clock,
@@ -144,12 +165,13 @@ class ApplicationBuilder:
             upstream=self.upstream,
             handlers=self.handlers,
             recorder=self.recorder,
-            task_service=self._task_service(),
-            notes=WaitingNotes(
-                reader=self.store.tasks, provider=self.upstream, clock=self.clock, limits=limits_of(self.settings)
-            ),
+            task_service=task_service,
+            notes=notes,
+            tools=tools,
             receiver=self._receiver(inbox_worker),
             keys=self.keys,
+            contents=self.contents,
+            links=self.links,
             worker=Worker(
                 inbox_worker=inbox_worker,
                 refusals=self.refusals,
@@ -164,7 +186,11 @@ class ApplicationBuilder:
                     every=self.settings.progress_every,
                 ),
                 watch=TaskWatch(store=self.store.watched_tasks, clock=self.clock),
-                dispatcher=self._dispatcher(egress_clients),
+                dispatcher=self._dispatcher(tools, mask),
+                handler_jobs=job_runner(
+                    self.settings, self.store, self.handlers.values(), tools, mask, clock=self.clock, jitter=self.jitter
+                ),
+                handler_retention=handler_retention(self.settings, self.store, self.clock),
                 provider=self.upstream,
                 clock_jumps=ClockJumpDetector(
                     self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease
@@ -172,6 +198,10 @@ class ApplicationBuilder:
                 missing_handlers=MissingHandlerMonitor(self.store.deliveries, self.handlers.values()),
             ),
         )
+
+    def _notes(self) -> WaitingNotes:
+        limits = limits_of(self.settings)
+        return WaitingNotes(reader=self.store.tasks, provider=self.upstream, clock=self.clock, limits=limits)
 
     def _task_service(self) -> TaskService:
         return TaskService(
@@ -187,18 +217,14 @@ class ApplicationBuilder:
                 off_peak_deadline=self.settings.off_peak_deadline,
                 allow_off_peak=self.settings.allow_off_peak,
                 handlers=frozenset(name for handler in self.handlers.values() for name in handler.names),
-                client_handlers=frozenset(self._client_handlers()),
+                client_handlers=client_handlers(self.settings, self.handlers.values()),
                 refusal=egress_settings(self.settings).for_notify().refusal,
+                rules=notify_rules(self.settings, self.handlers.values()),
             ),
             inspect=inspector(),
             new_id=self.new_id,
             webhook_secrets=self.webhook_secrets,
         )
-
-    def _client_handlers(self) -> list[str]:
-        """Return the names that `notify` of a client may use: a handler's former names count like its own."""
-        allowed = set(self.settings.notify_handlers)
-        return [name for handler in self.handlers.values() if allowed & {*handler.names} for name in handler.names]
 
     def _inbox_worker(self) -> InboxWorker:
         return InboxWorker(
@@ -267,19 +293,11 @@ class ApplicationBuilder:
             immediate_polls=self.immediate_polls,
         )
 
-    def _dispatcher(self, egress_clients: EgressClients) -> Dispatcher:
-        mask = secret_mask(self.settings)
-        mask_logs(mask)
+    def _dispatcher(self, tools: ToolsFactory, mask: SecretMask) -> Dispatcher:
         return Dispatcher(
             queue=self.store.deliveries,
             slots=self.slots,
-            tools=ToolsFactory(
-                clients=egress_clients,
-                results=TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder),
-                now=self.clock.now,
-                settings=self.settings.present,
-                client_secrets=client_secrets(self.settings),
-            ),
+            tools=tools,
             clock=self.clock,
             schedule=self.settings.retry_schedule,
             schedules=handler_schedules(self.handlers, self.settings.retry_schedules),
@@ -287,13 +305,3 @@ class ApplicationBuilder:
             mask=mask,
             webhook_secrets=self.webhook_secrets,
         )
-
-
-def signature_check(settings: Settings, segment: str) -> Verifier:
-    """Return the check of Vidu's signature, which covers the callback address; Vtrix has no key to sign with.
-
-    It covers our address, or the same one as its last `segment` spells it, for example with a slash behind it.
-    """
-    spellings = dict.fromkeys((token_in(segment), segment))
-    addresses = [callback_address(settings.public_url or "", each) for each in spellings]
-    return ViduVerifier([settings.upstream_key or ""], *addresses)

@@ -100,6 +100,11 @@ class ServerlessWork:
         async with self._open(task_id, seconds=0.0, held=False):
             pass
 
+    async def drive_all(self) -> None:
+        """Return once everything that is due was tried, or the time is up."""
+        async with self._open(None, seconds=0.0, held=False):
+            pass
+
     async def tried(self, task: Task, *, if_due: bool = False) -> Task:
         """Drive this task and return it as it is then; with `if_due` return it at once unless something is due."""
         if if_due and not is_task_due(task, self._clock.now()):
@@ -157,6 +162,7 @@ class ServerlessWork:
             await asyncio.gather(
                 self._worker.poller.release_running(),
                 self._worker.dispatcher.end_running(CUT_SHORT, counted_after=COUNTED_AFTER),
+                self._worker.handler_jobs.release_running(),
             )
         finally:
             self._closing = None
@@ -171,7 +177,7 @@ class ServerlessWork:
 
     def _running(self) -> set[asyncio.Task[None]]:
         worker = self._worker
-        parts = (worker.submitter, worker.poller, worker.dispatcher, self._upkeep)
+        parts = (worker.submitter, worker.poller, worker.dispatcher, worker.handler_jobs, self._upkeep)
         return set[asyncio.Task[None]]().union(*(part.running() for part in parts))
 
     # ── work ─────────────────────────────────────────────────────────────────
@@ -234,6 +240,8 @@ class ServerlessWork:
             total += self._count("polled", len(await worker.poller.start_due()))
         if self._may_start(waiting):
             total += self._count("dispatched", len(await worker.dispatcher.start_due()))
+        if self._may_start(waiting):
+            total += self._count("handler_jobs", len(await worker.handler_jobs.start_due()))
         if self._may_start(waiting) and any(request.held for request in waiting):  # somebody waits, and so watches
             total += self._count("polled", len(await worker.progress.start_due()))
         return total

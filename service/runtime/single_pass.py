@@ -11,6 +11,7 @@ import structlog
 
 from service.callbacks.inbox_worker import InboxWorker
 from service.deliveries.dispatcher import Dispatcher
+from service.deliveries.handler_jobs import JobRunner
 from service.domain.ports.provider import RateLimitedProvider
 from service.tasks.poller import Poller
 from service.tasks.submitter import Submitter
@@ -42,6 +43,7 @@ class SinglePass:
     submitter: Submitter
     poller: Poller
     dispatcher: Dispatcher
+    handler_jobs: JobRunner
     provider: RateLimitedProvider
     _running: asyncio.Task[dict[str, int]] | None = field(init=False, default=None)
     _start_until: float = field(init=False, default=math.inf)
@@ -96,8 +98,10 @@ class SinglePass:
             cycle = {
                 "submitted": await self._run_due(self.submitter),
                 "polled": await self._run_due(self.poller),
-                "dispatched": await self._dispatch_due(),
+                "dispatched": await self._start_until_none(self.dispatcher),
             }
+            if self.handler_jobs.needed:
+                cycle["handler_jobs"] = await self._start_until_none(self.handler_jobs)
             done.update(cycle)
             if not any(cycle.values()):
                 break
@@ -124,16 +128,16 @@ class SinglePass:
             total += len(started)
         return total
 
-    async def _dispatch_due(self) -> int:
+    async def _start_until_none(self, part: Dispatcher | JobRunner) -> int:
         total = 0
-        while self._may_start() and (started := await self.dispatcher.start_due()):
-            await self._wait(self.dispatcher, started, STOP_CHECK_INTERVAL)
+        while self._may_start() and (started := await part.start_due()):
+            await self._wait(part, started, STOP_CHECK_INTERVAL)
             total += len(started)
         return total
 
     async def _wait(
         self,
-        part: Submitter | Poller | Dispatcher,
+        part: Submitter | Poller | Dispatcher | JobRunner,
         started: Iterable[asyncio.Task[None]],
         interval: float,
         *,

@@ -4,13 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Literal
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from service.api.app import Services, WebLimits, create_app, create_probe_app
+from service.api.handler_routes import HandlerEndpoint
 from service.api.request_work import BACKGROUND, RequestWork
 from service.api.server import listen, serving
+from service.deliveries.handler_parts import HandlerRoute
+from service.deliveries.tools import Tools
 from service.domain.errors import BadSetting
 from service.runtime.application import Application
 from service.runtime.config.settings import Settings
@@ -91,8 +97,33 @@ def build_services(
         queries=application.store.queries,
         blobs=application.store.blobs,
         deliveries=application.store.deliveries,
+        contents=application.contents,
+        links=application.links,
+        public_url=application.settings.public_url,
         signals=application.store.signals,
         watching=application.worker.watch.watching,
         allow_off_peak=application.settings.allow_off_peak,
+        handler_endpoints=_handler_endpoints(application),
         limits=limits,
     )
+
+
+def _handler_endpoints(application: Application) -> list[HandlerEndpoint]:
+    """Return the routes of the loaded handlers with their tools."""
+    return [
+        HandlerEndpoint(
+            handler=handler.name,
+            method=route.method,
+            path=route.full_path,
+            respond=partial(_respond, route, application.tools.for_handler(handler)),
+            max_body=route.max_body,
+            timeout=route.timeout,
+            answer_first=route.answer_first,
+        )
+        for handler in application.handlers.values()
+        for route in handler.routes
+    ]
+
+
+async def _respond(route: HandlerRoute, tools: Tools, request: Request) -> Response:
+    return await route.respond(request, tools)

@@ -8,6 +8,8 @@ from functools import partial
 from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.refusals import Refusals
 from service.deliveries.dispatcher import Dispatcher
+from service.deliveries.handler_jobs import TOPIC, JobRunner
+from service.deliveries.handler_retention import HandlerRetention
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.domain.ports.provider import RateLimitedProvider
 from service.runtime.clock_jump import ClockJumpDetector
@@ -36,6 +38,8 @@ class Worker:
     missing_handlers: MissingHandlerMonitor
     progress: ProgressPolls
     watch: TaskWatch
+    handler_jobs: JobRunner
+    handler_retention: HandlerRetention
     _single_pass: SinglePass = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,6 +48,7 @@ class Worker:
             submitter=self.submitter,
             poller=self.poller,
             dispatcher=self.dispatcher,
+            handler_jobs=self.handler_jobs,
             provider=self.provider,
         )
 
@@ -79,6 +84,7 @@ class Worker:
             PeriodicJob(name="dispatch", run=self.dispatcher.run_once, every=timedelta(seconds=1), topic="dispatch"),
             PeriodicJob(name="progress", run=self.progress.run_once, every=timedelta(seconds=0.5), topic="watch"),
             self._watch_job(),
+            *self._handler_jobs_job(),
             *self._rare_jobs(),
         ]
 
@@ -95,8 +101,13 @@ class Worker:
         check = self.missing_handlers.check
         return [
             PeriodicJob(name="missing_handlers", run=check, every=timedelta(minutes=1), repeat=False),
-            PeriodicJob(name="prune", run=self.poller.prune, every=timedelta(minutes=10), repeat=False),
+            PeriodicJob(name="prune", run=self._prune, every=timedelta(minutes=10), repeat=False),
         ]
+
+    def _handler_jobs_job(self) -> list[PeriodicJob]:
+        """Return the job that runs the jobs of handlers, where a loaded handler has some."""
+        every, run = timedelta(seconds=1), self.handler_jobs.run_once
+        return [PeriodicJob(name=TOPIC, run=run, every=every, topic=TOPIC)] if self.handler_jobs.needed else []
 
     def _watch_job(self) -> PeriodicJob:
         return PeriodicJob(name="watch", run=self.watch.renew, every=timedelta(seconds=2.5), repeat=False)
@@ -113,11 +124,14 @@ class Worker:
         await self.clock_jumps.check()
         return await self.submitter.sweep()
 
+    async def _prune(self) -> int:
+        return await self.poller.prune() + await self.handler_retention.prune()
+
     async def reconcile_once(self, *, start_within: timedelta | None = None) -> dict[str, int]:
         """Process everything that is due now and what becomes due by that; return how many of each kind."""
         return await self._single_pass.run(start_within=start_within)
 
     async def drain(self, seconds: float) -> None:
         """Start nothing more, wait up to `seconds` for running work, and release the leases of the rest."""
-        parts = (self._single_pass, self.submitter, self.poller, self.dispatcher)
+        parts = (self._single_pass, self.submitter, self.poller, self.dispatcher, self.handler_jobs)
         await asyncio.gather(*(part.drain(seconds) for part in parts))

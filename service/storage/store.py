@@ -11,6 +11,8 @@ from service.storage.credit_pauses import SqlCreditPauses
 from service.storage.database import DEFAULT_CONNECTIONS, Database
 from service.storage.delivery_queue import SqlDeliveryQueue
 from service.storage.event_log import SqlEventLog
+from service.storage.handler_jobs import SqlHandlerJobs
+from service.storage.handler_state import SqlHandlerState
 from service.storage.health import SqlHealth
 from service.storage.inbox import SqlInbox
 from service.storage.local_signals import LocalSignals
@@ -50,6 +52,8 @@ class Store:
         self.retention = SqlRetention(database)
         self.processes = SqlProcessRegistry(database)
         self.watched_tasks = SqlWatchedTasks(database)
+        self.handler_state = SqlHandlerState(database)
+        self.handler_jobs = SqlHandlerJobs(database)
         self.clock_jump_repair = SqlClockJumpRepair(database)
 
     def listening(self) -> AbstractAsyncContextManager[None]:

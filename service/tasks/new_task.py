@@ -9,7 +9,7 @@ from service.domain.errors import Fault, InvalidParams
 from service.domain.media.limits import Inspector
 from service.domain.models.media_checks import MAX_ITEMS_CHECKED
 from service.domain.models.validation import ValidatedParams, validate_params
-from service.domain.notify import WEBHOOK, AddressCheck, validate_notify
+from service.domain.notify import NO_RULES, WEBHOOK, AddressCheck, NotifyRules, validate_notify
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Json
 
@@ -32,7 +32,7 @@ class NewTask:
     """A request for a task as received: everything except `client` and `idempotency` has to be validated.
 
     `size` is that of the whole request in bytes, None if unknown. `faults` were found before. `admin`: the key of the
-    request is an admin's.
+    request is an admin's. `own_handler` may be named in `notify` in any case: its own code requests the task.
     """
 
     client: str
@@ -44,6 +44,7 @@ class NewTask:
     size: int | None = None
     faults: tuple[Fault, ...] = ()
     admin: bool = False
+    own_handler: str | None = None
 
     @property
     def payload(self) -> str | None:
@@ -77,12 +78,14 @@ def validate_new_task(
     *,
     handlers: Collection[str],
     refusal: AddressCheck,
+    rules: NotifyRules = NO_RULES,
     allow_off_peak: bool = False,
     inspect: Inspector | None = None,
 ) -> ValidatedTask:
     """Return `new` validated, or raise InvalidParams with every fault, those of `new.faults` first.
 
     `handlers` are the names that `notify` may use. `refusal` returns why an address is never dialled, or None.
+    `rules` are those of `validate_notify`.
     `inspect` and `allow_off_peak` are those of `validate_params`.
     """
     faults = [*new.faults]
@@ -95,7 +98,7 @@ def validate_new_task(
     notify: tuple[Json, ...] = ()
     if new.notify is not None:
         try:
-            notify = validate_notify(new.notify, handlers, refusal)
+            notify = validate_notify(new.notify, handlers, refusal, rules)
         except InvalidParams as invalid:
             faults += invalid.faults
     callback_url = params.callback_url if params else None

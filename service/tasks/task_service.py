@@ -13,7 +13,7 @@ from service.domain.blob import Blob
 from service.domain.errors import Conflict, NotFound
 from service.domain.media.limits import ClientInspector
 from service.domain.models.validation import ValidatedParams, duration_bucket
-from service.domain.notify import AddressCheck
+from service.domain.notify import NO_RULES, AddressCheck, NotifyRules
 from service.domain.ports.provider import Provider
 from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import BlobStore, IdempotencyKey, TaskIntake, TaskQueries
@@ -38,7 +38,8 @@ class TaskPolicy:
     """The operator's settings for new tasks.
 
     `handlers` are the names that `notify` may use, and `client_handlers` those that it may use without an admin's key,
-    None for all of them. `refusal` returns why an address is never dialled, or None.
+    None for all of them. `refusal` returns why an address is never dialled, or None. `rules` are those of handlers that
+    declare what an entry contains.
     """
 
     provider: str
@@ -48,12 +49,13 @@ class TaskPolicy:
     allow_off_peak: bool = False
     handlers: frozenset[str] = frozenset()
     client_handlers: frozenset[str] | None = None
+    rules: NotifyRules = NO_RULES
 
     def handlers_for(self, new: NewTask) -> frozenset[str]:
         """Return the names that `notify` of `new` may use."""
         if new.admin or self.client_handlers is None:
             return self.handlers
-        return self.handlers & self.client_handlers
+        return self.handlers & (self.client_handlers | ({new.own_handler} if new.own_handler else set()))
 
     def time_limit(self, params: Json) -> timedelta:
         """Return how long a task with these parameters may take, from its acceptance."""
@@ -115,6 +117,7 @@ class TaskService:
             new,
             handlers=self.policy.handlers_for(new),
             refusal=self.policy.refusal,
+            rules=self.policy.rules,
             allow_off_peak=self.policy.allow_off_peak,
             inspect=self.inspect.for_client(new.client) if self.inspect else None,
         )

@@ -15,6 +15,7 @@ from service.api.problems import Problem
 from service.api.query_params import QueryParams
 from service.deliveries import egress_allow_syntax
 from service.deliveries.egress_policy import Egress, EgressRefused
+from service.domain import durations
 from service.domain.errors import BadSetting, InvalidParams, ProviderUnavailable, UnreadableBody
 from service.domain.lenient_json import IncompleteJson, parse_lenient
 from service.domain.media.file_headers import claimed_samples, has_too_many_parts, image_size, is_truncated, sniff
@@ -33,7 +34,7 @@ from tests.fuzz.signed_inputs import COMMON_CHARACTERS, MAX_TEXT, check_fact
 from tests.support.no_egress_guard import any_address
 
 PARSERS: dict[str, values.Parse[Any]] = {
-    "duration": values.duration,
+    "duration": durations.duration,
     "positive_duration": values.positive_duration,
     "lease": values.lease,
     "durations": values.durations,
@@ -156,7 +157,7 @@ def setting(data: bytes) -> None:
 
 def _check_value(name: str, text: str, result: object) -> None:
     if isinstance(result, timedelta):
-        assert timedelta(0) <= result <= values.MAX_DURATION
+        assert timedelta(0) <= result <= durations.MAX_DURATION
     if name == "rate":
         assert isinstance(result, float)
         assert 0 < result < 1e9 + 1

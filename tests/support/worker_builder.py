@@ -4,6 +4,8 @@ from datetime import timedelta
 
 from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.handler_api import Handler
+from service.deliveries.handler_jobs import JobRunner
+from service.deliveries.handler_retention import HandlerRetention
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.runtime.clock_jump import ClockJumpDetector
@@ -46,6 +48,21 @@ def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Wo
         submitter=loop.submitter,
         poller=loop.poller,
         dispatcher=dispatcher,
+        handler_jobs=JobRunner(
+            handlers=[only] if only else [],
+            store=loop.store.handler_jobs,
+            tools=lambda _handler: tools(),
+            clock=loop.clock,
+            lease=LEASE,
+            signals=loop.store.signals,
+            jitter=lambda: 0.0,
+        ),
+        handler_retention=HandlerRetention(
+            state=loop.store.handler_state,
+            jobs=loop.store.handler_jobs,
+            clock=loop.clock,
+            retention=timedelta(days=30),
+        ),
         provider=loop.rate_limited,
         clock_jumps=ClockJumpDetector(loop.store.clock_jump_repair, clock=loop.clock, lease=LEASE),
         missing_handlers=MissingHandlerMonitor(loop.store.deliveries, []),

@@ -61,7 +61,7 @@ def _missing_api_keys(settings: Settings, host: str) -> list[str]:
 
 def _handler_faults(settings: Settings) -> list[str]:
     return handler_faults(
-        settings.handlers, settings.present, notify=settings.notify_handlers, schedules=settings.retry_schedules
+        settings.handlers, settings.present, notify=settings.notify_handlers or (), schedules=settings.retry_schedules
     )
 
 

@@ -5,41 +5,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import url2pathname
 
 from service.deliveries.egress_allow_syntax import egress_network, egress_target
 from service.domain.api_key import ApiKey
+from service.domain.archive_address import archive_address
+from service.domain.durations import UNITS, duration
 from service.domain.submission_limits import ClientLimit
 from service.domain.webhook_secrets import is_webhook_secret
 
 T = TypeVar("T")
 Parse = Callable[[str], T]
 
-UNITS = {
-    "ms": timedelta(milliseconds=1),
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-}
-MAX_DURATION = timedelta(days=3650)
 MAX_DOLLARS = 10**9
 MIN_SECRET_LENGTH = 32
 MIN_API_KEY_LENGTH = 8
 CLIENT_NAME = re.compile(r"[\w.@-]{1,64}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
-def duration(text: str) -> timedelta:
-    """Return the duration that `30s` names: a whole number and one of ms, s, m, h, d; from 0 to 3650 days."""
-    match = re.fullmatch(r"([0-9]{1,12})(ms|s|m|h|d)", text)
-    # compared before it is multiplied, because a timedelta overflows
-    if match is None or int(match[1]) > MAX_DURATION / UNITS[match[2]]:
-        raise ValueError("must be a duration like 500ms, 30s, 15m, 2h or 30d, at most 3650d")
-    return int(match[1]) * UNITS[match[2]]
 
 
 def positive_duration(text: str) -> timedelta:
@@ -216,18 +200,16 @@ def database_kind(url: str) -> str:
 
 
 def archive(text: str) -> str:
-    """Return the address of a local directory, like `file:///srv/videos`."""
-    with suppress(ValueError):  # the message of urlsplit repeats the text
-        parts, path = urlsplit(text), unquote(urlsplit(text).path)
-        local = parts.scheme == "file" and parts.netloc in {"", "localhost"}
-        if local and path.startswith("/") and not CONTROL.search(unquote(text)):
-            return text
-    raise ValueError("must be the address of a directory, like file:///srv/videos")
+    """Return the address of a local directory or of a bucket, like `file:///srv/videos` or `s3://bucket/prefix`."""
+    archive_address(text)
+    return text
 
 
-def archive_directory(url: str) -> Path:
-    """Return the directory of an address in the form of `archive`."""
-    return Path(url2pathname(urlsplit(url).path))
+def region(text: str) -> str:
+    """Return the name of a region, like `eu-central-1`."""
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,40}", text):
+        raise ValueError("must be the name of a region, like eu-central-1")
+    return text
 
 
 def egress(text: str) -> tuple[str, ...]:

@@ -14,7 +14,11 @@ from service.cli import main
 from service.sandbox import Sandbox, Switches
 from tests.unit.frozen.snapshots import assert_frozen, assert_words
 
-HANDLER_API = ["Artifact", "Event", "Handlers", "Reject", "Retry", "Tools"]
+HANDLER_API = [
+    *["Artifact", "Conflict", "Content", "Event", "Fault", "HandlerSettings", "HandlerState", "Handlers"],
+    *["InvalidTask", "Job", "NotFound", "NotifyOptions", "ObjectArchive", "QueueIsFull", "Reject", "Retry"],
+    *["StoreUnavailable", "TaskView", "Tools", "UpstreamError", "data_uri"],
+]
 SANDBOX_API = ["Bill", "ConnectionCut", "First", "MediaExtraMissing", "Sandbox", "SwitchError", "Switches"]
 
 
@@ -34,14 +38,22 @@ def parameters(what: object) -> list[str]:
 
 def test_handler_api() -> None:
     """Fields and parameters of the handler API."""
-    now: dict[str, object] = {
-        name: [field.name for field in fields(getattr(service, name))] for name in ("Artifact", "Event", "Tools")
-    }
-    now |= {"Handlers.on": parameters(service.Handlers.on), "Retry": parameters(service.Retry)}
+    assert_frozen("handler_api.json", handler_api())
     assert str(service.Reject("why")) == "why"
-    methods = [name for name in vars(Sandbox) if not name.startswith("_")]
-    now |= {"Sandbox": parameters(Sandbox), "Sandbox's own": sorted(methods)}
-    assert_frozen("handler_api.json", now)
+
+
+def handler_api() -> dict[str, object]:
+    """Return the fields and parameters of the handler API."""
+    now: dict[str, object] = {
+        name: [field.name for field in fields(getattr(service, name))]
+        for name in ("Artifact", "Content", "Event", "Job", "Tools")
+    }
+    for owner in (service.Handlers, service.Tools, service.HandlerState):
+        methods = {name: each for name, each in vars(owner).items() if inspect.isfunction(each) and name[0] != "_"}
+        now |= {f"{owner.__name__}.{name}": parameters(each) for name, each in methods.items()}
+    methods_of_sandbox = [name for name in vars(Sandbox) if not name.startswith("_")]
+    now |= {"Retry": parameters(service.Retry), "data_uri": parameters(service.data_uri)}
+    return now | {"Sandbox": parameters(Sandbox), "Sandbox's own": sorted(methods_of_sandbox)}
 
 
 def test_switches() -> None:
@@ -68,5 +80,7 @@ def test_handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     statuses = ("submitted", "progressed", "in_doubt", "completed", "failed", "canceled", "expired")
     assert_words("events of handlers", rows["log"]["events"], {f"task.{one}" for one in statuses} | {"artifact.stored"})
     assert_words(
-        "fields of a handler", rows["log"], {"name", "origin", "events", "loaded", "why", "broken", "passed_over"}
+        "fields of a handler",
+        rows["log"],
+        {"name", "origin", "events", "loaded", "why", "broken", "passed_over", "settings", "routes"},
     )

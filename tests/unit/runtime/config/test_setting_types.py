@@ -6,17 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.domain.durations import MAX_DURATION, UNITS, duration
 from service.domain.errors import BadSetting
 from service.domain.submission_limits import ClientLimit
 from service.runtime.config.setting_types import (
-    MAX_DURATION,
-    UNITS,
     archive,
     client_limit,
     database,
     database_file,
     dollars,
-    duration,
     durations,
     positive_dollars,
     rate,

@@ -1,0 +1,1 @@
+"""The public API of handlers, over a real store and the real application."""
