@@ -20,13 +20,14 @@ from service.api.metrics import Counters
 from service.api.models import ModelApi
 from service.api.openapi.endpoint import OpenApi
 from service.api.pages import PageTurns
-from service.api.ports import DeliveryLookup, Receiver, SinglePassRunner, TaskService, WaitingNotes
+from service.api.ports import DeliveryLookup, EndpointTester, Receiver, SinglePassRunner, TaskService, WaitingNotes
 from service.api.problems import error_response, raise_unexpected
 from service.api.reconcile import ReconcileApi
 from service.api.request_bodies import CALLBACK_BODIES, FILTER_BODIES, TASK_BODIES, BodyLimits, BodyReader
 from service.api.request_context import RequestContextMiddleware
 from service.api.request_work import BACKGROUND, RequestWork
 from service.api.tasks import TaskApi
+from service.api.webhook_endpoints import WebhookEndpointApi
 from service.domain.api_key import ApiKey
 from service.domain.duration_histogram import Histograms
 from service.domain.errors import BoomerangError
@@ -35,6 +36,8 @@ from service.domain.ports.replays import Replayer
 from service.domain.ports.signals import Clock, Signals
 from service.domain.ports.tasks import BlobStore, TaskQueries
 from service.domain.prices import DEFAULT_EACH
+from service.tasks.endpoints import EndpointService
+from service.tasks.missed_replay import MissedReplay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +88,9 @@ class Services(ProbeServices):
     queries: TaskQueries
     blobs: BlobStore
     deliveries: DeliveryLookup
+    endpoints: EndpointService
+    missed_replay: MissedReplay
+    endpoint_tester: EndpointTester
     signals: Signals
     work: RequestWork = BACKGROUND
     watching: Watching = not_watched
@@ -111,6 +117,14 @@ def create_app(services: Services) -> ASGIApp:
         *callbacks.routes(),
         *_task_routes(services, turns),
         *deliveries.routes(),
+        *WebhookEndpointApi(
+            service=services.endpoints,
+            missed=services.missed_replay,
+            tester=services.endpoint_tester,
+            clock=services.clock,
+            turns=turns,
+            bodies=BodyReader(FILTER_BODIES),
+        ).routes(),
         *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
         *ReconcileApi(services.single_pass).routes(),
         *OpenApi(allow_off_peak=services.allow_off_peak).routes(),

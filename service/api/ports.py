@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from service.domain.endpoint import Endpoint
+from service.domain.ports.endpoints import EndpointTestResult
 from service.domain.ports.tasks import DeliveryView
 from service.domain.task import Task, TaskId
 from service.domain.tokens import TokenClaims
@@ -65,6 +67,13 @@ class SinglePassRunner(Protocol):
 
     async def reconcile_once(self, *, start_within: timedelta | None = None) -> Mapping[str, int]:
         """Submit, poll and dispatch what is due, and start nothing after `start_within`; return how many of each."""
+
+
+class EndpointTester(Protocol):
+    """Sends test events to endpoints."""
+
+    async def send(self, endpoint: Endpoint) -> EndpointTestResult:
+        """Send one marked event to `endpoint` now, signed and guarded as any delivery; return what became of it."""
 
 
 class DeliveryLookup(Protocol):

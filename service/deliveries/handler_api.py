@@ -47,6 +47,10 @@ class Results(Protocol):
         """Record that a result is stored; an `artifact.stored` event follows, once for each artifact."""
 
 
+def _no_answer(status: int, body: bytes) -> None:
+    """Keep nothing: outside of a delivery there is no attempt."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tools:
     """The tools of a handler.
@@ -54,7 +58,8 @@ class Tools:
     `http` connects to public addresses only, and to those in EGRESS_ALLOW, with a `target` in NOTIFY_ALLOW; it follows
     no redirects. `target` is the `notify` entry that requested this delivery, empty when the operator's settings did.
     `message_id` is the same for all attempts of a delivery and new for a replay. `attempt` counts from 1. `settings`
-    are the operator's `BOOMERANG_*` settings without the prefix, including defaults.
+    are the operator's `BOOMERANG_*` settings without the prefix, including defaults. `keep_answer` takes the status and
+    the body that a receiver answered: the first KiB is kept with the attempt, for the history of the task.
     """
 
     http: httpx.AsyncClient
@@ -65,6 +70,7 @@ class Tools:
     target: Json = field(default_factory=dict, repr=False)
     message_id: str = ""
     attempt: int = 1
+    keep_answer: Callable[[int, bytes], None] = field(default=_no_answer, repr=False)
 
 
 Handle = Callable[[Event, Tools], Awaitable[None]]

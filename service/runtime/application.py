@@ -10,6 +10,7 @@ from service.domain.duration_histogram import Histograms
 from service.domain.ports.signals import Clock
 from service.providers import RateLimitedClient
 from service.runtime.config.settings import Settings
+from service.runtime.delivery_parts import DeliveryParts
 from service.runtime.key_agreement import KeyAgreement
 from service.runtime.output_writer import dropped_lines
 from service.runtime.worker import Worker
@@ -32,6 +33,7 @@ class Application:
     task_service: TaskService
     notes: WaitingNotes
     receiver: CallbackReceiver
+    delivery_parts: DeliveryParts
     worker: Worker
     keys: KeyAgreement
     connection_warnings: Callable[[], Sequence[str]] = tuple

@@ -14,10 +14,8 @@ from service.deliveries.egress_clients import EgressClients
 from service.deliveries.handler_api import Handler
 from service.deliveries.handler_loader import handler_schedules, load_handlers
 from service.deliveries.handler_slots import HandlerSlots
-from service.deliveries.handler_tools import ToolsFactory
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.deliveries.task_results import TaskResults
-from service.domain.callback import Verifier, callback_address, token_in
 from service.domain.event_routing import Subscription
 from service.domain.key_ring import KeyRing
 from service.domain.poll_planner import PollPlanner
@@ -25,11 +23,12 @@ from service.domain.ports.signals import Clock
 from service.domain.tokens import Tokens
 from service.providers import RateLimitedClient
 from service.providers.callback_bodies import callback_reader
-from service.providers.vidu.signature import ViduVerifier
 from service.runtime.application import Application
+from service.runtime.callback_signatures import signature_check
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
-from service.runtime.handler_settings import client_secrets, egress_settings, mask_logs, secret_mask
+from service.runtime.delivery_parts import DeliveryParts, build_delivery_parts
+from service.runtime.handler_settings import egress_settings, mask_logs, secret_mask
 from service.runtime.key_agreement import KeyAgreement
 from service.runtime.limits import limits_of, pricing_of
 from service.runtime.outgoing_clients import open_outgoing_clients
@@ -137,6 +136,7 @@ class ApplicationBuilder:
     def build(self, egress_clients: EgressClients) -> Application:
         """Return the application; `egress_clients` connect to addresses that clients and the provider give."""
         inbox_worker, submitter, poller = self._inbox_worker(), self._submitter(), self._poller()
+        parts = self._delivery_parts(egress_clients)
         return Application(
             settings=self.settings,
             clock=self.clock,
@@ -150,6 +150,7 @@ class ApplicationBuilder:
             ),
             receiver=self._receiver(inbox_worker),
             keys=self.keys,
+            delivery_parts=parts,
             worker=Worker(
                 inbox_worker=inbox_worker,
                 refusals=self.refusals,
@@ -164,7 +165,8 @@ class ApplicationBuilder:
                     every=self.settings.progress_every,
                 ),
                 watch=TaskWatch(store=self.store.watched_tasks, clock=self.clock),
-                dispatcher=self._dispatcher(egress_clients),
+                endpoints=parts.endpoints,
+                dispatcher=self._dispatcher(parts),
                 provider=self.upstream,
                 clock_jumps=ClockJumpDetector(
                     self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease
@@ -267,33 +269,30 @@ class ApplicationBuilder:
             immediate_polls=self.immediate_polls,
         )
 
-    def _dispatcher(self, egress_clients: EgressClients) -> Dispatcher:
+    def _delivery_parts(self, egress_clients: EgressClients) -> DeliveryParts:
+        return build_delivery_parts(
+            settings=self.settings,
+            store=self.store,
+            handlers=self.handlers,
+            webhook_secrets=self.webhook_secrets,
+            egress_clients=egress_clients,
+            results=TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder),
+            clock=self.clock,
+            new_id=self.new_id,
+        )
+
+    def _dispatcher(self, parts: DeliveryParts) -> Dispatcher:
         mask = secret_mask(self.settings)
         mask_logs(mask)
         return Dispatcher(
             queue=self.store.deliveries,
             slots=self.slots,
-            tools=ToolsFactory(
-                clients=egress_clients,
-                results=TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder),
-                now=self.clock.now,
-                settings=self.settings.present,
-                client_secrets=client_secrets(self.settings),
-            ),
+            tools=parts.tools,
             clock=self.clock,
             schedule=self.settings.retry_schedule,
             schedules=handler_schedules(self.handlers, self.settings.retry_schedules),
             jitter=self.jitter,
             mask=mask,
             webhook_secrets=self.webhook_secrets,
+            endpoints=parts.targets,
         )
-
-
-def signature_check(settings: Settings, segment: str) -> Verifier:
-    """Return the check of Vidu's signature, which covers the callback address; Vtrix has no key to sign with.
-
-    It covers our address, or the same one as its last `segment` spells it, for example with a slash behind it.
-    """
-    spellings = dict.fromkeys((token_in(segment), segment))
-    addresses = [callback_address(settings.public_url or "", each) for each in spellings]
-    return ViduVerifier([settings.upstream_key or ""], *addresses)

@@ -12,6 +12,7 @@ from sqlalchemy import Integer, Row, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.domain.endpoint import EndpointMatch
 from service.domain.ports.unit_of_work import (
     DeliveryClaim,
     DeliveryRow,
@@ -29,6 +30,7 @@ from service.storage.database import Database
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
 from service.storage.delivery_tables import IS_PENDING, deliveries
 from service.storage.dialects import advisory_lock
+from service.storage.endpoint_store import enabled_endpoints
 from service.storage.inbox import STORED_DIGESTS
 from service.storage.tables import UNREAD, events, inbox, polls, run_times, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, changed_task_values, task_from_row
@@ -142,6 +144,10 @@ class SqlUnitOfWork:
         for names, rows in alike.items():
             if names:
                 await update_many(self.connection, tasks, rows)
+
+    async def endpoints_of(self, clients: Collection[str]) -> list[EndpointMatch]:
+        """Return the enabled endpoints of these clients."""
+        return await enabled_endpoints(self.connection, clients)
 
     async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> list[DeliveryClaim]:
         """Insert events, in this order, and their deliveries; return claims on deliveries whose lease is granted."""

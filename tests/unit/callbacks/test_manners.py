@@ -14,7 +14,7 @@ from service.domain.errors import BadSignature, BadToken, BodyTooLarge, KeyMissi
 from service.domain.task import Status, TaskId
 from service.domain.tokens import Tokens
 from service.providers.vidu.signature import sign
-from service.runtime.bootstrap import signature_check
+from service.runtime.callback_signatures import signature_check
 from service.runtime.config.settings import load_settings
 from tests.support.scripted_provider import TOKENS, token_of, vtrix_body
 from tests.support.task_loop import HOUR, START, Loop, open_environment, open_loop
