@@ -12,7 +12,13 @@ from starlette.routing import Route
 
 from service.api.authentication import caller_of
 from service.api.body_models import given, validated
-from service.api.endpoint_schemas import DEFAULT_OVERLAP, EndpointPatch, EndpointRequest, MissedRequest, RotateRequest
+from service.api.endpoint_request_schemas import (
+    DEFAULT_OVERLAP,
+    EndpointPatch,
+    EndpointRequest,
+    MissedRequest,
+    RotateRequest,
+)
 from service.api.endpoint_views import KIND, endpoint_object, missed_object, test_object
 from service.api.endpoints import json_response, route
 from service.api.pages import PageTurns, page_response

@@ -1,7 +1,7 @@
 """Endpoints over a store: the recorder, a dispatcher with the webhook handler, and receivers without a network."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Self
@@ -50,6 +50,16 @@ def verify(secret: str, request: httpx.Request) -> Json:
     return body
 
 
+class _Body(httpx.AsyncByteStream):
+    """A body that is read like one from the network."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._content
+
+
 @dataclass
 class Receivers:
     """Records requests; `answer` answers them, an exception that it raises is an error of the network."""
@@ -61,7 +71,8 @@ class Receivers:
         """Answer one request."""
         await asyncio.sleep(0)
         self.requests.append(request)
-        return self.answer(request)
+        answer = self.answer(request)
+        return httpx.Response(answer.status_code, headers=answer.headers, stream=_Body(answer.content))
 
     def ids(self) -> list[str]:
         """Return the message ids in the order of the requests."""

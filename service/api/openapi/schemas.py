@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from service.api import replay_schemas, request_schemas, schemas
+from service.api import endpoint_request_schemas, endpoint_schemas, replay_schemas, request_schemas, schemas
 from service.domain.models.catalog import known_models
 from service.domain.models.json_schema import json_schema
 
@@ -34,6 +34,16 @@ COMPONENTS: tuple[type[BaseModel], ...] = (
     schemas.DeliveryPage,
     replay_schemas.ReplayRequest,
     replay_schemas.ReplayReport,
+    endpoint_request_schemas.EndpointRequest,
+    endpoint_request_schemas.EndpointPatch,
+    endpoint_request_schemas.RotateRequest,
+    endpoint_request_schemas.MissedRequest,
+    endpoint_schemas.Endpoint,
+    endpoint_schemas.EndpointWithSecret,
+    endpoint_schemas.EndpointHealth,
+    endpoint_schemas.EndpointPage,
+    endpoint_schemas.EndpointTest,
+    endpoint_schemas.MissedReport,
     schemas.Event,
     schemas.EventData,
     schemas.HistoryEntry,
