@@ -66,10 +66,14 @@ class Receivers:
 
     requests: list[httpx.Request] = field(default_factory=list)
     answer: Answer = lambda _: httpx.Response(204)
+    gates: dict[str, asyncio.Event] = field(default_factory=dict)
+    """Hosts that answer only once their event is set."""
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         """Answer one request."""
         await asyncio.sleep(0)
+        if gate := self.gates.get(request.url.host):
+            await gate.wait()
         self.requests.append(request)
         answer = self.answer(request)
         return httpx.Response(answer.status_code, headers=answer.headers, stream=_Body(answer.content))
