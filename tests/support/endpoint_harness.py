@@ -68,6 +68,8 @@ class Receivers:
     answer: Answer = lambda _: httpx.Response(204)
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     """Hosts that answer only once their event is set."""
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set with each request that is answered."""
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         """Answer one request."""
@@ -75,6 +77,7 @@ class Receivers:
         if gate := self.gates.get(request.url.host):
             await gate.wait()
         self.requests.append(request)
+        self.arrived.set()
         answer = self.answer(request)
         return httpx.Response(answer.status_code, headers=answer.headers, stream=_Body(answer.content))
 
