@@ -127,6 +127,16 @@ async def enabled_endpoints(connection: AsyncConnection, clients: Collection[str
     return [EndpointMatch(**dict(row) | {"events": tuple(row["events"])}) for row in rows.mappings()]
 
 
+async def endpoint_states(connection: AsyncConnection) -> dict[str, int]:
+    """Return how many endpoints are active, paused and disabled; a disabled one that is paused counts as disabled."""
+    disabled = endpoints.c.disabled_at.is_not(None)
+    query = select(disabled, endpoints.c.paused, func.count()).group_by(disabled, endpoints.c.paused)
+    counts = dict.fromkeys(("active", "paused", "disabled"), 0)
+    for is_disabled, is_paused, count in await connection.execute(query):
+        counts["disabled" if is_disabled else "paused" if is_paused else "active"] += count
+    return counts
+
+
 def _values(endpoint: Endpoint) -> Values:
     values = dict(vars(endpoint))
     health: EndpointHealth = values.pop("health")

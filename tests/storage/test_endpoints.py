@@ -8,9 +8,10 @@ import pytest
 
 from service.domain.endpoint import DELETED
 from service.domain.errors import Conflict, NotFound
+from service.domain.key_ring import KeyRing
 from service.storage import Store
 from service.tasks.endpoints import EndpointChanges
-from tests.support.endpoint_builders import OTHER_SECRET, SECRET, URL
+from tests.support.endpoint_builders import KEY, OTHER_SECRET, SECRET, URL, endpoint_use_cases
 from tests.support.endpoint_harness import Harness
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -152,6 +153,51 @@ async def test_client_has_few_endpoints(harness: Harness) -> None:
     await harness.endpoints.create("berta")
     with pytest.raises(Conflict, match="at most 50"):
         await harness.endpoints.create("anna")
+
+
+async def test_gauge_counts_states(harness: Harness) -> None:
+    """Active, paused and disabled endpoints are counted for the metrics."""
+    await harness.endpoints.create()
+    paused, gone = await harness.endpoints.create(), await harness.endpoints.create()
+    await harness.store.endpoints.change(paused.id, {"paused": True})
+    await harness.store.endpoints.change(gone.id, {"paused": True, "disabled_at": harness.clock.now()})
+    gauges = await harness.store.health.gauges(harness.clock.now())
+    assert gauges.endpoints == {"active": 1, "paused": 1, "disabled": 1}
+
+
+async def test_secrets_are_sealed_again_with_a_new_key(harness: Harness, store: Store) -> None:
+    """An endpoint outlives the signing key that sealed it, and replaced secrets are erased once they do not sign."""
+    endpoint = await harness.endpoints.create(headers={"X-Key": "of-anna"})
+    await harness.endpoints.service.rotate(endpoint, OTHER_SECRET, HOUR)
+    both = endpoint_use_cases(store, harness.clock, keys=KeyRing(["new" * 14, KEY]))
+    assert await both.service.seal_again() == 1
+    assert await both.service.seal_again() == 0
+    harness.clock.move(2 * HOUR)
+    new = endpoint_use_cases(store, harness.clock, keys=KeyRing(["new" * 14]))
+    assert await new.service.seal_again() == 1
+    found = await new.service.get(endpoint.id)
+    target = new.targets.target(found.id, found.url, found.sealed)
+    assert (target["secrets"], target["headers"]) == ([OTHER_SECRET], {"X-Key": "of-anna"})
+    assert SECRET not in new.service.webhook_secrets.open_text(found.sealed)
+
+
+async def test_two_changes_at_once_lose_none(harness: Harness) -> None:
+    """A rotation beside another one is refused: its secret would never sign."""
+    endpoint = await harness.endpoints.create()
+    await harness.endpoints.service.rotate(endpoint, OTHER_SECRET, HOUR)
+    with pytest.raises(Conflict, match="changed by another request"):
+        await harness.endpoints.service.rotate(endpoint, "whsec_" + "C" * 32, HOUR)
+
+
+async def test_endpoint_that_names_progress_watches_tasks(harness: Harness) -> None:
+    """One that asks for progress by name makes its client's tasks be polled for it; one for all events does not."""
+    for events, watched in ((None, 0), (["task.progressed"], 1)):
+        await harness.endpoints.create(events=events)
+        [task] = await harness.tasks()
+        await harness.submit(task)
+        now = harness.clock.now() + MINUTE
+        claimed = await harness.store.watched_tasks.claim(now=now, until=now + MINUTE, limit=9, every=timedelta())
+        assert len(claimed) == watched
 
 
 async def test_list_is_newest_first_and_pages(harness: Harness) -> None:
