@@ -91,7 +91,7 @@ class EndpointService:
     async def change(self, endpoint: Endpoint, changes: EndpointChanges) -> Endpoint:
         """Change an endpoint and return it. Raises InvalidParams with every fault, NotFound or Conflict.
 
-        Enabling it forgets the failures before; resuming it makes what waited due.
+        Enabling it resets the count of failures; resuming it makes what waited due.
         """
         given, now = changes.given, self.clock.now()
         faults = self._faults(given)

@@ -130,8 +130,8 @@ async def test_rare_events_do_not_disable(harness: Harness) -> None:
     assert (found.disabled_at, found.health.consecutive_failures > 10) == (None, True)
 
 
-async def test_faults_of_ours_do_not_count(harness: Harness) -> None:
-    """A secret that no key opens is our fault: the endpoint's health says nothing of it."""
+async def test_faults_of_this_service_do_not_count(harness: Harness) -> None:
+    """A secret that no key opens is a fault of this service: the endpoint's health says nothing of it."""
     endpoint = await harness.endpoints.create()
     await harness.store.endpoints.change(endpoint.id, {"sealed": "gAAAA"})
     [task] = await harness.tasks()

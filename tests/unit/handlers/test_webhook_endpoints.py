@@ -61,7 +61,7 @@ class Receiver:
 
 
 @pytest.mark.parametrize("rotated", [False, True])
-async def test_reference_library_verifies_a_thousand_events(rotated: bool) -> None:
+async def test_reference_implementation_verifies_a_thousand_events(rotated: bool) -> None:
     """With the only secret, and while both sign with either of them; with another one never."""
     secrets, receiver, clock = EndpointSecrets(secret=SECRET), Receiver(), ManualClock(NOW)
     if rotated:
@@ -90,7 +90,7 @@ async def test_replaced_secret_signs_until_the_overlap_is_over() -> None:
         Webhook(SECRET).verify(receiver.requests[1].content, dict(receiver.requests[1].headers))
 
 
-async def test_headers_of_the_endpoint_are_sent_and_replace_none_of_ours() -> None:
+async def test_headers_of_the_endpoint_replace_none_of_the_handler() -> None:
     """Even headers that were stored by a release with other rules."""
     receiver = Receiver()
     headers = {"Authorization": "Bearer of-the-shop", "Webhook-Id": "forged", "Content-Type": "text/html"}
