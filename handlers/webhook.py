@@ -1,9 +1,10 @@
 """Posts events to a URL, signed according to Standard Webhooks: https://www.standardwebhooks.com.
 
-A task's `notify` entry names the URL and, optionally, a secret of its own; with BOOMERANG_WEBHOOK_URL every event is
-also posted there. All others are signed with the secrets in `tools.settings`, newest first: those of the client for a
-`notify` entry, else BOOMERANG_WEBHOOK_SECRETS. The body names the client, so that a receiver can distinguish its own
-events from those of another client, and the event, so that it can recognize one that was replayed.
+A task's `notify` entry names the URL and, optionally, a secret of its own. An endpoint is a standing address of a
+client, with secrets and headers of its own. With BOOMERANG_WEBHOOK_URL every event is also posted there. All others are
+signed with the secrets in `tools.settings`, newest first: those of the client for a `notify` entry, else
+BOOMERANG_WEBHOOK_SECRETS. The body names the client, so that a receiver can distinguish its own events from those of
+another client, and the event, so that it can recognize one that was replayed.
 """
 
 import asyncio
@@ -26,6 +27,9 @@ CONCURRENCY = 32
 MAX_DRAINED = 65_536
 DRAIN_TIMEOUT = 1.0
 """Bytes of a response's body that are read, and seconds that are spent on it."""
+
+MAX_KEPT = 4096
+"""Bytes of a response's body that are given to `tools.keep_answer`."""
 
 MAX_RETRY_AFTER = 86_400.0
 """Upper limit in seconds for a Retry-After."""
@@ -63,7 +67,8 @@ async def webhook(event: Event, tools: Tools) -> None:
     async with tools.http.stream(
         "POST", _target_url(tools), content=body, headers=headers, timeout=TIMEOUT, follow_redirects=False
     ) as response:
-        await _drain_body(response)
+        body_of_answer = await _drain_body(response)
+    tools.keep_answer(response.status_code, body_of_answer)
     _raise_for_status(response, tools.now())
 
 
@@ -109,7 +114,10 @@ def _headers(body: bytes, tools: Tools) -> dict[str, str]:
         signatures = [Webhook(secret).sign(tools.message_id, now.astimezone(UTC), body.decode()) for secret in secrets]
     except (ValueError, RuntimeError) as error:
         raise Reject("a webhook secret is not whsec_ and base64") from error
+    own = tools.target.get("headers")
     return {
+        **({str(name).lower(): str(value) for name, value in own.items()} if isinstance(own, dict) else {}),
+        "accept-encoding": "identity",
         "content-type": "application/json",
         "user-agent": "boomerang",
         "webhook-id": tools.message_id,
@@ -119,20 +127,29 @@ def _headers(body: bytes, tools: Tools) -> dict[str, str]:
 
 
 def _secrets(target: Mapping[str, object], settings: Mapping[str, str]) -> list[str]:
+    of_endpoint = target.get("secrets")
+    if isinstance(of_endpoint, list):
+        return [str(secret) for secret in of_endpoint]
     own = target.get("secret")
     secrets = [str(own)] if own else settings.get("WEBHOOK_SECRETS", "").split(",")
     return [secret.strip() for secret in secrets if secret.strip()]
 
 
-async def _drain_body(response: httpx.Response) -> None:
-    """Read a short body to its end, so that the connection can be reused; ignore errors: the status counts."""
-    read = 0
+async def _drain_body(response: httpx.Response) -> bytes:
+    """Read a short body to its end, so that the connection can be reused; return its beginning if it is readable.
+
+    Errors are ignored: the status counts.
+    """
+    read, kept = 0, bytearray()
     with suppress(httpx.HTTPError, httpx.StreamError, TimeoutError):
         async with asyncio.timeout(DRAIN_TIMEOUT):
             async for chunk in response.aiter_raw():
                 read += len(chunk)
+                kept += chunk[: MAX_KEPT - len(kept)]
                 if read > MAX_DRAINED:
                     break
+    compressed = response.headers.get("content-encoding", "identity").lower() != "identity"
+    return b"" if compressed else bytes(kept)
 
 
 def _raise_for_status(response: httpx.Response, now: datetime) -> None:

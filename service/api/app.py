@@ -24,6 +24,7 @@ from service.api.openapi.endpoint import OpenApi
 from service.api.pages import PageTurns
 from service.api.ports import (
     DeliveryLookup,
+    EndpointTester,
     Links,
     Receiver,
     SinglePassRunner,
@@ -37,6 +38,7 @@ from service.api.request_bodies import CALLBACK_BODIES, FILTER_BODIES, TASK_BODI
 from service.api.request_context import RequestContextMiddleware
 from service.api.request_work import BACKGROUND, RequestWork
 from service.api.tasks import TaskApi
+from service.api.webhook_endpoints import WebhookEndpointApi
 from service.domain.api_key import ApiKey
 from service.domain.duration_histogram import Histograms
 from service.domain.errors import BoomerangError
@@ -45,6 +47,8 @@ from service.domain.ports.replays import Replayer
 from service.domain.ports.signals import Clock, Signals
 from service.domain.ports.tasks import BlobStore, TaskQueries
 from service.domain.prices import DEFAULT_EACH
+from service.tasks.endpoints import EndpointService
+from service.tasks.missed_replay import MissedReplay
 
 if TYPE_CHECKING:
     from service.api.metrics import Counters
@@ -103,6 +107,9 @@ class Services(ProbeServices):
     deliveries: DeliveryLookup
     contents: StoredContents
     links: Links
+    endpoints: EndpointService
+    missed_replay: MissedReplay
+    endpoint_tester: EndpointTester
     signals: Signals
     work: RequestWork = BACKGROUND
     watching: Watching = not_watched
@@ -132,6 +139,14 @@ def create_app(services: Services) -> ASGIApp:
         *_task_routes(services, turns),
         *_content_routes(services),
         *deliveries.routes(),
+        *WebhookEndpointApi(
+            service=services.endpoints,
+            missed=services.missed_replay,
+            tester=services.endpoint_tester,
+            clock=services.clock,
+            turns=turns,
+            bodies=BodyReader(FILTER_BODIES),
+        ).routes(),
         *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
         *ReconcileApi(services.single_pass).routes(),
         *OpenApi(allow_off_peak=services.allow_off_peak).routes(),

@@ -27,6 +27,8 @@ def history_object(row: Json, caller: Caller) -> Json:
         return row
     shown = row | {error: _visible(row[error], caller, requested=bool(row["requested"]))}
     if row["kind"] == "attempt":
+        if not (caller.admin or row["requested"]):  # it answered the operator, not the client
+            shown |= {"answer_status": None, "answer_body": None}
         del shown["requested"]
     return shown
 

@@ -21,13 +21,20 @@ LINK_PREFIX = "/links/"
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def route(path: str, *, get: Endpoint | None = None, post: Endpoint | None = None) -> Route:
+def route(
+    path: str,
+    *,
+    get: Endpoint | None = None,
+    post: Endpoint | None = None,
+    patch: Endpoint | None = None,
+    delete: Endpoint | None = None,
+) -> Route:
     """Return the route of `path` for the given methods; HEAD is served like GET, and OPTIONS names the methods.
 
     A path has one route, so that a 405 names every allowed method.
     """
-    methods = {name: each for name, each in (("GET", get), ("POST", post)) if each is not None}
-
+    given = (("GET", get), ("POST", post), ("PATCH", patch), ("DELETE", delete))
+    methods = {name: each for name, each in given if each is not None}
     allowed = ", ".join(sorted({*methods, "OPTIONS", *(["HEAD"] if get else [])}))
 
     async def dispatch(request: Request) -> Response:

@@ -112,6 +112,7 @@ def _of_database(gauges: Gauges) -> Iterator[Metric]:
     tasks = {status.value: 0 for status in Status} | dict(gauges.tasks)
     yield _database_gauge("tasks", "Tasks by status.", "status", tasks)
     yield _database_gauge("deliveries", "Deliveries by status.", "status", gauges.deliveries)
+    yield _database_gauge("endpoints", "Endpoints by state.", "state", gauges.endpoints)
     yield _database_gauge("dead_letters", "Dead letters by handler.", "handler", _folded(gauges.dead_letters))
     yield _database_gauge(
         "inbox_callbacks", "Stored callbacks by verdict; RETENTION deletes them.", "verdict", gauges.callbacks

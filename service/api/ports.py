@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 from service.domain.artifact import StoredContent
+from service.domain.endpoint import Endpoint
+from service.domain.ports.endpoints import EndpointTestResult
 from service.domain.ports.tasks import DeliveryView
 from service.domain.task import Json, Task, TaskId
 from service.domain.tokens import TokenClaims
@@ -91,6 +93,13 @@ class Links(Protocol):
 
     def read(self, token: str, now: datetime) -> tuple[TaskId, datetime]:
         """Return the task and the expiry of a token; raises BadToken or KeyMissing."""
+
+
+class EndpointTester(Protocol):
+    """Sends test events to endpoints."""
+
+    async def send(self, endpoint: Endpoint) -> EndpointTestResult:
+        """Send one marked event to `endpoint` now, signed and guarded as any delivery; return what became of it."""
 
 
 class DeliveryLookup(Protocol):

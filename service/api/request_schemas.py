@@ -5,13 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, RootModel, Tag
 
-from service.api.schema_types import ApiModel, optional
+from service.api.schema_types import SECRET_PATTERN, ApiModel, optional
 from service.domain.models.catalog import known_models
 from service.domain.notify import MAX_ENTRIES, WEBHOOK
 from service.domain.task import EventType
-
-_64 = "[A-Za-z0-9+/]"
-SECRET_PATTERN = f"^whsec_(({_64}{{4}}){{8,21}}({_64}{{2}}==)?|({_64}{{4}}){{8,20}}{_64}{{3}}=)$"
 
 Address = Annotated[str, Field(pattern=r"^https?://[^\s/?#]\S*$", max_length=8192)]
 

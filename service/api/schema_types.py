@@ -6,6 +6,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from service.domain.ports.queues import ResponsibleParty
 
+_64 = "[A-Za-z0-9+/]"
+SECRET_PATTERN = f"^whsec_(({_64}{{4}}){{8,21}}({_64}{{2}}==)?|({_64}{{4}}){{8,20}}{_64}{{3}}=)$"
 ID_PATTERN = "^[A-Za-z0-9_-]{1,64}$"
 
 T = TypeVar("T")

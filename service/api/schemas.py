@@ -103,7 +103,10 @@ class DeliveryFields(ApiModel):
     fault: FaultOwner | None
     last_error: str | None = Field(description="An admin sees all of it.")
     finished_at: Moment | None
-    requested: bool = Field(description="Whether a `notify` entry asked for it; a client replays no other one.")
+    requested: bool = Field(
+        description="Whether a `notify` entry or an endpoint asked for it; a client replays no other one."
+    )
+    endpoint_id: str | None = Field(description="The endpoint that it goes to, if it goes to one.")
 
 
 class Delivery(DeliveryFields):
@@ -213,6 +216,8 @@ class AttemptEntry(ApiModel):
     outcome: Outcome
     error: str | None
     finished_at: Moment
+    answer_status: int | None = Field(description="The HTTP status that the receiver of a webhook answered.")
+    answer_body: str | None = Field(description="The first KiB of its answer as text.")
 
 
 AnyHistoryEntry = Annotated[

@@ -31,6 +31,7 @@ COMMANDS = {
     "events": ("service.cli.events", "Show the history of a task."),
     "dead": ("service.cli.deliveries", "List dead letters."),
     "replay": ("service.cli.replays", "Replay deliveries, one by one or in bulk."),
+    "endpoints": ("service.cli.endpoints", "List and manage standing webhook addresses."),
     "reconcile": ("service.cli.server", "Process everything that is due once, then exit."),
     "handlers": ("service.cli.handlers", "List the handlers, write a new one, or send a test event through one."),
     "secret": ("service.cli.server", "Print a new signing key."),

@@ -17,7 +17,7 @@ import httpx
 
 from service.cli import CommandFailed, Unreachable, UsageError
 from service.cli.output import clean, console
-from service.cli.response_checks import is_delivery, is_page, is_replay_report, is_task
+from service.cli.response_checks import is_delivery, is_endpoint, is_endpoint_result, is_page, is_replay_report, is_task
 from service.domain.errors import BadSetting
 from service.domain.task import Json
 from service.network.addresses import names_loopback
@@ -111,6 +111,27 @@ class Client(AbstractAsyncContextManager["Client"]):
     async def replay_many(self, wanted: Json) -> Json:
         """Replay, or count, what a filter selects; return the report of one call."""
         return await self._call("POST", "v1/deliveries/replay", is_replay_report, json=wanted)
+
+    async def endpoints(self, **filters: object) -> Json:
+        """Return a page of endpoints; `filters` are client, limit and cursor."""
+        return await self._call("GET", "v1/endpoints", partial(is_page, is_row=is_endpoint), params=_query(filters))
+
+    async def add_endpoint(self, endpoint: Json) -> Json:
+        """Create an endpoint and return it with its secret."""
+        return await self._call("POST", "v1/endpoints", is_endpoint, json=endpoint)
+
+    async def change_endpoint(self, endpoint_id: str, changes: Json) -> Json:
+        """Change an endpoint and return it."""
+        return await self._call("PATCH", f"v1/endpoints/{_path_segment(endpoint_id)}", is_endpoint, json=changes)
+
+    async def remove_endpoint(self, endpoint_id: str) -> None:
+        """Delete an endpoint."""
+        await self._call("DELETE", f"v1/endpoints/{_path_segment(endpoint_id)}", lambda body: not body)
+
+    async def endpoint_action(self, endpoint_id: str, action: str, body: Json | None = None) -> Json:
+        """Rotate, test or replay an endpoint; return the answer."""
+        path = f"v1/endpoints/{_path_segment(endpoint_id)}/{action}"
+        return await self._call("POST", path, is_endpoint_result, **({} if body is None else {"json": body}))
 
     async def _call(self, method: str, path: str, is_valid: Callable[[Json], bool], **options: Any) -> Json:
         try:

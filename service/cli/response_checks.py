@@ -21,6 +21,17 @@ TASK: Mapping[str, tuple[type, ...]] = {
 DELIVERY: Mapping[str, tuple[type, ...]] = {"id": (str,), "handler": (str,), "event_type": (str,)}
 
 
+ENDPOINT: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("id", "url"), (str,)),
+    "events": (list, type(None)),
+    "health": (dict,),
+}
+MISSED_REPORT: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("matched", "without_delivery", "dead", "created", "replayed"), (int,)),
+    "sample": (list,),
+    "last_due_at": TEXT,
+    "next_cursor": TEXT,
+}
 REPLAY_REPORT: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("matched", "replayed", "running", "changed", "secret_deleted"), (int,)),
     **dict.fromkeys(("by_status", "by_handler"), (dict,)),
@@ -41,6 +52,20 @@ def is_task(body: Json) -> bool:
 def is_delivery(body: Json) -> bool:
     """Return whether `body` is a delivery."""
     return DELIVERY.keys() <= body.keys() and _has_types(body, DELIVERY)
+
+
+def is_endpoint(body: Json) -> bool:
+    """Return whether `body` is an endpoint."""
+    return ENDPOINT.keys() <= body.keys() and _has_types(body, ENDPOINT)
+
+
+def is_endpoint_result(body: Json) -> bool:
+    """Return whether `body` is the answer of an action of an endpoint: itself, a test or the report of a replay."""
+    return is_endpoint(body) or isinstance(body.get("delivered"), bool) or _is_missed_report(body)
+
+
+def _is_missed_report(body: Json) -> bool:
+    return MISSED_REPORT.keys() <= body.keys() and _has_types(body, MISSED_REPORT)
 
 
 def is_replay_report(body: Json) -> bool:

@@ -65,6 +65,8 @@ class AttemptOutcome:
     """How an attempt ended, and its error; a `retry` has `due_at`, a `dead` letter has `fault`.
 
     `where` is the line of the handler that raised the error, `end_reason` why a dead letter is not tried again.
+    `about_destination`: the destination was tried. An attempt that is `held` was not made and does not count: the
+    endpoint is paused.
     """
 
     outcome: Outcome
@@ -73,6 +75,11 @@ class AttemptOutcome:
     due_at: datetime | None = None
     where: str | None = None
     end_reason: str | None = None
+    about_destination: bool = False
+    held: bool = False
+
+
+HELD = AttemptOutcome(outcome="retry", held=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +129,9 @@ def _artifact(data: Json | None, task: TaskView) -> Artifact | None:
 def classify_attempt(error: BaseException | None, context: AttemptContext) -> AttemptOutcome:
     """Return the outcome of an attempt that ended with `error`, or without one."""
     if error is None:
-        return AttemptOutcome(outcome="delivered")
+        return AttemptOutcome(outcome="delivered", about_destination=True)
     cause = root_error(error)
+    about_destination = responsible_party(cause) == "destination"
     text, where = describe_error(cause, context.secrets, context.mask), where_raised(cause)
     if context.requested and is_unreachable(cause):
         text = unreachable_text(text)
@@ -135,8 +143,9 @@ def classify_attempt(error: BaseException | None, context: AttemptContext) -> At
             fault=responsible_party(cause),
             where=where,
             end_reason=_reason_of_end(cause, context),
+            about_destination=about_destination,
         )
-    return AttemptOutcome(outcome="retry", error=text, due_at=due_at, where=where)
+    return AttemptOutcome(outcome="retry", error=text, due_at=due_at, where=where, about_destination=about_destination)
 
 
 def _reason_of_end(cause: BaseException, context: AttemptContext) -> str:

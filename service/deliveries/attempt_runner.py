@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from service.deliveries.attempt_outcome import (
+    HELD,
     Abandoned,
     AttemptContext,
     AttemptOutcome,
@@ -19,13 +20,14 @@ from service.deliveries.attempt_outcome import (
 from service.deliveries.error_text import SecretMask
 from service.deliveries.failing_hosts import FailingHosts, HostKey
 from service.deliveries.handler_api import Handler, Tools
+from service.deliveries.receiver_answer import target_secrets
 from service.deliveries.running_delivery import RunningDelivery
 from service.domain.errors import Reject, Retry
 from service.domain.event_routing import target_host
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.retry_schedule import OWN_SCHEDULE, schedule_name
-from service.domain.webhook_secrets import PREFIX
+from service.tasks.endpoint_targets import EndpointTargets
 from service.tasks.webhook_secrets import WebhookSecrets
 
 DELIVERED = AttemptOutcome(outcome="delivered")
@@ -45,6 +47,7 @@ class AttemptRunner:
     jitter: Callable[[], float]
     mask: SecretMask
     webhook_secrets: WebhookSecrets | None
+    endpoints: EndpointTargets | None = None
     schedules: Mapping[str, Sequence[timedelta]] = field(default_factory=dict)
     hosts: FailingHosts = field(default_factory=FailingHosts)
 
@@ -55,6 +58,8 @@ class AttemptRunner:
         """
         if delivery.claim.abandoned:
             return self.outcome(delivery, Abandoned())
+        if unmade := await self._open_endpoint(delivery):
+            return unmade
         if postponed := self._postponed(delivery):
             return postponed
         running = asyncio.create_task(self._run(delivery), name=f"handler {delivery.handler.name}")
@@ -69,6 +74,20 @@ class AttemptRunner:
             error = asyncio.CancelledError("the handler cancelled itself").with_traceback(error.__traceback__)
         return self.outcome(delivery, error)
 
+    async def _open_endpoint(self, delivery: RunningDelivery) -> AttemptOutcome | None:
+        """Complete a target that is an endpoint, as it is now; return the outcome if there is nothing to attempt."""
+        endpoint_id = delivery.claim.endpoint_id
+        if self.endpoints is None or endpoint_id is None:
+            return None
+        try:
+            target = await self.endpoints.open(endpoint_id)
+        except Exception as error:  # noqa: BLE001 - after any error the attempt has failed
+            return self.outcome(delivery, error)
+        if target is None:
+            return HELD
+        delivery.claim = replace(delivery.claim, target=target)
+        return None
+
     def outcome(self, delivery: RunningDelivery, error: BaseException | None) -> AttemptOutcome:
         """Return the outcome of an attempt that ended with `error`, or without one."""
         if error is None and not delivery.claim.target:
@@ -80,14 +99,13 @@ class AttemptRunner:
 
     def _context(self, delivery: RunningDelivery) -> AttemptContext:
         name = delivery.handler.name
-        secret = str(delivery.claim.target.get("secret") or "")
         return AttemptContext(
             attempt=delivery.claim.attempt,
             limit=self.limit_of(delivery.handler),
             schedule=self._schedule(delivery.handler),
             now=self.clock.now(),
             jitter=self.jitter(),
-            secrets=[secret, secret.removeprefix(PREFIX)],
+            secrets=target_secrets(delivery.claim.target),
             mask=self.mask,
             requested=bool(delivery.claim.target),
             schedule_setting=f"{OWN_SCHEDULE}{schedule_name(name)}" if name in self.schedules else "RETRY_SCHEDULE",
@@ -137,7 +155,8 @@ class AttemptRunner:
                 if self.webhook_secrets and delivery.claim.target:
                     target = await self.webhook_secrets.open(delivery.claim.target)
                     delivery.claim = replace(delivery.claim, target=target)
-                await delivery.handler.handle(event_of(delivery.claim), self.tools(delivery.claim, delivery.handler))
+                tools = replace(self.tools(delivery.claim, delivery.handler), keep_answer=delivery.keep_answer)
+                await delivery.handler.handle(event_of(delivery.claim), tools)
         except TimeoutError as error:
             if not limit.expired() or error.__cause__ is None:
                 return error

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
 
@@ -49,6 +50,15 @@ class AttemptStore:
         """
         event = "delivery not released, retrying"
         return await self._with_retry(lambda: self._unused.add((delivery_id, fence)), event, delivery_id)
+
+    async def hold(self, delivery_id: str, fence: int, now: datetime) -> bool | None:
+        """Release a delivery to a paused endpoint, uncounted; None if no attempt succeeded: its lease expires."""
+
+        async def write() -> bool:
+            await self.queue.hold(delivery_id, fence, now=now)
+            return True
+
+        return await self._with_retry(write, "delivery not held, retrying", delivery_id)
 
     async def _with_retry(self, write: Callable[[], Awaitable[bool]], event: str, delivery_id: str) -> bool | None:
         for delay in (*self.retry_delays, None):

@@ -19,10 +19,11 @@ from service.deliveries.loop_monitor import LoopMonitor
 from service.deliveries.running_delivery import RunningDelivery, log_outcome, log_unfinished
 from service.domain.duration_histogram import DELIVERIES, DurationHistogram
 from service.domain.errors import StoreUnavailable
-from service.domain.ports.queues import AttemptResult, DeliveryQueue, HandlerCapacity
+from service.domain.ports.queues import DeliveryQueue, HandlerCapacity
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.task import TaskId
+from service.tasks.endpoint_targets import EndpointTargets
 from service.tasks.webhook_secrets import WebhookSecrets
 
 AHEAD_TIMEOUT = 1.0
@@ -40,7 +41,8 @@ class Dispatcher:
 
     `tools` makes the tools of a handler, `schedule` holds the delays before each attempt, `schedules` those of the
     handlers that have their own, by name, `jitter` returns a number from 0 to 1. `mask` masks the values of handler
-    settings in error texts, `webhook_secrets` opens sealed secrets. `delivery_times` are those since the event.
+    settings in error texts, `webhook_secrets` opens sealed secrets, and `endpoints` reads endpoints. `delivery_times`
+    are those since the event.
     """
 
     queue: DeliveryQueue
@@ -53,6 +55,7 @@ class Dispatcher:
     store_retry_delays: Sequence[float] = STORE_RETRY_DELAYS
     mask: SecretMask = field(default_factory=SecretMask)
     webhook_secrets: WebhookSecrets | None = None
+    endpoints: EndpointTargets | None = None
     delivery_times: dict[str, DurationHistogram] = field(default_factory=dict, init=False)
     _in_flight: dict[tuple[str, int], RunningDelivery] = field(default_factory=dict, init=False)  # by id and fence
     _claiming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
@@ -69,6 +72,7 @@ class Dispatcher:
             jitter=self.jitter,
             mask=self.mask,
             webhook_secrets=self.webhook_secrets,
+            endpoints=self.endpoints,
         )
         self.slots.ahead.limit_of = self._attempts.limit_of
         self._store = AttemptStore(
@@ -201,10 +205,13 @@ class Dispatcher:
 
     async def _deliver(self, delivery: RunningDelivery) -> None:
         try:
-            if outcome := await self._run(delivery):
-                await self._finish(delivery, outcome)
-            else:
+            outcome = await self._run(delivery)
+            if outcome is None:
                 await self._put_back(delivery)
+            elif outcome.held:
+                await self._store.hold(delivery.claim.id, delivery.claim.fence, self.clock.now())
+            else:
+                await self._finish(delivery, outcome)
         except Exception:  # ends only this delivery, whose lease expires
             log.exception("delivery failed unexpectedly", **delivery.log_fields)
 
@@ -268,18 +275,7 @@ class Dispatcher:
             delivery.task.cancel()
 
     async def _finish(self, delivery: RunningDelivery, outcome: AttemptOutcome) -> None:
-        result = AttemptResult(
-            delivery_id=delivery.claim.id,
-            fence=delivery.claim.fence,
-            attempt=delivery.claim.attempt,
-            started_at=delivery.started_at,
-            finished_at=self.clock.now(),
-            outcome=outcome.outcome,
-            error=outcome.error,
-            fault=outcome.fault,
-            due_at=outcome.due_at,
-            end_reason=outcome.end_reason,
-        )
+        result = delivery.result(outcome, self.clock.now())
         stored = await self._store.store(result)
         if stored and result.outcome == "delivered":
             times = self.delivery_times.setdefault(delivery.handler.name, DurationHistogram(bounds=DELIVERIES))

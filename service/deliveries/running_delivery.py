@@ -8,8 +8,10 @@ from datetime import datetime
 
 import structlog
 
+from service.deliveries.attempt_outcome import AttemptOutcome
 from service.deliveries.handler_api import Handler
-from service.domain.ports.queues import AttemptResult
+from service.deliveries.receiver_answer import receiver_answer, target_secrets
+from service.domain.ports.queues import AttemptResult, ReceiverAnswer
 from service.domain.ports.unit_of_work import DeliveryClaim
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.deliveries")
@@ -32,10 +34,32 @@ class RunningDelivery:
     running: bool = True
     unresponsive: bool = False
     task: asyncio.Task[None] | None = field(default=None, repr=False)
+    answer: ReceiverAnswer | None = field(default=None, repr=False)
+
+    def keep_answer(self, status: int, body: bytes) -> None:
+        """Keep what the receiver answered, without the secrets of the target."""
+        self.answer = receiver_answer(status, body, target_secrets(self.claim.target))
 
     def overdue(self, now: float) -> bool:
         """Return whether its handler ignored the cancellation at its timeout."""
         return self.running and now > self.ends_by
+
+    def result(self, outcome: AttemptOutcome, finished_at: datetime) -> AttemptResult:
+        """Return the result of its attempt, to be stored."""
+        return AttemptResult(
+            delivery_id=self.claim.id,
+            fence=self.claim.fence,
+            attempt=self.claim.attempt,
+            started_at=self.started_at,
+            finished_at=finished_at,
+            outcome=outcome.outcome,
+            error=outcome.error,
+            fault=outcome.fault,
+            due_at=outcome.due_at,
+            end_reason=outcome.end_reason,
+            answer=self.answer,
+            about_destination=outcome.about_destination,
+        )
 
     @property
     def log_fields(self) -> dict[str, str]:

@@ -78,6 +78,10 @@ class Jobs(Protocol):
         """Delete a waiting job; return whether there was one."""
 
 
+def _no_answer(status: int, body: bytes) -> None:
+    """Keep nothing: outside of a delivery there is no attempt."""
+
+
 Config = TypeVar("Config", default=Any)
 Options = TypeVar("Options", default=Any)
 
@@ -94,7 +98,8 @@ class Tools(Generic[Config, Options]):
 
     In a delivery `target` is the `notify` entry that requested it, empty when the operator's settings did, and
     `options` the same entry as the model that the handler declares, None without an entry. `message_id` is the same for
-    all attempts of a delivery and new for a replay. `attempt` counts from 1.
+    all attempts of a delivery and new for a replay. `attempt` counts from 1. `keep_answer` takes the status and the
+    body that a receiver answered: the first KiB is kept with the attempt, for the history of the task.
     """
 
     http: httpx.AsyncClient
@@ -113,6 +118,7 @@ class Tools(Generic[Config, Options]):
     jobs: Jobs = field(default=cast("Any", None), repr=False)
     content: ContentSource = field(default=no_content, repr=False)
     archive: ObjectArchive | None = field(default=None, repr=False)
+    keep_answer: Callable[[int, bytes], None] = field(default=_no_answer, repr=False)
 
     async def submit(
         self,

@@ -36,13 +36,16 @@ class DeliveryRoute:
 
     `lane_key` is the same for the same handler and target, in every process and permanently: for an entry it is made
     of the name in the entry, and for a handler without a target of the oldest name of the handler. `host_key` is the
-    same for all entries with the same handler and host, None for a target without an address.
+    same for all entries with the same handler and host, None for a target without an address. `endpoint_id` is set
+    where the target is an endpoint; a delivery that is `held` waits until the endpoint is resumed.
     """
 
     handler: str
     target: Json = field(repr=False)
     lane_key: str
     host_key: str | None = None
+    endpoint_id: str | None = None
+    held: bool = False
 
 
 def target_host(target: Json) -> str | None:
@@ -87,12 +90,17 @@ def _route_without_target(handler: Subscription) -> DeliveryRoute:
     return _route(handler.name, handler.names[-1], {})
 
 
-def _route(handler: str, lane_name: str, target: Json) -> DeliveryRoute:
+def lane_key(lane_name: str, target: Json) -> str:
+    """Return the key of the lane of a handler and target: the same in every process and permanently."""
     canonical = json.dumps([lane_name, target], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:24]
+
+
+def _route(handler: str, lane_name: str, target: Json) -> DeliveryRoute:
     host = target_host(target)
     return DeliveryRoute(
         handler=handler,
         target=target,
-        lane_key=hashlib.sha256(canonical.encode()).hexdigest()[:24],
+        lane_key=lane_key(lane_name, target),
         host_key=f"{lane_name}/{host}" if host else None,
     )

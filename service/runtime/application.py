@@ -13,6 +13,7 @@ from service.domain.link_tokens import LinkTokens
 from service.domain.ports.signals import Clock
 from service.providers import RateLimitedClient
 from service.runtime.config.settings import Settings
+from service.runtime.delivery_parts import DeliveryParts
 from service.runtime.key_agreement import KeyAgreement
 from service.runtime.output_writer import dropped_lines
 from service.runtime.worker import Worker
@@ -35,6 +36,7 @@ class Application:
     task_service: TaskService
     notes: WaitingNotes
     receiver: CallbackReceiver
+    delivery_parts: DeliveryParts
     worker: Worker
     keys: KeyAgreement
     tools: ToolsFactory

@@ -31,6 +31,7 @@ from service.runtime.application import Application
 from service.runtime.archive import open_archive
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
+from service.runtime.delivery_parts import DeliveryParts, build_delivery_parts
 from service.runtime.handler_settings import egress_settings, mask_logs, secret_mask
 from service.runtime.handler_setup import client_handlers, handler_ports, handler_retention, job_runner, notify_rules
 from service.runtime.handler_tools import tools_factory
@@ -156,6 +157,7 @@ class ApplicationBuilder:
             results=TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder),
             ports=handler_ports(self.store, task_service, notes, self.new_id),
         )
+        parts = self._delivery_parts(tools)
         mask = secret_mask(self.settings)
         mask_logs(mask)
         return Application(
@@ -172,6 +174,7 @@ class ApplicationBuilder:
             keys=self.keys,
             contents=self.contents,
             links=self.links,
+            delivery_parts=parts,
             worker=Worker(
                 inbox_worker=inbox_worker,
                 refusals=self.refusals,
@@ -186,7 +189,8 @@ class ApplicationBuilder:
                     every=self.settings.progress_every,
                 ),
                 watch=TaskWatch(store=self.store.watched_tasks, clock=self.clock),
-                dispatcher=self._dispatcher(tools, mask),
+                endpoints=parts.endpoints,
+                dispatcher=self._dispatcher(parts, mask),
                 handler_jobs=job_runner(
                     self.settings, self.store, self.handlers.values(), tools, mask, clock=self.clock, jitter=self.jitter
                 ),
@@ -293,15 +297,27 @@ class ApplicationBuilder:
             immediate_polls=self.immediate_polls,
         )
 
-    def _dispatcher(self, tools: ToolsFactory, mask: SecretMask) -> Dispatcher:
+    def _delivery_parts(self, tools: ToolsFactory) -> DeliveryParts:
+        return build_delivery_parts(
+            settings=self.settings,
+            store=self.store,
+            handlers=self.handlers,
+            webhook_secrets=self.webhook_secrets,
+            tools=tools,
+            clock=self.clock,
+            new_id=self.new_id,
+        )
+
+    def _dispatcher(self, parts: DeliveryParts, mask: SecretMask) -> Dispatcher:
         return Dispatcher(
             queue=self.store.deliveries,
             slots=self.slots,
-            tools=tools,
+            tools=parts.tools,
             clock=self.clock,
             schedule=self.settings.retry_schedule,
             schedules=handler_schedules(self.handlers, self.settings.retry_schedules),
             jitter=self.jitter,
             mask=mask,
             webhook_secrets=self.webhook_secrets,
+            endpoints=parts.targets,
         )

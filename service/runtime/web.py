@@ -79,6 +79,9 @@ def build_services(
     """Return what the API needs of the application; no request waits any more once `stopping` is set."""
     return Services(
         health=application.store.health,
+        endpoints=application.delivery_parts.endpoints,
+        missed_replay=application.delivery_parts.missed_replay,
+        endpoint_tester=application.delivery_parts.tester,
         clock=application.clock,
         api_keys=application.settings.api_keys,
         metrics_key=application.settings.metrics_key,

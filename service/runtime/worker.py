@@ -15,6 +15,7 @@ from service.domain.ports.provider import RateLimitedProvider
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.scheduler import PeriodicJob
 from service.runtime.single_pass import SinglePass
+from service.tasks.endpoints import EndpointService
 from service.tasks.poller import Poller
 from service.tasks.progress_polls import ProgressPolls
 from service.tasks.submitter import Submitter
@@ -40,6 +41,7 @@ class Worker:
     watch: TaskWatch
     handler_jobs: JobRunner
     handler_retention: HandlerRetention
+    endpoints: EndpointService
     _single_pass: SinglePass = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,10 +100,12 @@ class Worker:
         return PeriodicJob(name="sweep", run=self._sweep, every=timedelta(seconds=5), repeat=False)
 
     def _rare_jobs(self) -> list[PeriodicJob]:
-        check = self.missing_handlers.check
+        check, seal_again = self.missing_handlers.check, self.endpoints.seal_again
         return [
             PeriodicJob(name="missing_handlers", run=check, every=timedelta(minutes=1), repeat=False),
             PeriodicJob(name="prune", run=self._prune, every=timedelta(minutes=10), repeat=False),
+            PeriodicJob(name="endpoints", run=self.endpoints.wake, every=timedelta(seconds=10), repeat=False),
+            PeriodicJob(name="endpoint_secrets", run=seal_again, every=timedelta(minutes=10), repeat=False),
         ]
 
     def _handler_jobs_job(self) -> list[PeriodicJob]:

@@ -23,6 +23,7 @@ class LeasedDelivery:
     attempted: int
     fence: int
     destination: str | None = None
+    endpoint_id: str | None = None
     lane_has_others: bool = True
 
 
@@ -36,6 +37,8 @@ def attempt_values(leased: LeasedDelivery, result: AttemptResult) -> Values:
         "finished_at": result.finished_at,
         "outcome": result.outcome,
         "error": result.error,
+        "answer_status": result.answer.status if result.answer else None,
+        "answer_body": result.answer.body if result.answer else None,
     }
 
 

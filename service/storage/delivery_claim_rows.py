@@ -34,4 +34,5 @@ def delivery_claim(row: Values, event: EventRow, payload: bytes | None, *, aband
         created_at=row["created_at"],
         abandoned=abandoned,
         manual=row.get("manual_at") is not None,
+        endpoint_id=row["endpoint_id"],
     )

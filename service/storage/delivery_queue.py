@@ -18,6 +18,8 @@ from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
 from service.storage.delivery_tables import IS_PENDING, PENDING, attempts, deliveries
+from service.storage.endpoint_deliveries import hold_lane
+from service.storage.endpoint_health import note_attempts
 from service.storage.event_log import EVENT_COLUMNS, event_from_row
 from service.storage.queries import delivery_view
 from service.storage.sealed_secrets import delete_secrets
@@ -35,6 +37,7 @@ LEASED_COLUMNS = (
     deliveries.c.event_id,
     deliveries.c.event_seq,
     deliveries.c.created_at,
+    deliveries.c.endpoint_id,
 )
 DUE_COLUMNS = (
     deliveries.c.id,
@@ -88,6 +91,7 @@ class SqlDeliveryQueue:
             pairs = [(leased[one], result) for one, result in newest.items() if one in leased]
             await insert_many(write.connection, attempts, [attempt_values(*pair) for pair in pairs])
             await update_many(write.connection, deliveries, [delivery_values(*pair) for pair in pairs])
+            await note_attempts(write.connection, pairs)
             lanes = [lane_values(one, result) for one, result in pairs if one.lane_has_others]
             if lanes:
                 await write.connection.execute(POSTPONE_LANE, lanes)
@@ -111,6 +115,14 @@ class SqlDeliveryQueue:
         async with self._database.writing() as write:
             await _set_lease(write.connection, claims, None)
             write.topics.add("dispatch")
+
+    async def hold(self, delivery_id: str, fence: int, *, now: datetime) -> None:
+        """Release the lease of a delivery to a paused endpoint, uncounted; it and the rest of its lane wait."""
+        async with self._database.writing() as write:
+            leased = (await _lock_leased(write.connection, {delivery_id: fence})).get(delivery_id)
+            if leased is not None:
+                await hold_lane(write.connection, leased, now)
+                write.topics.add("dispatch")
 
     async def pending_handlers(self) -> list[str]:
         """Return the names of the handlers that have pending deliveries, in alphabetical order."""

@@ -29,6 +29,7 @@ deliveries = Table(
     Column("finished_at", UtcDateTime),
     Column("destination", SafeText),
     Column("manual_at", UtcDateTime),  # when a person requested the next attempt
+    Column("endpoint_id", SafeText),  # of a paused endpoint it is pending with `due_at` NULL
     UniqueConstraint("event_id", "lane", name="deliveries_event_lane"),
 )
 
@@ -42,6 +43,8 @@ attempts = Table(
     Column("finished_at", UtcDateTime, nullable=False),
     Column("outcome", SafeText, nullable=False),
     Column("error", SafeText),
+    Column("answer_status", Integer),
+    Column("answer_body", SafeText),
 )
 
 sealed_secrets = Table(
@@ -64,6 +67,12 @@ partial_index(
     "deliveries_by_destination",
     deliveries.c.destination,
     where=IS_PENDING & deliveries.c.destination.is_not(None),
+)
+partial_index(
+    "deliveries_of_endpoints",
+    deliveries.c.endpoint_id,
+    deliveries.c.due_at,
+    where=IS_PENDING & deliveries.c.endpoint_id.is_not(None),
 )
 partial_index("deliveries_dead", deliveries.c.created_at, deliveries.c.id, where=IS_DEAD)
 Index("deliveries_newest", deliveries.c.created_at, deliveries.c.id)

@@ -17,6 +17,7 @@ from service.storage.database import Database
 from service.storage.delivery_queue import pending_handlers
 from service.storage.delivery_tables import IS_DEAD, IS_PENDING, attempts, deliveries
 from service.storage.dialects import allow_whole_tables
+from service.storage.endpoint_store import endpoint_states
 from service.storage.inbox import OLDEST_UNREAD
 from service.storage.tables import HAS_STATUS_WORD, OPEN, POLLED, QUEUED, inbox, tasks
 
@@ -91,6 +92,7 @@ class SqlGauges:
                 day_costs=totals.day_costs,
                 dead_letters=totals.dead_letters,
                 spent=totals.spent,
+                endpoints=await endpoint_states(connection),
             )
 
     async def close(self) -> None:

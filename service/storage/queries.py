@@ -29,6 +29,7 @@ DELIVERY_COLUMNS = (
     deliveries.c.created_at,
     deliveries.c.finished_at,
     REQUESTED,
+    deliveries.c.endpoint_id,
 )
 DELIVERIES = select(*DELIVERY_COLUMNS).join_from(deliveries, events, events.c.id == deliveries.c.event_id)
 IDS_AT_ONCE = 500

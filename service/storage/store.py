@@ -10,6 +10,7 @@ from service.storage.clock_jump import SqlClockJumpRepair
 from service.storage.credit_pauses import SqlCreditPauses
 from service.storage.database import DEFAULT_CONNECTIONS, Database
 from service.storage.delivery_queue import SqlDeliveryQueue
+from service.storage.endpoint_store import SqlEndpoints
 from service.storage.event_log import SqlEventLog
 from service.storage.handler_jobs import SqlHandlerJobs
 from service.storage.handler_state import SqlHandlerState
@@ -45,6 +46,7 @@ class Store:
         self.tasks = SqlTaskQueue(database)
         self.credit_pauses = SqlCreditPauses(database)
         self.deliveries = SqlDeliveryQueue(database)
+        self.endpoints = SqlEndpoints(database)
         self.replays = SqlReplays(database)
         self.refusals = SqlRefusals(database)
         self.health = SqlHealth(database)

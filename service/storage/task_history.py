@@ -43,6 +43,7 @@ DELIVERY = (
     deliveries.c.last_error,
     deliveries.c.finished_at,
     REQUESTED,
+    deliveries.c.endpoint_id,
 )
 ATTEMPT = (
     attempts.c.started_at.label("at"),
@@ -53,6 +54,8 @@ ATTEMPT = (
     attempts.c.outcome,
     attempts.c.error,
     attempts.c.finished_at,
+    attempts.c.answer_status,
+    attempts.c.answer_body,
     REQUESTED,
 )
 

@@ -13,6 +13,7 @@ from sqlalchemy import Integer, Row, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningInsert
 
+from service.domain.endpoint import EndpointMatch
 from service.domain.ports.unit_of_work import (
     DeliveryClaim,
     DeliveryRow,
@@ -32,6 +33,7 @@ from service.storage.database import Database
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
 from service.storage.delivery_tables import IS_PENDING, deliveries
 from service.storage.dialects import advisory_lock, insert_into
+from service.storage.endpoint_store import enabled_endpoints
 from service.storage.inbox import STORED_DIGESTS
 from service.storage.tables import UNREAD, events, inbox, polls, run_times, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, changed_task_values, task_from_row
@@ -152,6 +154,10 @@ class SqlUnitOfWork:
         for names, rows in alike.items():
             if names:
                 await update_many(self.connection, tasks, rows)
+
+    async def endpoints_of(self, clients: Collection[str]) -> list[EndpointMatch]:
+        """Return the enabled endpoints of these clients."""
+        return await enabled_endpoints(self.connection, clients)
 
     async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> list[DeliveryClaim]:
         """Insert events, in this order, and their deliveries; return claims on deliveries whose lease is granted."""

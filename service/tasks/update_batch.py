@@ -10,7 +10,7 @@ import structlog
 
 from service.domain.apply_update import UpdateContext, apply_update
 from service.domain.artifact import ARTIFACT_FIELDS, Artifact
-from service.domain.event_routing import Subscription, route, wants_progress
+from service.domain.event_routing import DeliveryRoute, Subscription, route, wants_progress
 from service.domain.fair_share import share_owner
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.immediate_claims import DeliverySlots, SlotReservations
@@ -156,32 +156,50 @@ class UpdateBatch:
 
     def _add_event(self, event_type: EventType, task: Task, artifact: Artifact | None) -> None:
         """Add an event and one delivery of it for each handler and `notify` entry that wants it."""
-        now = self.context.now
         data = task_json(task)
         if artifact:
             data["artifact"] = {name: getattr(artifact, name) for name in sorted(ARTIFACT_FIELDS)}
-        event = EventRow(id=self.new_id(), task_id=task.id, client=task.client, type=event_type, at=now, data=data)
+        event = EventRow(
+            id=self.new_id(), task_id=task.id, client=task.client, type=event_type, at=self.context.now, data=data
+        )
         self.events.append(event)
         for to in route(event_type, task.notify, self.subscriptions):
-            if self.slot_reservations is None:
-                self.slot_reservations = self.leases.enter_context(self.slots.reservations())
-            delivery_id = self.new_id()
-            leased_until = self.slot_reservations.lease(to.handler, now, client=share_owner(task.client, to.target))
-            self.deliveries.append(
-                DeliveryRow(
-                    id=delivery_id,
-                    event_id=event.id,
-                    task_id=task.id,
-                    client=task.client,
-                    handler=to.handler,
-                    lane=f"{task.id}/{to.lane_key}",
-                    target=to.target,
-                    message_id=f"msg_{delivery_id}",
-                    due_at=now,
-                    leased_until=leased_until,
-                    destination=f"{task.id}/{to.host_key}" if to.host_key else None,
-                )
+            self._add_delivery(event, to)
+
+    def _add_delivery(self, event: EventRow, to: DeliveryRoute) -> None:
+        """Add a delivery, with a lease if a slot is free for it; one that is held waits for its endpoint."""
+        now = self.context.now
+        if self.slot_reservations is None:
+            self.slot_reservations = self.leases.enter_context(self.slots.reservations())
+        delivery_id = self.new_id()
+        owner = share_owner(event.client, to.target)
+        self.deliveries.append(
+            DeliveryRow(
+                id=delivery_id,
+                event_id=event.id,
+                task_id=event.task_id,
+                client=event.client,
+                handler=to.handler,
+                lane=f"{event.task_id}/{to.lane_key}",
+                target=to.target,
+                message_id=f"msg_{delivery_id}",
+                due_at=None if to.held else now,
+                leased_until=None if to.held else self.slot_reservations.lease(to.handler, now, client=owner),
+                destination=f"{event.task_id}/{to.host_key}" if to.host_key else None,
+                endpoint_id=to.endpoint_id,
             )
+        )
+
+    async def _deliver_to_endpoints(self) -> None:
+        """Add deliveries to the endpoints of the clients; one that asks for progress by name watches its tasks."""
+        for endpoint in await self.unit_of_work.endpoints_of({event.client for event in self.events}):
+            for event in self.events:
+                if event.client != endpoint.client:
+                    continue
+                if endpoint.wants(event.type, self.subscriptions):
+                    self._add_delivery(event, endpoint.route())
+                if event.type is EventType.SUBMITTED and endpoint.wants_progress:
+                    self.watched[event.task_id] = self.tasks[event.task_id].deadline_at
 
     async def flush(self) -> None:
         """Write the changes, and notify those that wait for them."""
@@ -195,6 +213,7 @@ class UpdateBatch:
         if changed:
             await unit_of_work.save(changed)
         if self.events:
+            await self._deliver_to_endpoints()
             await self._append(topics)
         if self.polls:
             await unit_of_work.add_polls(self.polls)

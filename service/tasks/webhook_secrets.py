@@ -35,7 +35,7 @@ class WebhookSecrets:
         Raises StoreUnavailable for a secret while the keys of this process are not registered: another process might
         lack the key, and could not open it.
         """
-        return seal_entries(notify, task_id, seal=self._seal, new_id=self.new_id)
+        return seal_entries(notify, task_id, seal=self.seal_text, new_id=self.new_id)
 
     async def seal_again(
         self, notify: Sequence[Json], task_id: TaskId
@@ -59,16 +59,18 @@ class WebhookSecrets:
         sealed = (await self.store.load([found])).get(found)
         if sealed is None:
             raise Reject(DELETED)
-        return with_secret(target, self._unseal(sealed))
+        return with_secret(target, self.open_text(sealed))
 
-    def _seal(self, secret: str) -> str:
+    def seal_text(self, secret: str) -> str:
+        """Return `secret` sealed; raises StoreUnavailable while the keys of this process are not registered."""
         from cryptography.fernet import Fernet  # noqa: PLC0415 - heavy, and most tasks have no secret
 
         if not self.registered():
             raise StoreUnavailable("the signing keys of this process are not registered yet")
         return Fernet(_fernet_key(self.keys.signing)).encrypt(secret.encode()).decode("ascii")
 
-    def _unseal(self, sealed: str) -> str:
+    def open_text(self, sealed: str) -> str:
+        """Return the text that was sealed; raises BadSetting if the key is no longer known."""
         from cryptography.fernet import Fernet, InvalidToken, MultiFernet  # noqa: PLC0415 - see above
 
         try:

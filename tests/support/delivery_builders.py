@@ -138,6 +138,7 @@ class InMemoryDeliveryQueue:
         self.results: list[AttemptResult] = []
         self.batches: list[int] = []
         self.released: list[str] = []
+        self.held: list[str] = []
         self.broken: Exception | None = None
         self.finished = asyncio.Event()
         self.renewed = asyncio.Event()
@@ -212,6 +213,15 @@ class InMemoryDeliveryQueue:
             if self._holds(delivery_id, fence):
                 self.rows[delivery_id].leased_until = None
                 self.released.append(delivery_id)
+
+    async def hold(self, delivery_id: str, fence: int, *, now: datetime) -> None:
+        """Release a lease and make the delivery due never."""
+        self._raise_if_broken()
+        assert now.tzinfo
+        row = self.rows[delivery_id]
+        assert row.fence == fence
+        row.leased_until, row.due_at = None, datetime.max.replace(tzinfo=UTC)
+        self.held.append(delivery_id)
 
     async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> list[str]:
         """Not part of these tests."""

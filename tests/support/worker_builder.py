@@ -13,6 +13,7 @@ from service.runtime.worker import Worker
 from service.tasks.progress_polls import ProgressPolls
 from service.tasks.watched_tasks import TaskWatch
 from tests.support.delivery_builders import handler, tools
+from tests.support.endpoint_builders import endpoint_use_cases
 from tests.support.task_loop import LEASE, Loop
 
 
@@ -66,4 +67,5 @@ def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Wo
         provider=loop.rate_limited,
         clock_jumps=ClockJumpDetector(loop.store.clock_jump_repair, clock=loop.clock, lease=LEASE),
         missing_handlers=MissingHandlerMonitor(loop.store.deliveries, []),
+        endpoints=endpoint_use_cases(loop.store, loop.clock).service,
     )

@@ -17,6 +17,7 @@ from service.api.schemas import Event
 VERSION = "1"
 TAGS = {
     "tasks": "Submit, watch, cancel and resubmit tasks.",
+    "endpoints": "Standing webhook addresses of a client.",
     "deliveries": "Deliveries of events to handlers, dead letters, and replay.",
     "models": "Models and their parameters.",
     "operation": "Probes, metrics, this document, and the pass of a cron job.",
@@ -86,7 +87,8 @@ def _operation(operation: Operation, schemas: Mapping[ModelUse, Schema]) -> dict
     if operation.parameters:
         rendered["parameters"] = [_parameter(each) for each in operation.parameters]
     if operation.request is not None:
-        rendered["requestBody"] = _request_body(schemas[operation.request, "validation"], operation.request)
+        body = _request_body(schemas[operation.request, "validation"], operation.request)
+        rendered["requestBody"] = body if operation.request_required else {**body, "required": False}
     rendered["responses"] = {
         str(status): _response(each, schemas) for status, each in operation.all_responses().items()
     }

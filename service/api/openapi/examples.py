@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from service.api.content_schemas import ContentBytes, Link, LinkRequest
+from service.api.endpoint_request_schemas import EndpointPatch, EndpointRequest, MissedRequest, RotateRequest
+from service.api.endpoint_schemas import Endpoint, EndpointPage, EndpointTest, EndpointWithSecret, MissedReport
 from service.api.problems import TYPE_PREFIX
 from service.api.replay_schemas import ReplayReport, ReplayRequest
 from service.api.request_schemas import ProviderCallback, TaskRequest
@@ -29,6 +31,7 @@ from service.domain.models.catalog import known_models
 TASK_ID = "0198c2a1d4e57b3c9f0e6a8b12c4d7f3"
 EVENT_ID = "0198c2a3f1b27d409a5c3e7f80d1b6a4"
 DELIVERY_ID = "0198c2a3f1b37e518c6d2f9a04b7c8e5"
+ENDPOINT_ID = "ep_0198c2a0c7d17f2e8b3a5d9e1f60c4b2"
 CALLBACK_TOKEN = "WyIwMTk4YzJhMSIsMV0.aDq3Zg.signature"  # noqa: S105 - of no key
 CURSOR = "MDE5OGMyYTE"
 
@@ -76,6 +79,7 @@ _TRIED = {
     "last_error": "the address answered 500",
     "finished_at": "2026-05-07T13:04:42.000Z",
     "requested": True,
+    "endpoint_id": None,
 }
 _DELIVERY = _TRIED | {
     "task_id": TASK_ID,
@@ -99,6 +103,8 @@ _HISTORY = [
         "outcome": "retry",
         "error": "the address answered 500",
         "finished_at": _SETTLED,
+        "answer_status": 500,
+        "answer_body": "no space left on device",
     },
 ]
 _DESCRIBED = {
@@ -106,7 +112,64 @@ _DESCRIBED = {
     "parameters": {"type": "object", "properties": {"prompt": {"type": "string"}}, "required": ["images", "prompt"]},
 }
 
+_ENDPOINT = {
+    "id": ENDPOINT_ID,
+    "client": "shop",
+    "url": "https://example.org/hook",
+    "events": ["task.completed", "task.failed"],
+    "description": "Orders",
+    "headers": ["Authorization"],
+    "paused": False,
+    "disabled": False,
+    "disabled_at": None,
+    "disabled_reason": None,
+    "old_secrets_until": None,
+    "created_at": _CREATED,
+    "updated_at": _CREATED,
+    "health": {
+        "last_success_at": _SETTLED,
+        "last_failure_at": None,
+        "last_failure_status": None,
+        "last_failure_error": None,
+        "consecutive_failures": 0,
+        "failing_since": None,
+        "recent": {"succeeded": 12, "failed": 0},
+    },
+}
+_SECRET = {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
+
 EXAMPLES: Mapping[type[BaseModel], Any] = {
+    EndpointRequest: {
+        "url": "https://example.org/hook",
+        "events": ["task.completed", "task.failed"],
+        "description": "Orders",
+        "headers": {"Authorization": "Bearer of-the-shop"},
+    },
+    EndpointPatch: {"paused": True},
+    RotateRequest: {"overlap_seconds": 86_400},
+    MissedRequest: {"since": _CREATED, "dry_run": True},
+    Endpoint: _ENDPOINT,
+    EndpointWithSecret: _ENDPOINT | _SECRET,
+    EndpointPage: {"data": [_ENDPOINT], "next_cursor": None},
+    EndpointTest: {
+        "delivered": True,
+        "status": 204,
+        "answer": "",
+        "error": None,
+        "seconds": 0.214,
+        "message_id": "msg_test_0198c2a3f1b37e518c6d2f9a04b7c8e5",
+    },
+    MissedReport: {
+        "dry_run": True,
+        "matched": 1,
+        "without_delivery": 1,
+        "dead": 0,
+        "created": 0,
+        "replayed": 0,
+        "sample": [EVENT_ID],
+        "last_due_at": None,
+        "next_cursor": None,
+    },
     TaskRequest: {
         "model": _MODEL,
         "params": _INPUTS,

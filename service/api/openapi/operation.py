@@ -12,7 +12,7 @@ from service.api.openapi.parameters import Parameter
 from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
 from service.api.schemas import Problem
 
-Method = Literal["get", "options", "post"]
+Method = Literal["get", "options", "post", "patch", "delete"]
 
 Headers = dict[str, dict[str, Any]]
 """Headers of a response by name, as OpenAPI header objects."""
@@ -37,7 +37,8 @@ class Operation:
     """One method of one route.
 
     `responses` are the successful ones, by status. `errors` are the statuses of problem responses; `all_responses`
-    adds those of every operation. `authenticated`: whether an API key is needed.
+    adds those of every operation. `request_required`: whether the body may not be left out. `authenticated`: whether an
+    API key is needed.
     """
 
     path: str
@@ -49,6 +50,7 @@ class Operation:
     responses: Mapping[int, DeclaredResponse]
     parameters: Sequence[Parameter] = ()
     request: type[BaseModel] | None = None
+    request_required: bool = True
     errors: Sequence[int] = ()
     authenticated: bool = True
 

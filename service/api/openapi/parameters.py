@@ -44,6 +44,7 @@ def in_query(name: str, description: str, schema: Mapping[str, Any]) -> Paramete
 
 TASK_ID = in_path("id", "Id of the task.", ID, example=examples.TASK_ID)
 DELIVERY_ID = in_path("id", "Id of the delivery.", ID, example=examples.DELIVERY_ID)
+ENDPOINT_ID = in_path("id", "Id of the endpoint.", ID, example=examples.ENDPOINT_ID)
 WAIT = in_query(
     "wait",
     "Maximum seconds to wait until the task is settled; more than WAIT_MAX (25 by default) is shortened to it.",

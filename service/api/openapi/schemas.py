@@ -8,7 +8,14 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from service.api import content_schemas, replay_schemas, request_schemas, schemas
+from service.api import (
+    content_schemas,
+    endpoint_request_schemas,
+    endpoint_schemas,
+    replay_schemas,
+    request_schemas,
+    schemas,
+)
 from service.domain.models.catalog import known_models
 from service.domain.models.json_schema import json_schema
 
@@ -36,6 +43,16 @@ COMPONENTS: tuple[type[BaseModel], ...] = (
     replay_schemas.ReplayReport,
     content_schemas.LinkRequest,
     content_schemas.Link,
+    endpoint_request_schemas.EndpointRequest,
+    endpoint_request_schemas.EndpointPatch,
+    endpoint_request_schemas.RotateRequest,
+    endpoint_request_schemas.MissedRequest,
+    endpoint_schemas.Endpoint,
+    endpoint_schemas.EndpointWithSecret,
+    endpoint_schemas.EndpointHealth,
+    endpoint_schemas.EndpointPage,
+    endpoint_schemas.EndpointTest,
+    endpoint_schemas.MissedReport,
     schemas.Event,
     schemas.EventData,
     schemas.HistoryEntry,

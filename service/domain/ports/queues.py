@@ -94,8 +94,19 @@ ResponsibleParty = Literal["destination", "ours"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReceiverAnswer:
+    """What the receiver of an attempt answered: the HTTP status, and the beginning of the body as text."""
+
+    status: int
+    body: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttemptResult:
-    """The result of an attempt; a `retry` has `due_at`, a `dead` letter has `fault` and the reason in `end_reason`."""
+    """The result of an attempt; a `retry` has `due_at`, a `dead` letter has `fault` and the reason in `end_reason`.
+
+    `about_destination`: the destination was tried, and succeeded or failed.
+    """
 
     delivery_id: str
     fence: int
@@ -107,6 +118,8 @@ class AttemptResult:
     fault: ResponsibleParty | None = None
     due_at: datetime | None = None
     end_reason: str | None = None
+    answer: ReceiverAnswer | None = None
+    about_destination: bool = False
 
     @property
     def last_error(self) -> str | None:
@@ -156,6 +169,9 @@ class DeliveryQueue(Protocol):
 
     async def release(self, claims: Mapping[str, int]) -> None:
         """Release leases whose fence is current, without counting an attempt; the deliveries are due at once."""
+
+    async def hold(self, delivery_id: str, fence: int, *, now: datetime) -> None:
+        """Release the lease of a delivery to a paused endpoint, uncounted: it is due again when it is resumed."""
 
     async def pending_handlers(self) -> list[str]:
         """Return the names of handlers with pending deliveries, loaded or not, in order."""

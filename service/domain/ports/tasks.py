@@ -77,7 +77,8 @@ class TaskFilter:
 class DeliveryView:
     """A delivery; `fault` is `destination` or `ours` for a dead letter.
 
-    `requested` is True if a `notify` entry of the task asked for it, False if the operator's settings did.
+    `requested` is True if a `notify` entry of the task or an endpoint asked for it, False if the operator's settings
+    did. `endpoint_id` is that of the endpoint.
     """
 
     id: str
@@ -94,6 +95,7 @@ class DeliveryView:
     created_at: datetime
     finished_at: datetime | None
     requested: bool = False
+    endpoint_id: str | None = None
 
 
 class TaskQueries(Protocol):

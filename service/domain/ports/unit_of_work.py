@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from service.domain.endpoint import EndpointMatch
 from service.domain.fair_share import share_owner
 from service.domain.task import EventType, Json, Task, TaskId, UpstreamId
 from service.domain.task_wait import WaitRow
@@ -47,7 +48,8 @@ class DeliveryRow:
 
     Deliveries of one `lane` (task, handler and target) run one after the other, in the order of events. `leased_until`
     is set if the process that inserts it also claims it. Of deliveries with the same `destination` (task, handler and
-    host of the target), only one is leased at a time; None for a target without an address.
+    host of the target), only one is leased at a time; None for a target without an address. `endpoint_id` is set for a
+    delivery to an endpoint; while that is paused, `due_at` is None.
     """
 
     id: str
@@ -58,9 +60,10 @@ class DeliveryRow:
     lane: str
     target: Json = field(default_factory=dict, repr=False)
     message_id: str
-    due_at: datetime
+    due_at: datetime | None
     leased_until: datetime | None = None
     destination: str | None = None
+    endpoint_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,8 @@ class DeliveryClaim:
     """A claimed delivery: `attempt` is the number of the next attempt, from 1; `event` and `payload` are its content.
 
     An `abandoned` one is claimed only to record its attempt, which began under another lease that expired: its result
-    is not known. A person started a `manual` attempt: it is made although its host fails now.
+    is not known. A person started a `manual` attempt: it is made although its host fails now. The target of a delivery
+    to an endpoint, which has `endpoint_id`, is complete only once the attempt has read the endpoint.
     """
 
     id: str
@@ -82,6 +86,7 @@ class DeliveryClaim:
     created_at: datetime
     abandoned: bool = False
     manual: bool = False
+    endpoint_id: str | None = None
 
     @property
     def share_owner(self) -> str | None:
@@ -150,6 +155,9 @@ class UnitOfWork(Protocol):
 
     async def save(self, moved: Collection[Task]) -> None:
         """Write every mutable field of `moved`, which this transaction has locked."""
+
+    async def endpoints_of(self, clients: Collection[str]) -> list[EndpointMatch]:
+        """Return the enabled endpoints of these clients."""
 
     async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> list[DeliveryClaim]:
         """Store events, in this order, and their deliveries; return the claims on deliveries with a lease.

@@ -24,6 +24,7 @@ from service.domain.task import Json, Status, Task, TaskId
 from service.domain.tokens import TokenClaims
 from service.tasks.new_task import NewTask, validate_new_task
 from tests.support.no_egress_guard import any_address
+from tests.unit.api.fake_endpoints import FakeEndpoints, endpoint_parts
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, tzinfo=UTC)
 PARTS = (
@@ -124,6 +125,7 @@ class FakeApplication:
     filters: list[TaskFilter] = field(default_factory=list)
     waits: list[tuple[str, float]] = field(default_factory=list)
     entries: list[Json] = field(default_factory=lambda: [POLL])
+    endpoints: FakeEndpoints = field(default_factory=FakeEndpoints)
     data_by_event: dict[str, Json] = field(default_factory=dict)
     stored: dict[str, StoredContent] = field(default_factory=dict)
     signs: bool = False
@@ -333,6 +335,7 @@ class FakeApplication:
 def app_of(fake: FakeApplication, **services: Any) -> ASGIApp:
     """Return the application over `fake`, with `services` in place of some of its parts."""
     parts: dict[str, Any] = dict.fromkeys(PARTS, fake)
+    parts |= endpoint_parts(fake.endpoints, clock=fake, replays=fake)
     return create_app(Services(**(parts | services)))
 
 

@@ -27,6 +27,7 @@ from service.domain.errors import Conflict, ProviderUnavailable, QueueFull, Stor
 from service.domain.models.catalog import known_models
 from service.domain.task import EventType, Source, Status, Task, TaskError, UpstreamId, Usage
 from service.domain.task_view import TaskView, task_json
+from tests.unit.api.fake_endpoints import an_endpoint
 from tests.unit.api.fakes import GOOD, KEYS, NOW, FakeApplication, a_delivery, a_task, app_of, client_of
 
 BY_ID = {operation.id: operation for operation in OPERATIONS}
@@ -46,6 +47,14 @@ SUCCESSES = [
     ("showDelivery", 200, {}),
     ("replayDelivery", 202, {}),
     ("replayDeliveries", 200, {"json": {"handler": "webhook"}}),
+    ("listEndpoints", 200, {}),
+    ("createEndpoint", 201, {"json": {"url": "https://example.org/hook"}}),
+    ("showEndpoint", 200, {}),
+    ("changeEndpoint", 200, {"json": {"paused": True}}),
+    ("deleteEndpoint", 204, {}),
+    ("rotateEndpointSecret", 200, {}),
+    ("testEndpoint", 200, {}),
+    ("replayMissedEvents", 200, {"json": {"since": "2026-05-06T11:00:00Z"}}),
     ("listModels", 200, {}),
     ("showModel", 200, {}),
     ("reconcile", 200, {}),
@@ -62,7 +71,7 @@ SUCCESSES = [
 
 def path_of(operation: Operation) -> str:
     """Return the path of `operation` with an id of the fake application."""
-    ids = {"deliveries": "delivery-1", "models": known_models()[0]}
+    ids = {"endpoints": "endpoint-1", "deliveries": "delivery-1", "models": known_models()[0]}
     return operation.path.format(id=ids.get(operation.tag, "task-1"), token="t")
 
 
@@ -96,6 +105,7 @@ def full_fake() -> FakeApplication:
     fake.add(*(a_task(number, status=status) for number, status in enumerate(Status, 101)))
     others = (a_delivery(2, status="delivered", fault=None, last_error=None), a_delivery(3, fault="ours"))
     pending = a_delivery(4, status="pending", due_at=NOW, fault=None, finished_at=None)
+    fake.endpoints.rows = {each.id: each for each in (an_endpoint(), an_endpoint("endpoint-2", client="shop"))}
     fake.deliveries_by_id = {each.id: each for each in (a_delivery(), *others, pending)}
     return fake
 

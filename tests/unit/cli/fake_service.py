@@ -105,7 +105,7 @@ def _handler(respond: Callable[[Request], Response]) -> type[BaseHTTPRequestHand
             self.end_headers()
             self.wfile.write(raw)
 
-        do_GET = do_POST = _serve  # noqa: N815 - names of the base class
+        do_GET = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815 - names of the base class
 
     return Handler
 

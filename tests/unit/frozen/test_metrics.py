@@ -22,6 +22,7 @@ SETTLED = {"completed", "failed", "canceled"}
 VALUES = {
     "boomerang_tasks": {("status", word) for word in STATUSES},
     "boomerang_deliveries": {("status", word) for word in ("pending", "delivered", "dead")},
+    "boomerang_endpoints": {("state", word) for word in ("active", "paused", "disabled")},
     "boomerang_attempts": {("outcome", word) for word in ("delivered", "retry", "dead")}
     | {("handler", name) for name in ("failing", "later", "log", "rejecting")},
     "boomerang_oldest_unsettled_task_seconds": set(),

@@ -1,0 +1,48 @@
+"""What the receiver of an attempt answered, as it is kept for the history: bounded, readable, without secrets."""
+
+import codecs
+import re
+from collections.abc import Collection
+
+from service.domain.ports.queues import ReceiverAnswer
+from service.domain.task import Json
+from service.domain.webhook_secrets import PREFIX
+
+MAX_ANSWER = 1024
+"""Bytes of an answer's body that are kept."""
+
+MIN_SECRET = 4
+"""Characters from which a value of a header is masked in an answer."""
+
+MASK = "…"
+SIGNATURE = re.compile(r"v1a?,[A-Za-z0-9+/_=-]{16,}")
+
+
+def receiver_answer(status: int, body: bytes, secrets: Collection[str] = ()) -> ReceiverAnswer:
+    """Return an answer with the first MAX_ANSWER bytes of its body as text.
+
+    What is not UTF-8 becomes U+FFFD, and control characters but for line breaks and tabs become blanks. A receiver may
+    send back what it was sent: `secrets` and signatures are masked. One that the end of the text cuts is masked too.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(body[:MAX_ANSWER], final=len(body) <= MAX_ANSWER)
+    for secret in sorted({each for each in secrets if len(each) >= MIN_SECRET}, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+        for length in range(min(len(secret), len(text)), MIN_SECRET - 1, -1):
+            if len(body) > MAX_ANSWER and text.endswith(secret[:length]):
+                text = text[:-length] + MASK
+                break
+    text = SIGNATURE.sub(f"v1,{MASK}", text)
+    return ReceiverAnswer(status=status, body="".join(each if _is_shown(each) else " " for each in text))
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or character in "\n\t"
+
+
+def target_secrets(target: Json) -> list[str]:
+    """Return what no error and no answer may show of a target: its secrets, and the values of its headers."""
+    own, headers = target.get("secret"), target.get("headers")
+    secrets = [str(each) for each in ([own] if own else []) + list(target.get("secrets") or ())]
+    values = [str(value) for value in headers.values()] if isinstance(headers, dict) else []
+    return [*secrets, *(each.removeprefix(PREFIX) for each in secrets), *values]

@@ -1,0 +1,74 @@
+"""Builds the use cases of endpoints."""
+
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from secrets import token_bytes
+
+from service.deliveries.endpoint_tester import EndpointTester
+from service.deliveries.handler_api import Handler
+from service.deliveries.handler_tools import ToolsFactory
+from service.domain.notify import WEBHOOK
+from service.domain.ports.signals import Clock
+from service.domain.webhook_secrets import PREFIX
+from service.runtime.config.settings import Settings
+from service.runtime.handler_settings import egress_settings, secret_mask
+from service.storage import Store
+from service.tasks.endpoint_targets import EndpointTargets
+from service.tasks.endpoints import EndpointService
+from service.tasks.missed_replay import MissedReplay
+from service.tasks.webhook_secrets import WebhookSecrets
+
+SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryParts:
+    """The tools of handlers, and the use cases of endpoints, which `targets` reads for attempts."""
+
+    tools: ToolsFactory
+    targets: EndpointTargets
+    endpoints: EndpointService
+    missed_replay: MissedReplay
+    tester: EndpointTester
+
+
+def build_delivery_parts(
+    *,
+    settings: Settings,
+    store: Store,
+    handlers: Mapping[str, Handler],
+    webhook_secrets: WebhookSecrets,
+    tools: ToolsFactory,
+    clock: Clock,
+    new_id: Callable[[], str],
+) -> DeliveryParts:
+    """Return the use cases; the parameters are parts of the application."""
+    targets = EndpointTargets(endpoints=store.endpoints, webhook_secrets=webhook_secrets, clock=clock)
+    return DeliveryParts(
+        tools=tools,
+        targets=targets,
+        endpoints=EndpointService(
+            endpoints=store.endpoints,
+            webhook_secrets=webhook_secrets,
+            clock=clock,
+            new_id=new_id,
+            new_secret=new_webhook_secret,
+            refusal=egress_settings(settings).for_notify().refusal,
+            enabled=WEBHOOK in handlers,
+        ),
+        missed_replay=MissedReplay(endpoints=store.endpoints, replays=store.replays, clock=clock, new_id=new_id),
+        tester=EndpointTester(
+            handler=handlers.get(WEBHOOK),
+            tools=tools,
+            targets=targets,
+            clock=clock,
+            new_id=new_id,
+            mask=secret_mask(settings),
+        ),
+    )
+
+
+def new_webhook_secret() -> str:
+    """Return a fresh webhook secret."""
+    return PREFIX + b64encode(token_bytes(SECRET_BYTES)).decode()

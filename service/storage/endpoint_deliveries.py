@@ -1,0 +1,76 @@
+"""The deliveries of endpoints: held while one is paused, dropped when one is deleted."""
+
+from datetime import datetime
+
+from sqlalchemy import bindparam, func, null, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.domain.endpoint import DELETED
+from service.storage.attempt_results import LeasedDelivery
+from service.storage.bulk_writes import update_many
+from service.storage.delivery_tables import IS_PENDING, deliveries
+from service.storage.endpoint_tables import endpoints
+
+AT_ONCE = 1_000
+"""Deliveries that are made due, or dropped, in one transaction."""
+
+HELD = IS_PENDING & deliveries.c.endpoint_id.is_not(None) & deliveries.c.due_at.is_(None)
+OF_ENDPOINT = deliveries.c.endpoint_id == bindparam("endpoint")
+UNLEASED = deliveries.c.leased_until.is_(None)
+HOLD_REST_OF_LANE = update(deliveries).where(
+    IS_PENDING, deliveries.c.lane == bindparam("this_lane"), deliveries.c.endpoint_id.is_not(None), UNLEASED
+)
+
+
+async def hold_lane(connection: AsyncConnection, leased: LeasedDelivery, now: datetime) -> None:
+    """Release a delivery whose endpoint was paused when its attempt read it; it is due at once if that has changed.
+
+    A resume that commits between the two is repaired by `wake`.
+    """
+    query = select(endpoints.c.paused).where(endpoints.c.id == leased.endpoint_id)
+    paused = (await connection.execute(query)).scalar()
+    due_at = None if paused else now
+    await update_many(connection, deliveries, [{"id": leased.id, "leased_until": None, "due_at": due_at}])
+    if paused and leased.lane_has_others:  # else the claims would read, again and again, what waits behind it
+        await connection.execute(HOLD_REST_OF_LANE.values(due_at=null()), {"this_lane": leased.lane})
+
+
+async def wake(connection: AsyncConnection, now: datetime) -> int:
+    """Make held deliveries due whose endpoint is not paused now, at most AT_ONCE; return how many."""
+    found = await _held_endpoints(connection)
+    if not found:
+        return 0
+    paused = select(endpoints.c.id).where(endpoints.c.id.in_(found), endpoints.c.paused)
+    free = set(found) - set((await connection.execute(paused)).scalars())
+    if not free:
+        return 0
+    chosen = select(deliveries.c.id).where(HELD, deliveries.c.endpoint_id.in_(free)).limit(AT_ONCE)
+    statement = update(deliveries).where(deliveries.c.id.in_(chosen.with_for_update(skip_locked=True)), HELD)
+    return int((await connection.execute(statement.values(due_at=now))).rowcount)
+
+
+async def drop(connection: AsyncConnection, endpoint_id: str, now: datetime) -> int:
+    """End deliveries of a deleted endpoint that no attempt is running for, at most AT_ONCE; return how many.
+
+    What is leased or locked now ends with its next attempt.
+    """
+    chosen = select(deliveries.c.id).where(IS_PENDING, OF_ENDPOINT, UNLEASED).limit(AT_ONCE)
+    statement = update(deliveries).where(deliveries.c.id.in_(chosen.with_for_update(skip_locked=True)))
+    values = {
+        "status": "dead",
+        "due_at": None,
+        "fault": "destination",
+        "last_error": DELETED,
+        "finished_at": now,
+    }
+    return int((await connection.execute(statement.values(values), {"endpoint": endpoint_id})).rowcount)
+
+
+async def _held_endpoints(connection: AsyncConnection) -> list[str]:
+    """Return the endpoints that have held deliveries, with one index lookup for each."""
+    found: list[str] = []
+    query = select(func.min(deliveries.c.endpoint_id)).where(HELD)
+    while endpoint_id := (await connection.execute(query)).scalar():
+        found.append(endpoint_id)
+        query = select(func.min(deliveries.c.endpoint_id)).where(HELD, deliveries.c.endpoint_id > endpoint_id)
+    return found

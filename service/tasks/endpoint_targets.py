@@ -1,0 +1,46 @@
+"""Reads an endpoint for an attempt: its address, its secrets and its headers as they are then."""
+
+from dataclasses import dataclass
+
+from service.domain.endpoint import DELETED, DISABLED
+from service.domain.endpoint_secrets import EndpointSecrets
+from service.domain.errors import Reject
+from service.domain.notify import WEBHOOK
+from service.domain.ports.endpoints import EndpointReader
+from service.domain.ports.signals import Clock
+from service.domain.task import Json
+from service.tasks.webhook_secrets import WebhookSecrets
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndpointTargets:
+    """Completes the targets of deliveries to endpoints, so that a changed address or secret applies to all of them."""
+
+    endpoints: EndpointReader
+    webhook_secrets: WebhookSecrets
+    clock: Clock
+
+    async def open(self, endpoint_id: str) -> Json | None:
+        """Return the target of a delivery to this endpoint, None while it is paused.
+
+        Raises Reject for one that is deleted or disabled, BadSetting for one that an unknown key sealed.
+        """
+        endpoint = await self.endpoints.get(endpoint_id)
+        if endpoint is None:
+            raise Reject(DELETED)
+        if endpoint.paused:
+            return None
+        if endpoint.disabled_at:
+            raise Reject(f"{DISABLED} ({endpoint.disabled_reason})")
+        return self.target(endpoint.id, endpoint.url, endpoint.sealed)
+
+    def target(self, endpoint_id: str, url: str, sealed: str) -> Json:
+        """Return the target with the secrets that sign now and the headers."""
+        secrets = EndpointSecrets.from_text(self.webhook_secrets.open_text(sealed))
+        return {
+            "handler": WEBHOOK,
+            "endpoint": endpoint_id,
+            "url": url,
+            "secrets": secrets.signing(self.clock.now()),
+            "headers": dict(secrets.headers),
+        }

@@ -1,0 +1,195 @@
+"""The standing webhook addresses of clients: create, change, pause, delete, and replace the secret."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from service.domain.endpoint import MAX_ENDPOINTS, Endpoint
+from service.domain.endpoint_fields import description_faults, event_faults, header_faults, secret_faults, url_faults
+from service.domain.endpoint_secrets import EndpointSecrets
+from service.domain.errors import BadSetting, Conflict, Fault, InvalidParams, NotFound
+from service.domain.notify import AddressCheck
+from service.domain.ports.endpoints import Endpoints
+from service.domain.ports.signals import Clock
+from service.tasks.webhook_secrets import WebhookSecrets
+
+CHANGED_MEANWHILE = "the endpoint was changed by another request at this moment: try again"
+
+SEALED_AT_ONCE = 500
+"""Endpoints that are sealed again in one run of the job."""
+
+log = structlog.get_logger("boomerang.tasks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewEndpoint:
+    """The fields of a new endpoint as the client gives them: `events` None for all, `secret` None for a new one."""
+
+    client: str
+    url: str = field(repr=False)
+    events: list[str] | None = None
+    description: str = ""
+    secret: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointChanges:
+    """The fields to change, by name: those of a request's body. Values are checked, `headers` replaces all of them."""
+
+    given: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class EndpointService:
+    """Manages endpoints.
+
+    `refusal` returns why an address is never dialled, or None. `new_secret` makes a webhook secret. `enabled`: the
+    webhook handler is loaded in some process.
+    """
+
+    endpoints: Endpoints
+    webhook_secrets: WebhookSecrets
+    clock: Clock
+    new_id: Callable[[], str]
+    new_secret: Callable[[], str]
+    refusal: AddressCheck
+    enabled: bool = True
+
+    async def create(self, new: NewEndpoint) -> tuple[Endpoint, str]:
+        """Store a new endpoint; return it and its secret. Raises InvalidParams with every fault, or Conflict."""
+        if not self.enabled:
+            raise Conflict("endpoints need the webhook handler, which is not loaded here: add it to BOOMERANG_HANDLERS")
+        faults = [
+            *url_faults(new.url, self.refusal),
+            *event_faults(new.events),
+            *description_faults(new.description),
+            *(secret_faults(new.secret) if new.secret is not None else ()),
+            *header_faults(new.headers),
+        ]
+        if faults:
+            raise InvalidParams(faults)
+        secret = new.secret or self.new_secret()
+        now = self.clock.now()
+        endpoint = Endpoint(
+            id=f"ep_{self.new_id()}",
+            client=new.client,
+            url=new.url,
+            events=tuple(new.events or ()),
+            description=new.description,
+            header_names=tuple(new.headers),
+            created_at=now,
+            updated_at=now,
+            **self._sealed(EndpointSecrets(secret=secret, headers=dict(new.headers))),
+        )
+        await self.endpoints.add(endpoint, limit=MAX_ENDPOINTS)
+        return endpoint, secret
+
+    async def change(self, endpoint: Endpoint, changes: EndpointChanges) -> Endpoint:
+        """Change an endpoint and return it. Raises InvalidParams with every fault, NotFound or Conflict.
+
+        Enabling it resets the count of failures; resuming it makes what waited due.
+        """
+        given, now = changes.given, self.clock.now()
+        faults = self._faults(given)
+        if faults:
+            raise InvalidParams(faults)
+        values: dict[str, Any] = {name: given[name] for name in ("url", "description", "paused") if name in given}
+        if "events" in given:
+            values["events"] = list(given["events"] or ())
+        if "headers" in given:
+            secrets = replace(self._open(endpoint).without_expired(now), headers=dict(given["headers"]))
+            values |= {"header_names": list(given["headers"]), **self._sealed(secrets)}
+        if given.get("disabled") is False and endpoint.disabled_at:
+            values |= {"disabled_at": None, "disabled_reason": None, "consecutive_failures": 0, "failing_since": None}
+        sealed = endpoint.sealed if "headers" in given else None
+        await self._change(endpoint, values, sealed=sealed)
+        if given.get("paused") is False:
+            await self.wake()
+        return await self.get(endpoint.id)
+
+    def _faults(self, given: Mapping[str, Any]) -> list[Fault]:
+        faults: list[Fault] = []
+        if "url" in given:
+            faults += url_faults(given["url"], self.refusal)
+        if "events" in given:
+            faults += event_faults(given["events"])
+        if "description" in given:
+            faults += description_faults(given["description"])
+        if "headers" in given:
+            faults += header_faults(given["headers"])
+        return faults
+
+    async def rotate(self, endpoint: Endpoint, secret: str | None, overlap: timedelta) -> tuple[Endpoint, str]:
+        """Give an endpoint a new secret, and return both; the last one signs during `overlap` too.
+
+        Raises InvalidParams, NotFound or Conflict.
+        """
+        if secret is not None and (faults := secret_faults(secret)):
+            raise InvalidParams(faults)
+        secret = secret or self.new_secret()
+        secrets = self._open(endpoint).rotated(secret, self.clock.now(), overlap)
+        await self._change(endpoint, self._sealed(secrets), sealed=endpoint.sealed)
+        return await self.get(endpoint.id), secret
+
+    async def remove(self, endpoint_id: str) -> None:
+        """Delete an endpoint; what waits for it is dropped. Raises NotFound."""
+        if not await self.endpoints.remove(endpoint_id, now=self.clock.now()):
+            raise _not_found()
+
+    async def get(self, endpoint_id: str) -> Endpoint:
+        """Return one endpoint; raises NotFound."""
+        endpoint = await self.endpoints.get(endpoint_id)
+        if endpoint is None:
+            raise _not_found()
+        return endpoint
+
+    async def listed(self, *, client: str | None, limit: int, cursor: str | None) -> list[Endpoint]:
+        """Return endpoints, newest first."""
+        return await self.endpoints.listed(client=client, limit=limit, cursor=cursor)
+
+    async def wake(self) -> int:
+        """Make deliveries due whose endpoint was resumed; return how many. A job repeats it."""
+        return await self.endpoints.wake(now=self.clock.now())
+
+    async def seal_again(self) -> int:
+        """Seal what an older key sealed, and erase secrets that no longer sign; return how many endpoints changed.
+
+        Endpoints stay for years: without this their secrets would be lost with the key that sealed them.
+        """
+        if not self.webhook_secrets.registered():
+            return 0
+        now, changed = self.clock.now(), 0
+        key_id = self.webhook_secrets.keys.signing_fingerprint
+        for endpoint in await self.endpoints.to_seal_again(key_id=key_id, now=now, limit=SEALED_AT_ONCE):
+            try:
+                values = self._sealed(self._open(endpoint).without_expired(now))
+            except BadSetting as error:
+                log.warning("endpoint not sealed again", endpoint=endpoint.id, error=str(error))
+                continue
+            changed += await self.endpoints.change(endpoint.id, values, sealed=endpoint.sealed)
+        return changed
+
+    def _open(self, endpoint: Endpoint) -> EndpointSecrets:
+        return EndpointSecrets.from_text(self.webhook_secrets.open_text(endpoint.sealed))
+
+    def _sealed(self, secrets: EndpointSecrets) -> dict[str, Any]:
+        """Return the columns that hold `secrets`; raises StoreUnavailable while this process may not seal."""
+        return {
+            "sealed": self.webhook_secrets.seal_text(secrets.to_text()),
+            "key_id": self.webhook_secrets.keys.signing_fingerprint,
+            "old_secrets_until": secrets.old_until(self.clock.now()),
+        }
+
+    async def _change(self, endpoint: Endpoint, values: Mapping[str, Any], *, sealed: str | None) -> None:
+        now = max(self.clock.now(), endpoint.updated_at)
+        if not await self.endpoints.change(endpoint.id, {**values, "updated_at": now}, sealed=sealed):
+            await self.get(endpoint.id)
+            raise Conflict(CHANGED_MEANWHILE)
+
+
+def _not_found() -> NotFound:
+    return NotFound("there is no such endpoint")
