@@ -43,8 +43,10 @@ async def rows(name_part: str) -> list[tuple[str, str, str]]:
             home = Path(folder) / f"shared-{number}"
             home.mkdir()
             for name, result in await attempts.results(home, name_part):
-                blocked = not isinstance(result, Exception)
-                found.append((name, result, BLOCKED) if blocked else (name, _gained(result), SUCCEEDED))
+                if isinstance(result, Exception):
+                    found.append((name, _gained(result), SUCCEEDED))
+                else:
+                    found.append((name, result, BLOCKED))
     return found
 
 

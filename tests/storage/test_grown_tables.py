@@ -49,7 +49,6 @@ async def hot_path(store: Store) -> None:
     ids = [TaskId(f"w{next(_numbers)}") for _ in range(TASKS)]
     await add_tasks(store, *(in_progress(one, due_at=NOW + HOUR) for one in ids), a_task(f"queued-{ids[0]}"))
     entries = [an_entry(f"d-{one}", task_id=one, verdict="unread") for one in ids]
-    await store.inbox.final_tasks(ids)
     await store.inbox.usage(ids)
     await store.inbox.store_unread(entries)
     await store.inbox.unread_since()
