@@ -3,15 +3,12 @@
 import faulthandler
 import os
 import sys
-from pathlib import Path
 
 import pytest
 
 if sys.dont_write_bytecode:  # each of some hundred processes would compile all modules anew
     sys.dont_write_bytecode = False
-    sys.pycache_prefix = str(Path(__file__).parent.parent / ".pytest_cache" / "bytecode")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 SLOW_TIMEOUT = 1800.0
 """Seconds for one test that is marked `slow`; the others have `timeout` in `pyproject.toml`."""
