@@ -1,7 +1,6 @@
 """Statements of PostgreSQL that share a round trip: their order, their errors, and what is left after them."""
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 import psycopg
@@ -9,14 +8,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from service.domain.ports.unit_of_work import UnitOfWork
 from service.domain.task import TaskId
-from service.storage import Store
+from service.storage import Store, pg_driver
 from service.storage.bulk_writes import insert_many, update_many
 from service.storage.deferred import defer
 from service.storage.pg_driver import Session
 from service.storage.tables import inbox
-from tests.storage.builders import a_task, add_tasks, an_entry, an_event
+from tests.storage.builders import a_task, add_tasks, an_entry, an_event, stored
 
 pytestmark = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 
@@ -46,26 +44,28 @@ def supported(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     return bool(request.param)
 
 
-@asynccontextmanager
-async def recording(store: Store) -> AsyncIterator[UnitOfWork]:
-    """Yield a transaction that changes a task and adds an event of it."""
+async def test_update_of_a_task_takes_two_round_trips(store: Store, trips: list[int]) -> None:
+    """BEGIN and the lock of the task are one; the changes, the notification and COMMIT are the other; no ping is."""
     await add_tasks(store, a_task("t1"))
+    trips.clear()
     async with store.units_of_work.transaction() as transaction:
         (task,) = (await transaction.lock([TaskId("t1")])).values()
         await transaction.save([replace(task, note="changed")])
         await transaction.append([an_event("e1", task_id=TaskId("t1"))], [])
         transaction.notify(["events"])
-        yield transaction
-
-
-async def test_update_of_a_task_takes_two_round_trips(store: Store, trips: list[int]) -> None:
-    """BEGIN and the lock of the task are one; the changes, the notification and COMMIT are the other."""
-    async with recording(store):
-        trips[:-1] = []
     assert trips == [1, 4]
-    stored = await store.queries.task(TaskId("t1"))
-    assert stored is not None
-    assert stored.note == "changed"
+    assert (await stored(store, "t1")).note == "changed"
+
+
+async def test_connection_that_was_idle_is_pinged(
+    store: Store, trips: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a pause, its server may be gone without a word."""
+    await add_tasks(store, a_task("t1"))
+    monkeypatch.setattr(pg_driver, "QUIET_SECONDS", 0.0)
+    trips.clear()
+    assert await store.inbox.unread_since() is None
+    assert trips == [0, 1, 0]  # the ping, BEGIN with the query, COMMIT
 
 
 async def test_transaction_of_deferred_statements_commits(store: Store) -> None:
