@@ -1,9 +1,11 @@
 """The blobs of tasks that are submitted at the same time are loaded together."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
+from service.domain.task import TaskId
 from service.storage import Store
 from service.storage.blob_store import SqlBlobStore
 from tests.storage.builders import a_blob, a_task
@@ -18,12 +20,12 @@ async def test_loads_at_the_same_time_share_transactions(store: Store, monkeypat
     blobs = SqlBlobStore(store._database)
     load = blobs._load
 
-    async def count(task_ids: list[str]) -> object:
+    async def count(task_ids: Sequence[TaskId]) -> object:
         counted.append(len(task_ids))
         return await load(task_ids)
 
     monkeypatch.setattr(blobs._loads, "_commit", count)
-    first, second, third = await asyncio.gather(*map(blobs.load, ("one", "two", "none")))
+    first, second, third = await asyncio.gather(*map(blobs.load, map(TaskId, ("one", "two", "none"))))
     assert [blob.data for blob in first.values()] == [blob.data for blob in second.values()] == [b"a" * 5000]
     assert third == {}
     assert counted == [3]
