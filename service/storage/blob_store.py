@@ -5,7 +5,9 @@ The data are deleted with the last reference. On PostgreSQL an intake locks the 
 retention locks them before it looks for references, so that neither misses the other.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -46,6 +48,7 @@ _LOAD = union_all(
     .join_from(input_references, input_data, input_references.c.sha256 == input_data.c.sha256)
     .where(in_list(input_references.c.task_id, "ids")),
 )
+CLOSE_TIMEOUT = 1.0
 MAX_LOADS = 64
 """Tasks whose blobs are loaded at once; those who load large ones have reserved memory for them."""
 
@@ -60,6 +63,12 @@ class SqlBlobStore:
     async def load(self, task_id: TaskId) -> dict[str, Blob]:
         """Return every blob of the task by its place."""
         return await self._loads.add(task_id)
+
+    async def close(self) -> None:
+        """Wait up to CLOSE_TIMEOUT seconds for a load whose caller was cancelled: its connection is still in use."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._loads.flush()
 
     async def _load(self, task_ids: Sequence[TaskId]) -> list[dict[str, Blob]]:
         found: dict[str, dict[str, Blob]] = {task_id: {} for task_id in task_ids}

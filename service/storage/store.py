@@ -69,6 +69,7 @@ class Store:
     async def close(self) -> None:
         """Close every connection."""
         await self.health.close()
+        await self.blobs.close()
         await self._database.close()
 
     async def __aenter__(self) -> Self:

@@ -29,3 +29,14 @@ async def test_loads_at_the_same_time_share_transactions(store: Store, monkeypat
     assert [blob.data for blob in first.values()] == [blob.data for blob in second.values()] == [b"a" * 5000]
     assert third == {}
     assert counted == [3]
+
+
+async def test_store_closes_after_a_cancelled_load(store: Store) -> None:
+    """A load whose caller was cancelled has returned its connection when the store is closed."""
+    await store.intake.add(a_task("one"), [a_blob(data=b"a" * 5000)], None)
+    loading = asyncio.create_task(store.blobs.load(TaskId("one")))
+    await asyncio.sleep(0)
+    loading.cancel()
+    await store.close()
+    assert loading.cancelled() or loading.done()
+    assert store.blobs._loads._worker is None

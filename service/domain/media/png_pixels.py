@@ -17,7 +17,7 @@ _MAX_ROWS_BYTES = 32 * 1024 * 1024
 
 
 def is_intact_png(parts: Sequence[memoryview], size: tuple[int, int]) -> bool:
-    """Return True if the pixels of a PNG of `size` are certainly whole; False if only a decoder can tell.
+    """Return True if the pixels of a PNG of `size` are certainly whole; False if a decoder has to decide.
 
     `parts` are those of `pixel_parts`: critical chunks with correct checksums. The rows must unpack to exactly what
     the header declares, with a correct checksum, and each must name a filter that exists. Interlaced and large ones

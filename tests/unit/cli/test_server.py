@@ -1,9 +1,11 @@
 """The commands of the operator, and the behaviour that all commands share."""
 
+import gc
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +39,18 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
 
     async def serve(settings: Settings, **options: object) -> None:
+        assert not gc.isenabled()  # the service begins to collect garbage once it has started
         calls.append({"provider": settings.provider, **options})
 
     monkeypatch.setattr(service_main, "serve", serve)
     return calls
+
+
+@pytest.fixture(autouse=True)
+def collecting_garbage() -> Iterator[None]:
+    """Check that each test ends with the garbage collection that it began with."""
+    yield
+    assert gc.isenabled()
 
 
 def shell(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
