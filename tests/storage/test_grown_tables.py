@@ -32,7 +32,7 @@ from tests.storage.emitted import Statement, emitted
 from tests.storage.test_query_plans import _scans
 from tests.support.grown_tables import grow
 
-ROUNDS_UNTIL_GENERIC = 12
+USES_UNTIL_GENERIC = 12
 """Uses of a statement after which the driver has prepared it and the server may use one plan for all values."""
 
 TASKS = 4
@@ -77,7 +77,7 @@ async def hot_path(store: Store) -> None:
 @pytest.mark.parametrize("rows", [10_000, pytest.param(1_000_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 async def test_hot_path_reads_no_whole_table_after_growth(store: Store, rows: int) -> None:
     """Whether the tables were empty or full when a statement was first used, it reads only the rows that it needs."""
-    for _ in range(ROUNDS_UNTIL_GENERIC):
+    for _ in range(USES_UNTIL_GENERIC):
         await hot_path(store)
     await grow(store, rows)
     await store.health.gauges(NOW)  # counts all rows once, and not again for a while
@@ -108,5 +108,5 @@ async def _assert_no_scan(store: Store, statement: Statement) -> None:
     async with store._database.writing() as write:
         sql = f"EXPLAIN QUERY PLAN {statement.sql}"
         rows = await write.connection.exec_driver_sql(sql, statement.parameters)
-        plan = "\n".join(row["detail"] for row in rows.mappings())
-    assert not _scans(plan), f"{statement.sql}\n{plan}"
+        details = "\n".join(row["detail"] for row in rows.mappings())
+    assert not _scans(details), f"{statement.sql}\n{details}"

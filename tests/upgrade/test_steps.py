@@ -53,9 +53,19 @@ def test_older_inserts_fit_the_newer_schema(at: sa.Engine, before: str, after: s
     assert {name: len(found) - own[name] for name, found in rows(at, known).items()} == dict.fromkeys(own, 2 * COUNT)
 
 
+REPLACED = {
+    ("inbox", "inbox_received"),
+    ("inbox", "inbox_verdicts"),
+    ("attempts", "attempts_finished"),
+    ("attempts", "attempts_outcomes"),
+    ("deliveries", "deliveries_destinations"),
+}
+"""Indexes that 0005 replaced: another one answers the same queries of the previous release, which name no index."""
+
+
 @pytest.mark.parametrize(("before", "after"), STEPS)
 def test_step_removes_nothing(at: sa.Engine, before: str, after: str) -> None:
-    """Tables, columns and their types stay, no column becomes required, and no index is dropped."""
+    """Tables, columns and their types stay, no column becomes required, and no index is dropped but those replaced."""
     upgrade(at, before)
     old, old_indexes = schema(at), _indexes(at)
     upgrade(at, after)
@@ -66,7 +76,7 @@ def test_step_removes_nothing(at: sa.Engine, before: str, after: str) -> None:
             assert new[name].columns[column.name].nullable == column.nullable
         added = [column for column in new[name].columns if column.name not in table.columns]
         assert [column.name for column in added if not column.nullable and column.server_default is None] == []
-    assert old_indexes <= _indexes(at)
+    assert old_indexes - REPLACED <= _indexes(at)
 
 
 def _indexes(at: sa.Engine) -> set[tuple[str, str]]:
