@@ -15,11 +15,11 @@ LEASE = 60.0
 
 
 class Runs:
-    """What the job does: each run takes the next entry of `plan`, an error to raise or an event to wait for."""
+    """What the job does: each run takes the next entry of `steps`, an error to raise or an event to wait for."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, int, Any]] = []
-        self.plan: list[Exception | asyncio.Event] = []
+        self.steps: list[Exception | asyncio.Event] = []
         self.handlers = Handlers()
         self.handlers.on(name="sample", by_request=True)(self.event)
         self.handlers.job("work", name="sample", attempts=3, timeout=0.05)(self.work)
@@ -28,10 +28,10 @@ class Runs:
         """Do nothing."""
 
     async def work(self, job: Job, tools: Tools) -> None:  # noqa: ARG002 - the interface of jobs
-        """Note the run, then do what the plan has."""
+        """Note the run, then do what `steps` has."""
         self.seen.append((job.key, job.attempt, job.data))
-        if self.plan:
-            step = self.plan.pop(0)
+        if self.steps:
+            step = self.steps.pop(0)
             if isinstance(step, Exception):
                 raise step
             await step.wait()
@@ -72,7 +72,7 @@ async def test_unscheduled_job_does_not_run(test: HandlerTest, runs: Runs) -> No
 
 async def test_failed_job_is_tried_again_and_then_kept_as_failed(test: HandlerTest, runs: Runs) -> None:
     """After each pause of the schedule, up to its attempts; a new request runs it again."""
-    runs.plan = [ValueError("no"), ValueError("no"), ValueError("no")]
+    runs.steps = [ValueError("no"), ValueError("no"), ValueError("no")]
     await test.tools.schedule("work", "a")
     await test.advance(0)
     for pause in SCHEDULE[1:3]:
@@ -89,7 +89,7 @@ async def test_failed_job_is_tried_again_and_then_kept_as_failed(test: HandlerTe
 
 async def test_job_decides_about_its_next_attempt(test: HandlerTest, runs: Runs) -> None:
     """`Retry` has its pause, and `Reject` ends it."""
-    runs.plan = [Retry("later", after=100), Reject("never")]
+    runs.steps = [Retry("later", after=100), Reject("never")]
     await test.tools.schedule("work", "a")
     await test.advance(0)
     await test.advance(99)
@@ -102,7 +102,7 @@ async def test_job_decides_about_its_next_attempt(test: HandlerTest, runs: Runs)
 
 async def test_job_that_takes_too_long_has_failed(test: HandlerTest, runs: Runs) -> None:
     """Its next attempt comes by the schedule."""
-    runs.plan = [asyncio.Event()]
+    runs.steps = [asyncio.Event()]
     await test.tools.schedule("work", "a")
     await test.advance(0)
     await test.advance(1)
@@ -112,7 +112,7 @@ async def test_job_that_takes_too_long_has_failed(test: HandlerTest, runs: Runs)
 async def test_request_during_a_run_runs_it_again(test: HandlerTest, runs: Runs) -> None:
     """The later data is not lost."""
     release = asyncio.Event()
-    runs.plan = [release]
+    runs.steps = [release]
     await test.tools.schedule("work", "a", "early")
     jobs = test._application.worker.handler_jobs
     started = await jobs.start_due()
@@ -127,7 +127,7 @@ async def test_request_during_a_run_runs_it_again(test: HandlerTest, runs: Runs)
 
 async def test_shutdown_releases_a_running_job_uncounted(test: HandlerTest, runs: Runs) -> None:
     """Another process runs it at once, as its first attempt."""
-    runs.plan = [asyncio.Event()]
+    runs.steps = [asyncio.Event()]
     await test.tools.schedule("work", "a")
     jobs = test._application.worker.handler_jobs
     started = await jobs.start_due()
