@@ -72,6 +72,11 @@ class Handler:
     jobs: tuple[HandlerJob, ...] = ()
 
     @property
+    def stored_name(self) -> str:
+        """Return its oldest name, under which its values, jobs and tasks are stored: a new name keeps them."""
+        return self.names[-1]
+
+    @property
     def required(self) -> tuple[str, ...]:
         """Return the settings without which it is not loaded by default."""
         return tuple(dict.fromkeys((*self.needs, *required_names(self.settings))))

@@ -98,7 +98,9 @@ class JobRunner:
     _timer: asyncio.TimerHandle | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._known = {job.full_name: (handler, job) for handler in self.handlers for job in handler.jobs}
+        self._known = {
+            f"{handler.stored_name}/{job.name}": (handler, job) for handler in self.handlers for job in handler.jobs
+        }
         self._pools = {handler.name: self._pool() for handler, _ in self._known.values()}
 
     def _pool(self) -> LeasePool[str]:

@@ -22,7 +22,8 @@ class Runs:
         self.steps: list[Exception | asyncio.Event] = []
         self.handlers = Handlers()
         self.handlers.on(name="sample", by_request=True)(self.event)
-        self.handlers.job("work", name="sample", attempts=3, timeout=0.05)(self.work)
+        self.handlers.job("work", name="sample", attempts=3)(self.work)
+        self.handlers.job("short", name="sample", attempts=3, timeout=0.01)(self.work)
 
     async def event(self, event: Event, tools: Tools) -> None:
         """Do nothing."""
@@ -103,8 +104,9 @@ async def test_job_decides_about_its_next_attempt(test: HandlerTest, runs: Runs)
 async def test_job_that_takes_too_long_has_failed(test: HandlerTest, runs: Runs) -> None:
     """Its next attempt comes by the schedule."""
     runs.steps = [asyncio.Event()]
-    await test.tools.schedule("work", "a")
+    await test.tools.schedule("short", "a")
     await test.advance(0)
+    runs.steps = []
     await test.advance(1)
     assert [attempt for _, attempt, _ in runs.seen] == [1, 2]
 
@@ -169,7 +171,7 @@ async def test_job_that_ends_its_process_is_not_run_forever(test: HandlerTest, r
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        (("other",), {}, "handler 'sample' has no job 'other'; it has: work"),
+        (("other",), {}, "handler 'sample' has no job 'other'; it has: short, work"),
         (("work", ""), {}, "printable"),
         (("work", "a", object()), {}, "must be JSON"),
         (("work", "a", "x" * 70_000), {}, "at most"),
