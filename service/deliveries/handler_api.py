@@ -135,25 +135,12 @@ class Handlers:
         """
 
         def register(handle: H) -> H:
-            handler = Handler(
-                name=name,
-                events=frozenset(events) or frozenset(EventType),
-                handle=handle,
-                attempts=attempts,
-                timeout=timeout,
-                concurrency=concurrency,
-                needs=needs,
-                by_request=by_request,
-                always_with=always_with,
-                check=check,
-                aliases=aliases,
-                origin=getattr(handle, "__module__", ""),
-                settings=settings,
-                options=options,
-                needs_any=needs_any,
-                for_clients=for_clients,
-            )
-            self._add(handler)
+            origin = getattr(handle, "__module__", "")
+            found = Handler(name=name, events=frozenset(events) or frozenset(EventType), handle=handle, origin=origin)
+            found = replace(found, attempts=attempts, timeout=timeout, concurrency=concurrency, aliases=aliases)
+            found = replace(found, settings=settings, needs=needs, needs_any=needs_any, check=check)
+            found = replace(found, options=options, by_request=by_request, for_clients=for_clients)
+            self._add(replace(found, always_with=always_with))
             return handle
 
         return register
