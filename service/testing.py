@@ -40,7 +40,7 @@ from service.runtime.config.dotenv import PREFIX
 from service.runtime.config.settings import Settings, load_settings
 from service.runtime.handler_settings import secret_mask
 from service.runtime.web import build_services
-from service.sandbox import Sandbox, Switches
+from service.sandbox import MediaExtraMissing, Sandbox, Switches
 from service.storage import migrate, open_store
 
 __all__ = ["FakeClock", "HandlerTest", "Outcome", "load_handlers", "sample_event", "sample_task"]
@@ -148,9 +148,7 @@ class HandlerTest:
         handlers = ready_handlers(self._declared, self._settings.handlers, self._settings.present)
         (directory / FILE).write_bytes(await _migrated_file(directory))
         store = await self._stack.enter_async_context(open_store(self._settings.database_url))
-        self.sandbox = Sandbox(self._switches, now=self.clock.now, random=random.Random(7))  # noqa: S311 - not a secret
-        await self._stack.enter_async_context(self.sandbox.running())
-        upstream = httpx.AsyncClient(transport=httpx.ASGITransport(self.sandbox.app))
+        upstream = httpx.AsyncClient(transport=await self._provider())
         http = httpx.AsyncClient(transport=self._transport)
         for client in (upstream, http):
             await self._stack.enter_async_context(client)
@@ -171,6 +169,20 @@ class HandlerTest:
         self._web = await self._stack.enter_async_context(
             httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1")
         )
+
+    async def _provider(self) -> httpx.AsyncBaseTransport:
+        """Return the way to the sandbox; without the extra `media` a request to it raises MediaExtraMissing."""
+        try:
+            source = random.Random(7)  # noqa: S311 - not a secret
+            self.sandbox = Sandbox(self._switches, now=self.clock.now, random=source)
+        except MediaExtraMissing as missing:
+            self._missing = missing
+            return httpx.MockTransport(self._raise_missing)
+        await self._stack.enter_async_context(self.sandbox.running())
+        return httpx.ASGITransport(self.sandbox.app)
+
+    def _raise_missing(self, _: httpx.Request) -> httpx.Response:
+        raise self._missing
 
     # ── what a test uses ─────────────────────────────────────────────────────
 

@@ -77,6 +77,11 @@ class Handler:
     jobs: tuple[HandlerJob, ...] = ()
 
     @property
+    def stored_name(self) -> str:
+        """Return its oldest name, under which its values, jobs and tasks are stored: a new name keeps them."""
+        return self.names[-1]
+
+    @property
     def required(self) -> tuple[str, ...]:
         """Return the settings without which it is not loaded by default."""
         return tuple(dict.fromkeys((*self.needs, *required_names(self.settings))))
@@ -145,25 +150,12 @@ class Handlers:
         """
 
         def register(handle: H) -> H:
-            handler = Handler(
-                name=name,
-                events=frozenset(events) or frozenset(EventType),
-                handle=handle,
-                attempts=attempts,
-                timeout=timeout,
-                concurrency=concurrency,
-                needs=needs,
-                by_request=by_request,
-                always_with=always_with,
-                check=check,
-                aliases=aliases,
-                origin=getattr(handle, "__module__", ""),
-                settings=settings,
-                options=options,
-                needs_any=needs_any,
-                for_clients=for_clients,
-            )
-            self._add(handler)
+            origin = getattr(handle, "__module__", "")
+            found = Handler(name=name, events=frozenset(events) or frozenset(EventType), handle=handle, origin=origin)
+            found = replace(found, attempts=attempts, timeout=timeout, concurrency=concurrency, aliases=aliases)
+            found = replace(found, settings=settings, needs=needs, needs_any=needs_any, check=check)
+            found = replace(found, options=options, by_request=by_request, for_clients=for_clients)
+            self._add(replace(found, always_with=always_with))
             return handle
 
         return register

@@ -1,7 +1,7 @@
 """Stores the jobs of handlers and runs those that are due: with a lease, at least once, again after an error."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from service.domain.retry_schedule import next_attempt
 TOPIC = "handler_jobs"
 
 CONCURRENCY = 16
-"""Jobs that one process runs at once."""
+"""Jobs of one handler that one process runs at once: jobs that hang delay those of no other handler."""
 
 SCHEDULE = tuple(timedelta(seconds=each) for each in (0, 1, 5, 30, 120, 600, 1800, 7200))
 """Delays before each attempt of a job."""
@@ -94,12 +94,17 @@ class JobRunner:
     jitter: Callable[[], float]
     mask: SecretMask = field(default_factory=SecretMask)
     _known: Mapping[str, tuple[Handler, HandlerJob]] = field(init=False)
-    _pool: LeasePool[str] = field(init=False)
+    _pools: Mapping[str, LeasePool[str]] = field(init=False)
     _timer: asyncio.TimerHandle | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._known = {job.full_name: (handler, job) for handler in self.handlers for job in handler.jobs}
-        self._pool = LeasePool(
+        self._known = {
+            f"{handler.stored_name}/{job.name}": (handler, job) for handler in self.handlers for job in handler.jobs
+        }
+        self._pools = {handler.name: self._pool() for handler, _ in self._known.values()}
+
+    def _pool(self) -> LeasePool[str]:
+        return LeasePool(
             store=self.store,
             clock=self.clock,
             lease=self.lease,
@@ -120,40 +125,45 @@ class JobRunner:
 
     async def start_due(self) -> list[asyncio.Task[None]]:
         """Start the due jobs for which a slot is free; return their asyncio tasks. Raises StoreUnavailable."""
-        free = self._pool.free_slots
-        if not (self._known and free):
-            return []
-        now = self.clock.now()
-        claims = await self.store.claim(self._known.keys(), now=now, until=now + self.lease, limit=free)
-        return [
-            self._pool.start(claim.id, claim.fence, self._run(claim), leased_until=now + self.lease) for claim in claims
-        ]
+        started: list[asyncio.Task[None]] = []
+        for name, pool in self._pools.items():
+            now = self.clock.now()
+            until, free = now + self.lease, pool.free_slots
+            claims = await self.store.claim(self._names(name), now=now, until=until, limit=free) if free else []
+            started += [pool.start(each.id, each.fence, self._run(each), leased_until=until) for each in claims]
+        return started
+
+    def _names(self, *handlers: str) -> list[str]:
+        """Return the stored names of the jobs of these handlers."""
+        return [name for name, (handler, _) in self._known.items() if handler.name in handlers]
 
     def running(self) -> set[asyncio.Task[None]]:
         """Return the asyncio tasks of the running jobs."""
-        return self._pool.running()
+        return set[asyncio.Task[None]]().union(*(pool.running() for pool in self._pools.values()))
 
     async def release_running(self) -> None:
         """Cancel the running jobs and release their leases uncounted: the process may stop running."""
-        await self._release(await self._pool.cancel_running())
+        await self._release(await asyncio.gather(*(pool.cancel_running() for pool in self._pools.values())))
 
     async def drain(self, seconds: float) -> None:
         """Start no more, wait up to `seconds` for the running jobs, then cancel and release the rest uncounted."""
         if self._timer:
             self._timer.cancel()
-        await self._release(await self._pool.drain(seconds))
+        await self._release(await asyncio.gather(*(pool.drain(seconds) for pool in self._pools.values())))
 
-    async def _release(self, leases: Mapping[str, int]) -> None:
+    async def _release(self, leases: Sequence[Mapping[str, int]]) -> None:
+        unfinished = {key: fence for each in leases for key, fence in each.items()}
         try:
-            await self.store.release(leases)
+            await self.store.release(unfinished)
         except StoreUnavailable:
-            log.warning("job leases not released, they expire", jobs=len(leases))
+            log.warning("job leases not released, they expire", jobs=len(unfinished))
 
     async def _set_timer(self) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        if self._pool.closed or not (due_at := await self.store.next_due(self._known.keys())):
+        free = [name for name, pool in self._pools.items() if pool.free_slots]  # the others wake when a job ends
+        if not free or not (due_at := await self.store.next_due(self._names(*free))):
             return
         delay = max(0.05, (due_at - self.clock.now()).total_seconds())
         self._timer = asyncio.get_running_loop().call_later(min(delay, 3600.0), self.signals.notify, TOPIC)

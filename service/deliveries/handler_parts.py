@@ -77,7 +77,11 @@ class HandlerRoute:
     @property
     def full_path(self) -> str:
         """Return the path at which the service serves it."""
-        return f"/handlers/{self.handler}{self.path}"
+        return self.path_under(self.handler)
+
+    def path_under(self, name: str) -> str:
+        """Return the path for a name of the handler, its own or a former one, which a platform may still know."""
+        return f"/handlers/{name}{self.path}"
 
 
 @dataclass(frozen=True, kw_only=True)

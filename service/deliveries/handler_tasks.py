@@ -69,9 +69,13 @@ class WaitingNotes(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class HandlerTasks:
-    """The tasks of one handler. They belong to the client `handler:NAME`, or to the client that a call names."""
+    """The tasks of one handler. They belong to the client `handler:NAME`, or to the client that a call names.
 
-    handler: str
+    `stored` is the oldest name of the handler, so that a new name keeps its tasks.
+    """
+
+    name: str
+    stored: str
     service: TaskService
     reader: TaskReader
     notes: WaitingNotes
@@ -97,8 +101,8 @@ class HandlerTasks:
             "notify": [dict(entry) for entry in notify],
         }
         request, size = await asyncio.to_thread(_as_json, request)
-        key = await asyncio.to_thread(_idempotency, self.handler, idempotency_key, request)
-        new = NewTask(client=self._client(client), idempotency=key, size=size, own_handler=self.handler, **request)
+        key = await asyncio.to_thread(_idempotency, self.stored, idempotency_key, request)
+        new = NewTask(client=self._client(client), idempotency=key, size=size, own_handler=self.name, **request)
         try:
             task, _ = await self.service.accept(new)
         except InvalidParams as invalid:
@@ -126,7 +130,7 @@ class HandlerTasks:
 
     def _client(self, client: str | None) -> str:
         if client is None:
-            return f"handler:{self.handler}"
+            return f"handler:{self.stored}"
         if not CLIENT_NAME.fullmatch(client):
             raise ValueError("a client must be 1 to 64 letters, digits and . _ @ -, as in BOOMERANG_API_KEYS")
         return client

@@ -86,12 +86,14 @@ class ToolsFactory:
         )
         if self.ports is None:
             return tools
-        ports, name = self.ports, handler.name
+        ports, name = self.ports, handler.stored_name
         jobs = frozenset(job.name for job in handler.jobs)
         return replace(
             tools,
             state=HandlerState(store=ports.state, handler=name, now=self.now),
-            tasks=HandlerTasks(handler=name, service=ports.tasks, reader=ports.reader, notes=ports.notes),
+            tasks=HandlerTasks(
+                name=handler.name, stored=name, service=ports.tasks, reader=ports.reader, notes=ports.notes
+            ),
             jobs=JobRequests(handler=name, names=jobs, store=ports.jobs, now=self.now, new_id=ports.new_id),
         )
 

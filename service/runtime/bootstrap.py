@@ -146,8 +146,7 @@ class ApplicationBuilder:
 
     def build(self, egress_clients: EgressClients) -> Application:
         """Return the application; `egress_clients` connect to addresses that clients and the provider give."""
-        inbox_worker, submitter, poller = self._inbox_worker(), self._submitter(), self._poller()
-        task_service, notes = self._task_service(), self._notes()
+        inbox_worker, task_service, notes = self._inbox_worker(), self._task_service(), self._notes()
         tools = tools_factory(
             self.settings,
             self.clock,
@@ -158,8 +157,6 @@ class ApplicationBuilder:
             ports=handler_ports(self.store, task_service, notes, self.new_id),
         )
         parts = self._delivery_parts(tools)
-        mask = secret_mask(self.settings)
-        mask_logs(mask)
         return Application(
             settings=self.settings,
             clock=self.clock,
@@ -175,32 +172,41 @@ class ApplicationBuilder:
             contents=self.contents,
             links=self.links,
             delivery_parts=parts,
-            worker=Worker(
-                inbox_worker=inbox_worker,
-                refusals=self.refusals,
+            worker=self._worker(inbox_worker, parts),
+        )
+
+    def _worker(self, inbox_worker: InboxWorker, parts: DeliveryParts) -> Worker:
+        submitter, poller, mask = self._submitter(), self._poller(), secret_mask(self.settings)
+        mask_logs(mask)
+        return Worker(
+            inbox_worker=inbox_worker,
+            refusals=self.refusals,
+            submitter=submitter,
+            poller=poller,
+            progress=ProgressPolls(
+                watched=self.store.watched_tasks,
                 submitter=submitter,
                 poller=poller,
-                progress=ProgressPolls(
-                    watched=self.store.watched_tasks,
-                    submitter=submitter,
-                    poller=poller,
-                    provider=self.upstream,
-                    clock=self.clock,
-                    every=self.settings.progress_every,
-                ),
-                watch=TaskWatch(store=self.store.watched_tasks, clock=self.clock),
-                endpoints=parts.endpoints,
-                dispatcher=self._dispatcher(parts, mask),
-                handler_jobs=job_runner(
-                    self.settings, self.store, self.handlers.values(), tools, mask, clock=self.clock, jitter=self.jitter
-                ),
-                handler_retention=handler_retention(self.settings, self.store, self.clock),
                 provider=self.upstream,
-                clock_jumps=ClockJumpDetector(
-                    self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease
-                ),
-                missing_handlers=MissingHandlerMonitor(self.store.deliveries, self.handlers.values()),
+                clock=self.clock,
+                every=self.settings.progress_every,
             ),
+            watch=TaskWatch(store=self.store.watched_tasks, clock=self.clock),
+            endpoints=parts.endpoints,
+            dispatcher=self._dispatcher(parts, mask),
+            handler_jobs=job_runner(
+                self.settings,
+                self.store,
+                self.handlers.values(),
+                parts.tools,
+                mask,
+                clock=self.clock,
+                jitter=self.jitter,
+            ),
+            handler_retention=handler_retention(self.settings, self.store, self.clock),
+            provider=self.upstream,
+            clock_jumps=ClockJumpDetector(self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease),
+            missing_handlers=MissingHandlerMonitor(self.store.deliveries, self.handlers.values()),
         )
 
     def _notes(self) -> WaitingNotes:

@@ -112,18 +112,19 @@ def build_services(
 
 
 def _handler_endpoints(application: Application) -> list[HandlerEndpoint]:
-    """Return the routes of the loaded handlers with their tools."""
+    """Return the routes of the loaded handlers with their tools, under their former names too."""
     return [
         HandlerEndpoint(
             handler=handler.name,
             method=route.method,
-            path=route.full_path,
+            path=route.path_under(name),
             respond=partial(_respond, route, application.tools.for_handler(handler)),
             max_body=route.max_body,
             timeout=route.timeout,
             answer_first=route.answer_first,
         )
         for handler in application.handlers.values()
+        for name in handler.names
         for route in handler.routes
     ]
 

@@ -6,6 +6,8 @@ from sqlalchemy import Select, Table, Update, select, update
 
 from service.storage.database import Database
 from service.storage.delivery_tables import IS_PENDING, deliveries
+from service.storage.handler_jobs import TOPIC
+from service.storage.handler_tables import handler_jobs
 from service.storage.tables import OPEN, submission_pauses, tasks, watched_tasks
 
 
@@ -23,6 +25,7 @@ class SqlClockJumpRepair:
         """
         pending = select(deliveries.c.id).where(IS_PENDING).order_by(deliveries.c.id)
         task_ids = select(tasks.c.id).order_by(tasks.c.id)  # every transaction locks in this order: no deadlock
+        jobs = select(handler_jobs.c.id).order_by(handler_jobs.c.id)
         watched = select(watched_tasks.c.task_id).order_by(watched_tasks.c.task_id)
         statements = [
             _update(tasks, task_ids.where(OPEN, tasks.c.due_at > now), due_at=now),
@@ -31,6 +34,8 @@ class SqlClockJumpRepair:
             _update(deliveries, pending.where(deliveries.c.leased_until > until), leased_until=until),
         ]
         others = [
+            _update(handler_jobs, jobs.where(handler_jobs.c.due_at > now), due_at=now),
+            _update(handler_jobs, jobs.where(handler_jobs.c.leased_until > until), leased_until=until),
             _update(watched_tasks, watched.where(watched_tasks.c.until > until), until=until),
             _update(watched_tasks, watched.where(watched_tasks.c.polled_at > now), polled_at=now),
             update(submission_pauses)
@@ -41,7 +46,7 @@ class SqlClockJumpRepair:
             changed = [await write.connection.execute(statement) for statement in statements]
             for statement in others:
                 await write.connection.execute(statement)
-            write.topics.update({"submit", "reconcile", "dispatch"})
+            write.topics.update({"submit", "reconcile", "dispatch", TOPIC})
         return sum(result.rowcount for result in changed)
 
 

@@ -19,7 +19,9 @@ DELETED = delete(handler_state).where(OWN)
 EXPIRED = (
     select(handler_state.c.handler, handler_state.c.key)
     .where(handler_state.c.expires_at <= bindparam("now", type_=UtcDateTime()))
+    .order_by(handler_state.c.handler, handler_state.c.key)
     .limit(ROWS_PER_DELETE)
+    .with_for_update(skip_locked=True)
 )
 
 

@@ -172,3 +172,14 @@ async def test_concurrent_requests_for_one_key_are_one_job(open_another: OpenSto
     )
     [found] = await claim(stores[0], 3)
     assert found.revision == 10
+
+
+async def test_clock_that_was_set_back_delays_no_job(store: Store) -> None:
+    """Waiting jobs are due at the new time, and the lease of a killed process ends within one lease of it."""
+    for key in ("waits", "leased"):
+        await store.handler_jobs.schedule(a_job(key, due=0 if key == "leased" else 5), now=NOW)
+    [leased] = await claim(store, 1)
+    await store.clock_jump_repair.repair(now=seconds(-3600), until=seconds(-3600) + LEASE)
+    assert [each.key for each in await claim(store, -3600)] == ["waits"]
+    found = {each.key: each.fence for each in await claim(store, -3540)}
+    assert found["leased"] == leased.fence + 1

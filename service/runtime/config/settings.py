@@ -24,7 +24,14 @@ from service.runtime.config import setting_types as parse
 from service.runtime.config.archive_checks import archive_faults
 from service.runtime.config.dotenv import PREFIX
 from service.runtime.config.limit_checks import missing_credit_price, unknown_clients
-from service.runtime.config.variables import Check, once_for_each, read_variables, retry_schedules, unknown_names
+from service.runtime.config.variables import (
+    Check,
+    once_for_each,
+    private_names,
+    read_variables,
+    retry_schedules,
+    unknown_names,
+)
 
 UPSTREAMS = {"vtrix": "https://cloud.vtrix.ai", "vidu": "https://api.vidu.com/ent/v2"}
 """The address of each provider."""
@@ -242,7 +249,7 @@ def load_settings(
     a line for each fault, or for each line of the file that cannot be read. No line contains a value.
     """
     variables = read_variables(environ, dotenv)
-    faults = unknown_names(variables, {*NAMES, *CLIENT_NAMES, *needed})
+    faults = unknown_names(variables, {*NAMES, *CLIENT_NAMES, *needed}) + private_names(needed, PRIVATE_NAMES)
     given = {name: text for name, value in variables.items() if (text := value.strip())}
     found = _find_variables(given)
     network = {name: given[name] for name in VARIABLES & given.keys()}

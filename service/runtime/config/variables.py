@@ -93,3 +93,10 @@ def unknown_names(variables: Collection[str], known: Collection[str]) -> list[st
             )
             faults.append(f"{PREFIX}{name} is not a setting; {hint}")
     return faults
+
+
+def private_names(needed: Collection[str], private: Collection[str]) -> list[str]:
+    """Return a line for each name that a handler needs and that no handler may see."""
+    return [
+        f"{PREFIX}{name} is declared by a handler, and no handler sees it" for name in sorted({*needed} & {*private})
+    ]

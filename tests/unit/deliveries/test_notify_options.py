@@ -30,7 +30,7 @@ class Target(NotifyOptions):
     tags: list[str] = Field(default_factory=list, max_length=2)
 
 
-RULES = NotifyRules(options={"chat": options_check(Target)}, not_loaded={"mail": "is not configured here: it needs X"})
+RULES = NotifyRules(options={"chat": options_check(Target)}, not_loaded={"pager": "is not configured here: it needs X"})
 
 
 def faults(*entries: object) -> list[tuple[tuple[str | int, ...], str]]:
@@ -70,7 +70,7 @@ def test_every_fault_has_its_place() -> None:
 
 def test_handler_that_is_not_configured_is_a_clear_fault() -> None:
     """It names what is missing, and the entry's own fields are not checked."""
-    assert faults({"handler": "mail", "to": "x"}) == [(("notify", 0, "handler"), "is not configured here: it needs X")]
+    assert faults({"handler": "pager", "to": "x"}) == [(("notify", 0, "handler"), "is not configured here: it needs X")]
 
 
 def test_stored_entry_that_does_not_fit_any_more_is_rejected() -> None:

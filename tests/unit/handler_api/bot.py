@@ -39,7 +39,7 @@ async def bot(event: Event, tools: BotTools) -> None:
     (await tools.operator_http.post("https://chat.example/send", json=body)).raise_for_status()
 
 
-@handlers.route("POST", "/update", name="bot", max_body=2000, timeout=0.2)
+@handlers.route("POST", "/update", name="bot", max_body=2000)
 async def update(request: Request, tools: BotTools) -> Response:
     """Collect the photos of an album; refuse what the platform has not signed."""
     secret = tools.config.bot_secret.get_secret_value()

@@ -15,23 +15,24 @@ LEASE = 60.0
 
 
 class Runs:
-    """What the job does: each run takes the next entry of `plan`, an error to raise or an event to wait for."""
+    """What the job does: each run takes the next entry of `steps`, an error to raise or an event to wait for."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, int, Any]] = []
-        self.plan: list[Exception | asyncio.Event] = []
+        self.steps: list[Exception | asyncio.Event] = []
         self.handlers = Handlers()
         self.handlers.on(name="sample", by_request=True)(self.event)
-        self.handlers.job("work", name="sample", attempts=3, timeout=0.05)(self.work)
+        self.handlers.job("work", name="sample", attempts=3)(self.work)
+        self.handlers.job("short", name="sample", attempts=3, timeout=0.01)(self.work)
 
     async def event(self, event: Event, tools: Tools) -> None:
         """Do nothing."""
 
     async def work(self, job: Job, tools: Tools) -> None:  # noqa: ARG002 - the interface of jobs
-        """Note the run, then do what the plan has."""
+        """Note the run, then do what `steps` has."""
         self.seen.append((job.key, job.attempt, job.data))
-        if self.plan:
-            step = self.plan.pop(0)
+        if self.steps:
+            step = self.steps.pop(0)
             if isinstance(step, Exception):
                 raise step
             await step.wait()
@@ -72,7 +73,7 @@ async def test_unscheduled_job_does_not_run(test: HandlerTest, runs: Runs) -> No
 
 async def test_failed_job_is_tried_again_and_then_kept_as_failed(test: HandlerTest, runs: Runs) -> None:
     """After each pause of the schedule, up to its attempts; a new request runs it again."""
-    runs.plan = [ValueError("no"), ValueError("no"), ValueError("no")]
+    runs.steps = [ValueError("no"), ValueError("no"), ValueError("no")]
     await test.tools.schedule("work", "a")
     await test.advance(0)
     for pause in SCHEDULE[1:3]:
@@ -89,7 +90,7 @@ async def test_failed_job_is_tried_again_and_then_kept_as_failed(test: HandlerTe
 
 async def test_job_decides_about_its_next_attempt(test: HandlerTest, runs: Runs) -> None:
     """`Retry` has its pause, and `Reject` ends it."""
-    runs.plan = [Retry("later", after=100), Reject("never")]
+    runs.steps = [Retry("later", after=100), Reject("never")]
     await test.tools.schedule("work", "a")
     await test.advance(0)
     await test.advance(99)
@@ -102,9 +103,10 @@ async def test_job_decides_about_its_next_attempt(test: HandlerTest, runs: Runs)
 
 async def test_job_that_takes_too_long_has_failed(test: HandlerTest, runs: Runs) -> None:
     """Its next attempt comes by the schedule."""
-    runs.plan = [asyncio.Event()]
-    await test.tools.schedule("work", "a")
+    runs.steps = [asyncio.Event()]
+    await test.tools.schedule("short", "a")
     await test.advance(0)
+    runs.steps = []
     await test.advance(1)
     assert [attempt for _, attempt, _ in runs.seen] == [1, 2]
 
@@ -112,7 +114,7 @@ async def test_job_that_takes_too_long_has_failed(test: HandlerTest, runs: Runs)
 async def test_request_during_a_run_runs_it_again(test: HandlerTest, runs: Runs) -> None:
     """The later data is not lost."""
     release = asyncio.Event()
-    runs.plan = [release]
+    runs.steps = [release]
     await test.tools.schedule("work", "a", "early")
     jobs = test._application.worker.handler_jobs
     started = await jobs.start_due()
@@ -127,7 +129,7 @@ async def test_request_during_a_run_runs_it_again(test: HandlerTest, runs: Runs)
 
 async def test_shutdown_releases_a_running_job_uncounted(test: HandlerTest, runs: Runs) -> None:
     """Another process runs it at once, as its first attempt."""
-    runs.plan = [asyncio.Event()]
+    runs.steps = [asyncio.Event()]
     await test.tools.schedule("work", "a")
     jobs = test._application.worker.handler_jobs
     started = await jobs.start_due()
@@ -169,7 +171,7 @@ async def test_job_that_ends_its_process_is_not_run_forever(test: HandlerTest, r
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        (("other",), {}, "handler 'sample' has no job 'other'; it has: work"),
+        (("other",), {}, "handler 'sample' has no job 'other'; it has: short, work"),
         (("work", ""), {}, "printable"),
         (("work", "a", object()), {}, "must be JSON"),
         (("work", "a", "x" * 70_000), {}, "at most"),

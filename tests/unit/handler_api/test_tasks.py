@@ -56,13 +56,13 @@ async def test_every_fault_is_a_line_in_plain_words(test: HandlerTest) -> None:
         await submit(
             test,
             params={"prompt": "", "images": [], "duration": 99},
-            notify=[{"handler": "bot"}, {"handler": "log"}, {"handler": "mail"}],
+            notify=[{"handler": "bot"}, {"handler": "log"}, {"handler": "pager"}],
         )
-    places = [fault.loc for fault in caught.value.faults]
-    assert ("params", "duration") in places
-    assert ("notify", 0, "chat") in places
+    locations = [fault.loc for fault in caught.value.faults]
+    assert ("params", "duration") in locations
+    assert ("notify", 0, "chat") in locations
     lines = str(caught.value).splitlines()
-    assert len(lines) == len(places)
+    assert len(lines) == len(locations)
     assert "notify.0.chat: is required" in lines
     assert any(line.startswith("duration: ") for line in lines)
     assert any(line.startswith("notify.1.handler: is not a loaded handler; ") for line in lines)
