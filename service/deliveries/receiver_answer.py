@@ -26,7 +26,7 @@ def receiver_answer(status: int, body: bytes, secrets: Collection[str] = ()) -> 
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(body[:MAX_ANSWER], final=len(body) <= MAX_ANSWER)
-    for secret in sorted(set(secrets), key=len, reverse=True):
+    for secret in sorted({each for each in secrets if each}, key=len, reverse=True):
         text = text.replace(secret, MASK)
         for length in range(min(len(secret), len(text)), MIN_SECRET - 1, -1):
             if len(body) > MAX_ANSWER and text.endswith(secret[:length]):
