@@ -135,8 +135,8 @@ class ApplicationBuilder:
 
     def build(self, egress_clients: EgressClients) -> Application:
         """Return the application; `egress_clients` connect to addresses that clients and the provider give."""
-        inbox_worker, submitter, poller = self._inbox_worker(), self._submitter(), self._poller()
-        parts = self._delivery_parts(egress_clients)
+        submitter, poller, parts = self._submitter(), self._poller(), self._delivery_parts(egress_clients)
+        inbox_worker = self._inbox_worker()
         return Application(
             settings=self.settings,
             clock=self.clock,
@@ -168,12 +168,13 @@ class ApplicationBuilder:
                 endpoints=parts.endpoints,
                 dispatcher=self._dispatcher(parts),
                 provider=self.upstream,
-                clock_jumps=ClockJumpDetector(
-                    self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease
-                ),
+                clock_jumps=self._clock_jumps(),
                 missing_handlers=MissingHandlerMonitor(self.store.deliveries, self.handlers.values()),
             ),
         )
+
+    def _clock_jumps(self) -> ClockJumpDetector:
+        return ClockJumpDetector(self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease)
 
     def _task_service(self) -> TaskService:
         return TaskService(

@@ -45,13 +45,10 @@ def build_delivery_parts(
     clock: Clock,
     new_id: Callable[[], str],
 ) -> DeliveryParts:
-    """Return the use cases; the parameters are parts of the application."""
+    """Return them; the parameters are parts of the application."""
+    secrets = client_secrets(settings)
     tools = ToolsFactory(
-        clients=egress_clients,
-        results=results,
-        now=clock.now,
-        settings=settings.present,
-        client_secrets=client_secrets(settings),
+        clients=egress_clients, results=results, now=clock.now, settings=settings.present, client_secrets=secrets
     )
     targets = EndpointTargets(endpoints=store.endpoints, webhook_secrets=webhook_secrets, clock=clock)
     return DeliveryParts(
