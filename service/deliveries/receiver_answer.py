@@ -11,8 +11,8 @@ from service.domain.webhook_secrets import PREFIX
 MAX_ANSWER = 1024
 """Bytes of an answer's body that are kept."""
 
-MIN_SECRET = 4
-"""Characters from which a value of a header is masked in an answer."""
+MIN_SECRET = 6
+"""Characters from which a value of a header is masked: shorter ones are words and numbers of every text."""
 
 MASK = "…"
 SIGNATURE = re.compile(r"v1a?,[A-Za-z0-9+/_=-]{16,}")
@@ -26,7 +26,7 @@ def receiver_answer(status: int, body: bytes, secrets: Collection[str] = ()) -> 
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(body[:MAX_ANSWER], final=len(body) <= MAX_ANSWER)
-    for secret in sorted({each for each in secrets if len(each) >= MIN_SECRET}, key=len, reverse=True):
+    for secret in sorted({each for each in secrets if each}, key=len, reverse=True):
         text = text.replace(secret, MASK)
         for length in range(min(len(secret), len(text)), MIN_SECRET - 1, -1):
             if len(body) > MAX_ANSWER and text.endswith(secret[:length]):
@@ -44,5 +44,6 @@ def target_secrets(target: Json) -> list[str]:
     """Return what no error and no answer may show of a target: its secrets, and the values of its headers."""
     own, headers = target.get("secret"), target.get("headers")
     secrets = [str(each) for each in ([own] if own else []) + list(target.get("secrets") or ())]
-    values = [str(value) for value in headers.values()] if isinstance(headers, dict) else []
+    values = [str(each) for each in headers.values()] if isinstance(headers, dict) else []
+    values = [each for each in values if len(each) >= MIN_SECRET]
     return [*secrets, *(each.removeprefix(PREFIX) for each in secrets), *values]

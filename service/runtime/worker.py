@@ -105,7 +105,7 @@ class Worker:
             PeriodicJob(name="missing_handlers", run=check, every=timedelta(minutes=1), repeat=False),
             PeriodicJob(name="prune", run=self._prune, every=timedelta(minutes=10), repeat=False),
             PeriodicJob(name="endpoints", run=self.endpoints.wake, every=timedelta(seconds=10), repeat=False),
-            PeriodicJob(name="endpoint_secrets", run=seal_again, every=timedelta(minutes=10), repeat=False),
+            PeriodicJob(name="endpoint_secrets", run=seal_again, every=timedelta(minutes=1), repeat=False),
         ]
 
     def _handler_jobs_job(self) -> list[PeriodicJob]:

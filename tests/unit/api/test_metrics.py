@@ -151,7 +151,12 @@ def _declared() -> list[tuple[str, tuple[str, ...], str]]:
     counters = {name: {tuple("x" for _ in labels): 1} for name, (labels, _) in COUNTERS.items()}
     histogram = DurationHistogram(bounds=(1.0,))
     gauges = replace(
-        GAUGES, dead_letters={"h": 1}, status_words={"w": timedelta()}, day_costs={"c": 1.0}, spent={"c": 1}
+        GAUGES,
+        dead_letters={"h": 1},
+        status_words={"w": timedelta()},
+        day_costs={"c": 1.0},
+        spent={"c": 1},
+        endpoints={"active": 1},
     )
     text = page(gauges, counters=counters, histograms={name: {"": histogram} for name in HISTOGRAMS})
     found = []

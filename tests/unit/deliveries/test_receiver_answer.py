@@ -34,6 +34,11 @@ def test_secrets_that_a_receiver_sends_back_are_masked() -> None:
     assert receiver_answer(200, sent.encode(), secrets).body == "… … … on v1,…"
 
 
+def test_short_values_of_headers_mask_nothing() -> None:
+    """A header with the value 5 must not hide the status in an error or an answer."""
+    assert target_secrets({"headers": {"X-Level": "5", "X-Env": "prod"}}) == []
+
+
 def test_secret_that_the_end_cuts_is_masked() -> None:
     """The beginning of a secret at the end of what is kept does not stay."""
     body = b"x" * (MAX_ANSWER - 10) + SECRET.encode()
