@@ -33,15 +33,25 @@ class Provider:
 
     def tools(self, bucket: Bucket, endpoint: str | None = None) -> Tools:
         """Return tools with the archive in `bucket`."""
-        http = httpx.AsyncClient(transport=httpx.MockTransport(self.server))
-        return tools(http, results=self.results, archive=bucket.archive(endpoint))
+        return tools(self.tools_http(), results=self.results, archive=bucket.archive(endpoint))
+
+    def tools_http(self) -> httpx.AsyncClient:
+        """Return a client that reaches only the file server."""
+        return httpx.AsyncClient(transport=httpx.MockTransport(self.server))
+
+
+async def signed(bucket: Bucket) -> httpx.Response:
+    """Return the stored video, by an address that the store signs."""
+    url = await bucket.archive().sign("task-1.mp4", "GET", timedelta(minutes=5))
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return await client.get(str(url))
 
 
 async def test_result_is_stored_under_its_tasks_key(bucket: Bucket) -> None:
     """The object has a key of task and output, its media type and a file name; the artifact has its SHA-256."""
     provider = Provider()
     await archive(event(), provider.tools(bucket))
-    stored = bucket.get("videos/2026/task-1.mp4")
+    stored = await signed(bucket)
     assert stored.content == VIDEO
     assert stored.headers["content-type"] == "video/mp4"
     assert stored.headers["content-disposition"] == 'inline; filename="task-1.mp4"'
@@ -161,7 +171,7 @@ async def test_missing_bucket_says_what_to_do(s3_server: str) -> None:
 async def test_refusals_are_plain(bucket: Bucket, fault: str, text: str) -> None:
     """A refusal of the store is the operator's fault; its message has the fix and no secret."""
     async with faulty_proxy(bucket.server) as proxy:
-        proxy.faults = {"POST": [f"{fault}*"]}
+        proxy.faults = {"PUT": [f"{fault}*"]}
         with pytest.raises(ArchiveRefused, match=text) as refusal:
             await archive(event(), Provider().tools(bucket, proxy.address))
     assert SECRET not in str(refusal.value)
