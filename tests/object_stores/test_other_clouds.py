@@ -95,7 +95,7 @@ async def target(azure: str) -> BucketArchive:
 async def _make_container(endpoint: str) -> None:
     """Make the container `videos`, with a request that the account's key signs.
 
-    See https://learn.microsoft.com/en-us/rest/api/storageservices/authorize-with-shared-key
+    The documentation of Azure calls this "Authorize with Shared Key".
     """
     headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
     lines = ["PUT", *[""] * 11, *(f"{name}:{value}" for name, value in headers.items())]
@@ -137,7 +137,7 @@ async def test_truncated_result_leaves_nothing_in_azure(target: BucketArchive) -
 
 
 @pytest.mark.parametrize("scheme", ["gs", "az"])
-async def test_missing_bucket_says_what_to_do(scheme: str, request: pytest.FixtureRequest) -> None:
+async def test_missing_bucket_names_the_fix(scheme: str, request: pytest.FixtureRequest) -> None:
     """A bucket that does not exist is the operator's fault, and the message has the fix."""
     endpoint = request.getfixturevalue({"gs": "gcs", "az": "azure"}[scheme])
     provider, missing = Provider(), opened(scheme, endpoint, "missing")
