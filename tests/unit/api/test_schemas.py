@@ -203,7 +203,6 @@ PROBLEMS: list[tuple[int, str, dict[str, Any], dict[str, Any]]] = [
     (413, "createTask", {"content": b"x" * (TASK_BODIES.max_bytes + 1), "headers": JSON_TYPE}, {}),
     (415, "createTask", {"content": b"x"}, {}),
     (416, "taskContent", {"headers": {"Range": "bytes=999-"}}, {}),
-    (404, "taskContent", {"params": {"output": "1"}}, {}),
     (422, "createTask", {"json": {"params": {"images": []}, "notify": [5]}}, {}),
     (422, "listTasks", {"params": {"limit": "0", "what": "1"}}, {}),
     (429, "createTask", {"json": {"model": "x", "params": {}}}, {"error": QueueFull("too much")}),
