@@ -92,6 +92,6 @@ def test_proxy_and_certificates(tmp_path: Path) -> None:
     assert "proxy_url" not in _options(settings(HTTP_PROXY="none")).client()
 
 
-def test_retries_of_the_library_are_short() -> None:
+def test_retries_of_obstore_are_short() -> None:
     """They end long before an attempt of the archive does."""
     assert RETRIES["retry_timeout"].total_seconds() + BucketOptions().times["timeout"].total_seconds() < 900 / 5
