@@ -86,16 +86,16 @@ class Mp4Check:
         length = int.from_bytes(self._header[:4], "big")
         if len(self._header) < BOX_HEADER or (length == 1 and len(self._header) < LONG_BOX_HEADER):
             return len(taken)
-        least = BOX_HEADER
+        minimum = BOX_HEADER
         if length == 1:
-            length, least = int.from_bytes(self._header[8:], "big"), LONG_BOX_HEADER
-        self._begin(length, least)
+            length, minimum = int.from_bytes(self._header[8:], "big"), LONG_BOX_HEADER
+        self._begin(length, minimum)
         return len(taken)
 
-    def _begin(self, length: int, least: int) -> None:
+    def _begin(self, length: int, minimum: int) -> None:
         self._kind, self._index_bytes, self._tail = self._header[4:8], 0, b""
-        endless = length == 0 and least == BOX_HEADER
-        if length < least and not endless:
+        endless = length == 0 and minimum == BOX_HEADER
+        if length < minimum and not endless:
             self._beyond = True
             return
         self._left = None if endless else length - len(self._header)

@@ -13,17 +13,17 @@ class ReadLimit(OSError):
 
 
 class BoundedFile(io.RawIOBase):
-    """The file of `size` bytes that `read_at` reads; every read after `seconds`, or beyond `most` bytes, fails.
+    """The file of `size` bytes that `read_at` reads; every read after `seconds`, or beyond `max_bytes`, fails.
 
     Decoders of FFmpeg need bytes for all that they do, so that a hostile file ends with one of the limits. The last
     blocks are kept, since decoders read a few bytes at a time.
     """
 
-    def __init__(self, read_at: ReadAt, size: int, *, most: int, seconds: float) -> None:
+    def __init__(self, read_at: ReadAt, size: int, *, max_bytes: int, seconds: float) -> None:
         super().__init__()
         self._read_at = read_at
         self._size = size
-        self._left = most
+        self._left = max_bytes
         self._end = time.monotonic() + seconds
         self._at = 0
         self._block: tuple[int, bytes] = (0, b"")

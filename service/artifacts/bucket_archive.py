@@ -95,12 +95,23 @@ class BucketArchive:
     async def write(self, name: str, chunks: AsyncIterator[bytes], media_type: str) -> None:
         """Upload `chunks` in parts while they arrive. Nothing is visible, and no part remains, unless all came.
 
-        An error of `chunks` and a cancellation abort the upload. Raises ArchiveRefused and ArchiveUnavailable.
+        What is smaller than one part is sent at once. An error of `chunks` and a cancellation abort the upload. Raises
+        ArchiveRefused and ArchiveUnavailable.
         """
+        first = bytearray()
+        async for chunk in chunks:
+            first += chunk
+            if len(first) >= PART_SIZE:
+                break
+        else:
+            await self._put(name, bytes(first), media_type)
+            return
         feed = UploadFeed()
-        upload = asyncio.create_task(self._upload(name, feed, media_type), name="archive upload")
+        upload = asyncio.create_task(self._put(name, feed.chunks(), media_type), name="archive upload")
         upload.add_done_callback(lambda _: feed.close())
         try:
+            await feed.put(bytes(first))
+            first.clear()
             async for chunk in chunks:
                 if not await feed.put(chunk):
                     break
@@ -112,14 +123,14 @@ class BucketArchive:
             await _ended(upload)
             raise
 
-    async def _upload(self, name: str, feed: UploadFeed, media_type: str) -> None:
+    async def _put(self, name: str, data: bytes | AsyncIterator[bytes], media_type: str) -> None:
         import obstore  # noqa: PLC0415 - an extra
 
         with plain_errors(self.address, writing=True):
             await obstore.put_async(
                 self._store,
                 name,
-                feed.chunks(),
+                data,
                 attributes={"Content-Type": media_type, "Content-Disposition": f'inline; filename="{name}"'},
                 chunk_size=PART_SIZE,
                 max_concurrency=PARTS_AT_ONCE,
@@ -127,10 +138,7 @@ class BucketArchive:
 
     async def write_small(self, name: str, data: bytes, media_type: str) -> None:
         """Store a small object, in place of one with this name."""
-        import obstore  # noqa: PLC0415 - an extra
-
-        with plain_errors(self.address, writing=True):
-            await obstore.put_async(self._store, name, data, attributes={"Content-Type": media_type})
+        await self._put(name, data, media_type)
 
     async def delete(self, names: Collection[str]) -> None:
         """Delete these objects; those that do not exist are no error."""

@@ -20,7 +20,7 @@ CLIENT_TIMES = {
 }
 """Of one request: a part of 5 MiB has a minute."""
 
-RETRIES = {
+RETRIES: Mapping[str, Any] = {
     "max_retries": 4,
     "retry_timeout": timedelta(seconds=60),
     "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=5), "base": 2},

@@ -39,7 +39,7 @@ def make_thumbnail(read_at: ReadAt, size: int, media_type: str) -> bytes:
     """Return a JPEG of at most SIDE pixels and MAX_BYTES of the file that `read_at` reads; raises Unreadable."""
     if missing := missing_extras():
         raise Unreadable(f"thumbnails need {' and '.join(missing)}: install the extra `media`")
-    file = io.BufferedReader(BoundedFile(read_at, size, most=MAX_READ, seconds=SECONDS), 65_536)
+    file = io.BufferedReader(BoundedFile(read_at, size, max_bytes=MAX_READ, seconds=SECONDS), 65_536)
     try:
         if media_type in _CONTAINERS:
             return _of_video(file, size, media_type)

@@ -33,15 +33,25 @@ class Provider:
 
     def tools(self, bucket: Bucket, endpoint: str | None = None) -> Tools:
         """Return tools with the archive in `bucket`."""
-        http = httpx.AsyncClient(transport=httpx.MockTransport(self.server))
-        return tools(http, results=self.results, archive=bucket.archive(endpoint))
+        return tools(self.tools_http(), results=self.results, archive=bucket.archive(endpoint))
+
+    def tools_http(self) -> httpx.AsyncClient:
+        """Return a client that reaches only the file server."""
+        return httpx.AsyncClient(transport=httpx.MockTransport(self.server))
+
+
+async def signed(bucket: Bucket) -> httpx.Response:
+    """Return the stored video, by an address that the store signs."""
+    url = await bucket.archive().sign("task-1.mp4", "GET", timedelta(minutes=5))
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return await client.get(str(url))
 
 
 async def test_result_is_stored_under_its_tasks_key(bucket: Bucket) -> None:
     """The object has a key of task and output, its media type and a file name; the artifact has its SHA-256."""
     provider = Provider()
     await archive(event(), provider.tools(bucket))
-    stored = bucket.get("videos/2026/task-1.mp4")
+    stored = await signed(bucket)
     assert stored.content == VIDEO
     assert stored.headers["content-type"] == "video/mp4"
     assert stored.headers["content-disposition"] == 'inline; filename="task-1.mp4"'
@@ -67,7 +77,7 @@ async def test_running_twice_fetches_once(bucket: Bucket) -> None:
 
 
 async def test_large_result_is_uploaded_while_it_arrives(bucket: Bucket) -> None:
-    """The first part is at the store before the last one has left the provider; no unfinished upload remains."""
+    """The first part is at the store before the provider sends the last one; no unfinished upload remains."""
     began: list[list[str]] = []
 
     async def content() -> AsyncIterator[bytes]:
@@ -140,7 +150,7 @@ async def test_cancelled_upload_leaves_nothing(bucket: Bucket, how: str) -> None
     assert (bucket.keys(), bucket.uploads()) == ([], [])
 
 
-async def test_missing_bucket_says_what_to_do(s3_server: str) -> None:
+async def test_missing_bucket_names_the_fix(s3_server: str) -> None:
     """A bucket that does not exist is the operator's fault, and the message has the fix."""
     missing = Bucket(server=s3_server, name="no-such-bucket")
     with pytest.raises(ArchiveRefused, match=r"no bucket 'no-such-bucket'.*make it, or correct BOOMERANG_ARCHIVE_URL"):
@@ -161,7 +171,7 @@ async def test_missing_bucket_says_what_to_do(s3_server: str) -> None:
 async def test_refusals_are_plain(bucket: Bucket, fault: str, text: str) -> None:
     """A refusal of the store is the operator's fault; its message has the fix and no secret."""
     async with faulty_proxy(bucket.server) as proxy:
-        proxy.faults = {"POST": [f"{fault}*"]}
+        proxy.faults = {"PUT": [f"{fault}*"]}
         with pytest.raises(ArchiveRefused, match=text) as refusal:
             await archive(event(), Provider().tools(bucket, proxy.address))
     assert SECRET not in str(refusal.value)
@@ -171,7 +181,7 @@ async def test_refusals_are_plain(bucket: Bucket, fault: str, text: str) -> None
 @pytest.mark.parametrize(
     "faults",
     [
-        {"PUT": ["500", "503 SlowDown", "500"]},
+        {"PUT": ["500", "503 ServiceUnavailable", "500"]},
         {"PUT": ["cut", "cut"]},
         {"PUT": ["half"], "POST": ["500"]},
         {"POST": ["slow", "500"], "PUT": ["slow", "slow"]},
@@ -190,8 +200,8 @@ async def test_passing_faults_of_the_store_are_survived(bucket: Bucket, faults: 
 async def test_store_that_keeps_failing_is_tried_later(bucket: Bucket) -> None:
     """A part that cannot be stored ends the attempt, and the upload is aborted."""
     async with faulty_proxy(bucket.server) as proxy:
-        proxy.faults = {"PUT": ["503 SlowDown*"]}
-        with pytest.raises(ArchiveUnavailable, match=r"no usable answer \(503 SlowDown\)"):
+        proxy.faults = {"PUT": ["503 ServiceUnavailable*"]}
+        with pytest.raises(ArchiveUnavailable, match=r"no usable answer \(503 ServiceUnavailable\)"):
             await archive(event(), Provider(LARGE).tools(bucket, proxy.address))
     assert any(request.startswith("DELETE") for request in proxy.requests)
     assert (bucket.keys(), bucket.uploads()) == ([], [])
@@ -204,7 +214,7 @@ async def test_store_that_is_away_is_tried_later(bucket: Bucket) -> None:
 
 
 async def test_credentials_without_listing_can_store(bucket: Bucket) -> None:
-    """S3 answers 403 to the question for a missing object where the credentials may not list: it counts as missing."""
+    """S3 answers 403 for a missing object where the credentials may not list: it counts as missing."""
     async with faulty_proxy(bucket.server) as proxy:
         proxy.faults = {"HEAD": ["403*"]}
         await archive(event(), Provider().tools(bucket, proxy.address))

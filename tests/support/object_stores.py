@@ -1,4 +1,4 @@
-"""Servers of object stores on loopback, and a proxy before one that fails as told."""
+"""Servers of object stores on loopback, and a proxy before one that fails as a test wants."""
 
 import asyncio
 import os
@@ -175,7 +175,7 @@ async def _request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 
 def _reply(fault: str) -> bytes:
     status, _, code = fault.partition(" ")
-    body = f"<Error><Code>{code or 'InternalError'}</Code><Message>said so</Message></Error>".encode()
+    body = f"<Error><Code>{code or 'InternalError'}</Code><Message>a fault</Message></Error>".encode()
     head = f"HTTP/1.1 {status} Fault\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     return head.encode() + body
 

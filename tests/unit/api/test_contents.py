@@ -54,11 +54,11 @@ async def test_whole_content(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "start", "stop"), [("bytes=0-", 0, 100), ("bytes=17-42", 17, 43), ("bytes=-1", 99, 100)]
+    ("wanted", "start", "stop"), [("bytes=0-", 0, 100), ("bytes=17-42", 17, 43), ("bytes=-1", 99, 100)]
 )
-async def test_range(client: httpx.AsyncClient, asked: str, start: int, stop: int) -> None:
-    """A seek gets exactly the bytes that it asked for."""
-    reply = await client.get(PATH, headers={"Range": asked})
+async def test_range(client: httpx.AsyncClient, wanted: str, start: int, stop: int) -> None:
+    """A seek gets exactly the bytes that it names."""
+    reply = await client.get(PATH, headers={"Range": wanted})
     assert (reply.status_code, reply.content) == (206, DATA[start:stop])
     assert reply.headers["content-range"] == f"bytes {start}-{stop - 1}/100"
     assert reply.headers["content-length"] == str(stop - start)

@@ -31,6 +31,8 @@ KINDS = [
     (errors.ProviderUnavailable("x"), 502, "upstream-error"),
     (errors.StoreUnavailable("x"), 503, "store-unavailable"),
     (errors.SchemaBehind("x"), 503, "schema-behind"),
+    (errors.ArchiveRefused("x"), 503, "archive-unavailable"),
+    (errors.ArchiveUnavailable("x"), 503, "archive-unavailable"),
     (errors.BadSetting("x"), 500, "internal-error"),
     (errors.Retry("x"), 500, "internal-error"),
     (ClientDisconnect("x"), 400, "body-incomplete"),

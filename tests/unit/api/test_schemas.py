@@ -24,18 +24,22 @@ from service.api.request_schemas import TaskRequest
 from service.deliveries.handler_api import Event
 from service.domain.artifact import Artifact
 from service.domain.errors import Conflict, ProviderUnavailable, QueueFull, StoreUnavailable
+from service.domain.link_tokens import LinkTokens
 from service.domain.models.catalog import known_models
-from service.domain.task import EventType, Source, Status, Task, TaskError, UpstreamId, Usage
+from service.domain.task import EventType, Source, Status, Task, TaskError, TaskId, UpstreamId, Usage
 from service.domain.task_view import TaskView, task_json
 from tests.unit.api.fake_endpoints import an_endpoint
-from tests.unit.api.fakes import GOOD, KEYS, NOW, FakeApplication, a_delivery, a_task, app_of, client_of
+from tests.unit.api.fakes import GOOD, KEYS, NOW, FakeApplication, a_delivery, a_task, app_of, client_of, stored_content
 
 BY_ID = {operation.id: operation for operation in OPERATIONS}
 DOCUMENT = document(allow_off_peak=False)
 SMALL = WebLimits(tasks=BodyLimits(max_bytes=100, max_total_bytes=100, receive_timeout=0.01, memory_timeout=5))
 FRESH = {"Idempotency-Key": "k-1"}
 
-SUCCESSES = [
+COMPLETED = TaskId(f"task-{[*Status].index(Status.COMPLETED) + 1}")
+CONTENT = frozenset({"taskContent", "linkedContent", "createLink"})
+
+SUCCESSES: list[tuple[str, int, dict[str, Any]]] = [
     ("listTasks", 200, {}),
     ("createTask", 202, {"json": GOOD}),
     ("createTask", 200, {"json": GOOD, "headers": FRESH}),
@@ -43,6 +47,11 @@ SUCCESSES = [
     ("cancelTask", 200, {}),
     ("resubmitTask", 202, {}),
     ("taskHistory", 200, {}),
+    *((name, 200, {}) for name in ("taskContent", "linkedContent")),
+    *((name, 206, {"headers": {"Range": "bytes=1-2"}}) for name in ("taskContent", "linkedContent")),
+    *((name, 302, {"params": {"variant": "thumbnail"}}) for name in ("taskContent", "linkedContent")),
+    *((name, 304, {"headers": {"If-None-Match": '"v1"'}}) for name in ("taskContent", "linkedContent")),
+    ("createLink", 201, {"json": {"expires_in": 60}}),
     ("listDeliveries", 200, {}),
     ("showDelivery", 200, {}),
     ("replayDelivery", 202, {}),
@@ -72,7 +81,9 @@ SUCCESSES = [
 def path_of(operation: Operation) -> str:
     """Return the path of `operation` with an id of the fake application."""
     ids = {"endpoints": "endpoint-1", "deliveries": "delivery-1", "models": known_models()[0]}
-    return operation.path.format(id=ids.get(operation.tag, "task-1"), token="t")
+    task = COMPLETED if operation.id in CONTENT else "task-1"
+    token = LinkTokens(["a signing key of the tests"]).token(COMPLETED, NOW + timedelta(hours=1))
+    return operation.path.format(id=ids.get(operation.tag, task), token=token if operation.id in CONTENT else "t")
 
 
 def a_full_task(status: Status, number: int = 1) -> Task:
@@ -103,6 +114,7 @@ def full_fake() -> FakeApplication:
     fake = FakeApplication()
     fake.add(*(a_full_task(status, number) for number, status in enumerate(Status, 1)))
     fake.add(*(a_task(number, status=status) for number, status in enumerate(Status, 101)))
+    fake.stored["file:///v.mp4"] = stored_content(b"the bytes of a video")
     others = (a_delivery(2, status="delivered", fault=None, last_error=None), a_delivery(3, fault="ours"))
     pending = a_delivery(4, status="pending", due_at=NOW, fault=None, finished_at=None)
     fake.endpoints.rows = {each.id: each for each in (an_endpoint(), an_endpoint("endpoint-2", client="shop"))}
@@ -118,7 +130,7 @@ def check(response: httpx.Response, operation: Operation) -> None:
         assert response.content == b""
         return
     assert response.headers["content-type"].partition(";")[0] == declared.media_type
-    text = json.dumps(response.text) if declared.media_type == "text/plain" else response.text
+    text = json.dumps(response.text) if declared.media_type in {"text/plain", "video/mp4"} else response.text
     declared.body.model_validate_json(text)
     written = DOCUMENT["paths"][operation.path][operation.method]["responses"][str(response.status_code)]
     schema = written["content"][declared.media_type]["schema"] | {"components": DOCUMENT["components"]}
@@ -136,6 +148,7 @@ async def test_successful_response_matches_its_model(name: str, status: int, req
     """A response has the keys and types of its model, and of the document."""
     fake = full_fake()
     fake.created = status == 202
+    fake.signs = status == 302
     operation = BY_ID[name]
     async with client_of(app_of(fake)) as client:
         response = await client.request(operation.method.upper(), path_of(operation), **request_parts)
@@ -199,6 +212,7 @@ PROBLEMS: list[tuple[int, str, dict[str, Any], dict[str, Any]]] = [
     (409, "cancelTask", {}, {"error": Conflict("it is completed")}),
     (413, "createTask", {"content": b"x" * (TASK_BODIES.max_bytes + 1), "headers": JSON_TYPE}, {}),
     (415, "createTask", {"content": b"x"}, {}),
+    (416, "taskContent", {"headers": {"Range": "bytes=999-"}}, {}),
     (422, "createTask", {"json": {"params": {"images": []}, "notify": [5]}}, {}),
     (422, "listTasks", {"params": {"limit": "0", "what": "1"}}, {}),
     (429, "createTask", {"json": {"model": "x", "params": {}}}, {"error": QueueFull("too much")}),

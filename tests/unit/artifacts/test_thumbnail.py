@@ -72,12 +72,12 @@ def test_files_without_a_picture(data: bytes, media_type: str) -> None:
 
 def test_reads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A decoder that reads too much, or for too long, gets an error from its file."""
-    file = BoundedFile(lambda start, stop: bytes(stop - start), 10**9, most=10_000, seconds=60)
+    file = BoundedFile(lambda start, stop: bytes(stop - start), 10**9, max_bytes=10_000, seconds=60)
     for _ in range(10):
         assert file.read(1000) == bytes(1000)
     with pytest.raises(ReadLimit):
         file.read(1000)
-    late = BoundedFile(lambda start, stop: bytes(stop - start), 10**9, most=10_000, seconds=-1)
+    late = BoundedFile(lambda start, stop: bytes(stop - start), 10**9, max_bytes=10_000, seconds=-1)
     with pytest.raises(ReadLimit):
         late.read(1)
     monkeypatch.setattr(module, "SECONDS", -1.0)

