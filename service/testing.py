@@ -164,6 +164,7 @@ class HandlerTest:
             jitter=lambda: 0.0,
         )
         self._application = builder.build(EgressClients(notify=http, handlers=http))
+        self._stack.push_async_callback(self._application.tools.resources.close)
         self._stack.push_async_callback(self._application.worker.drain, 1.0)
         services = build_services(self._application, asyncio.Event(), lambda: None, WebLimits())
         transport = httpx.ASGITransport(create_app(services))

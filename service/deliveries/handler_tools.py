@@ -15,6 +15,7 @@ from service.deliveries.handler_jobs import JobRequests
 from service.deliveries.handler_state import HandlerState
 from service.deliveries.handler_tasks import HandlerTasks, TaskReader, TaskService, WaitingNotes
 from service.deliveries.notify_options import NotifyOptions, entry_faults
+from service.deliveries.shared_resources import HandlerResources, SharedResources
 from service.deliveries.tools import Tools
 from service.domain.errors import Reject
 from service.domain.ports.handler_store import HandlerJobStore, HandlerStateStore
@@ -45,6 +46,7 @@ class ToolsFactory:
     settings: Mapping[str, str] = field(repr=False)
     client_secrets: ClientSecrets
     ports: HandlerPorts | None = None
+    resources: SharedResources = field(default_factory=SharedResources, repr=False)
     _configs: dict[str, HandlerSettings] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, claim: DeliveryClaim, handler: Handler) -> Tools[Any, Any]:
@@ -77,6 +79,7 @@ class ToolsFactory:
             now=self.now,
             settings=self.settings,
             config=self._config(handler),
+            resources=HandlerResources(handler=handler.name, shared=self.resources),
         )
         if self.ports is None:
             return tools

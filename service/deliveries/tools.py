@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, cast
@@ -77,6 +78,16 @@ class Jobs(Protocol):
         """Delete a waiting job; return whether there was one."""
 
 
+T = TypeVar("T")
+
+
+class Resources(Protocol):
+    """The resources that one handler shares in its process."""
+
+    async def get(self, name: str, open_: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """Return the resource `name`; open it at the first call."""
+
+
 Config = TypeVar("Config", default=Any)
 Options = TypeVar("Options", default=Any)
 
@@ -109,6 +120,7 @@ class Tools(Generic[Config, Options]):
     operator_http: httpx.AsyncClient = field(default=cast("Any", None), repr=False)
     tasks: Tasks = field(default=cast("Any", None), repr=False)
     jobs: Jobs = field(default=cast("Any", None), repr=False)
+    resources: Resources = field(default=cast("Any", None), repr=False)
 
     async def submit(
         self,
@@ -162,3 +174,10 @@ class Tools(Generic[Config, Options]):
     async def unschedule(self, name: str, key: str) -> bool:
         """Delete a job that waits; return whether there was one."""
         return await self.jobs.unschedule(name, key)
+
+    async def shared(self, name: str, open_: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """Return what `open_()` yields, such as a connection: the same for all calls with this name in this process.
+
+        The context is entered by the first call, by a later one again after an error, and exited when the process ends.
+        """
+        return await self.resources.get(name, open_)

@@ -72,7 +72,9 @@ async def build_application(settings: Settings) -> AsyncIterator[Application]:
         builder = ApplicationBuilder(
             settings=settings, clock=clock, store=store, upstream=clients.upstream, handlers=handlers
         )
-        yield replace(builder.build(clients.egress), connection_warnings=clients.warnings)
+        application = replace(builder.build(clients.egress), connection_warnings=clients.warnings)
+        stack.push_async_callback(application.tools.resources.close)
+        yield application
 
 
 @dataclass(kw_only=True)
