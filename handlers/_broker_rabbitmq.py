@@ -1,5 +1,7 @@
 """RabbitMQ: publishes persistent messages to an exchange, and waits for the confirm that a queue has them."""
 
+import logging
+
 from aio_pika import DeliveryMode
 from aio_pika import Message as AmqpMessage
 from aio_pika import connect as open_connection
@@ -18,6 +20,7 @@ ERRORS = CONNECTION_EXCEPTIONS
 async def connect(settings: Settings) -> Connection:
     """Connect and open a channel with confirms, on which a message that reaches no queue is an error."""
     url = settings.broker_url.get_secret_value()
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # the error of each message says what it would log
     connection = await open_connection(
         url, ssl_context=tls_context(settings.ca_file), client_properties={"connection_name": "boomerang"}
     )
@@ -58,9 +61,8 @@ class RabbitmqConnection:
             await self._exchange.publish(amqp, message.type, mandatory=True, timeout=PUBLISH_TIMEOUT)
         except PublishError:
             raise Retry(
-                f"no queue of the exchange {name} takes {message.type}: bind one with "
-                f"`rabbitmqadmin declare binding source={name} destination=QUEUE routing_key='#'`, "
-                "or leave the event out of BOOMERANG_BROKER_EVENTS"
+                f"no queue of the exchange {name} takes {message.type}: bind one to it with the pattern # or "
+                f"{message.type}, or leave the event out of BOOMERANG_BROKER_EVENTS"
             ) from None
         except DeliveryError:
             raise Retry("RabbitMQ did not accept the message: a queue is full, or one of its servers failed") from None

@@ -14,7 +14,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -190,13 +190,22 @@ class HandlerTest:
         return self._transport.requests
 
     async def deliver(
-        self, event: Event | str = "task.completed", *, target: Mapping[str, Any] | None = None, attempt: int = 1
+        self,
+        event: Event | str = "task.completed",
+        *,
+        target: Mapping[str, Any] | None = None,
+        attempt: int = 1,
+        message_id: str | None = None,
     ) -> Outcome:
-        """Run one attempt of a delivery; `target` is what the `notify` entry has beside `handler`, None without one."""
+        """Run one attempt of a delivery; `target` is what the `notify` entry has beside `handler`, None without one.
+
+        `message_id` is by default the same for each attempt of an event; a replay has another one.
+        """
         event = sample_event(event) if isinstance(event, str) else event
         handler = self.handler
         entry = {} if target is None else {"handler": handler.name, **target}
         claim = claim_of(event, handler.name, entry, attempt=attempt)
+        claim = replace(claim, message_id=message_id or claim.message_id)
         error: BaseException | None = None
         try:
             async with asyncio.timeout(handler.timeout):
@@ -209,7 +218,7 @@ class HandlerTest:
             schedule=self._settings.retry_schedule,
             now=self.clock.now(),
             jitter=0.0,
-            mask=secret_mask(self._settings),
+            mask=secret_mask(self._settings, self._declared.values()),
             requested=bool(entry),
         )
         found = classify_attempt(error, context)

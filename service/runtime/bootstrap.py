@@ -149,7 +149,7 @@ class ApplicationBuilder:
             client_secrets=client_secrets(self.settings),
             ports=handler_ports(self.store, task_service, notes, self.new_id),
         )
-        mask = secret_mask(self.settings)
+        mask = secret_mask(self.settings, self.handlers.values())
         mask_logs(mask)
         return Application(
             settings=self.settings,
