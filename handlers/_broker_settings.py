@@ -74,7 +74,7 @@ class Settings(HandlerSettings):
     def _check_url(cls, url: SecretStr) -> SecretStr:
         text = url.get_secret_value()
         kind = KINDS.get(_scheme(text))
-        if kind is None or not all(map(_is_address, text.split(",") if kind is NATS else [text])):
+        if kind is None or not all(_is_address(each, kind) for each in (text.split(",") if kind is NATS else [text])):
             raise ValueError(
                 f"must be {URL_FORMS}; user and password before @, with %40 %3A %2F %23 for @ : / # inside them"
             )
@@ -153,12 +153,18 @@ def _scheme(text: str) -> str:
     return text.partition("://")[0].strip().lower()
 
 
-def _is_address(text: str) -> bool:
-    """Return whether a text has a known scheme, a host and a valid port, and nothing that a bare # or @ cut off."""
+def _is_address(text: str, kind: Kind) -> bool:
+    """Return whether a text has a scheme of `kind`, a host and a valid port, and nothing that a bare # or @ cut off."""
     try:
         parts: SplitResult = urlsplit(text.strip())
         port = parts.port
     except ValueError:
         return False
     inside = "@" in f"{parts.path}{parts.query}{parts.fragment}" or parts.netloc.count("@") > 1
-    return _scheme(text) in KINDS and bool(parts.hostname) and port != 0 and not parts.fragment and not inside
+    host = parts.hostname or ""
+    return (
+        KINDS.get(_scheme(text)) is kind
+        and bool(host)
+        and "," not in host
+        and not (port == 0 or parts.fragment or inside)
+    )

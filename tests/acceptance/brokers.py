@@ -171,7 +171,7 @@ async def _run(at: Service, server: BrokerServer, consumer: Consumer, broker: st
 async def _failing(at: Service) -> bool:
     """Return whether a delivery has failed and is due again."""
     page = (await at.http.get("/v1/deliveries", params={"status": "pending"})).raise_for_status().json()["data"]
-    return any(each["error"] for each in page)
+    return any(each["last_error"] for each in page)
 
 
 async def _delivered(at: Service, count: int) -> int:
