@@ -4,6 +4,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from nats.aio.client import Client
@@ -21,6 +22,9 @@ ERRORS = (Error, OSError)
 
 SERVER_TIMEOUT = 3
 """Whole seconds for the connection to one of several servers."""
+
+ABANDON_TIMEOUT = 0.2
+"""Seconds."""
 
 LEADER_ATTEMPTS, LEADER_PAUSE = 3, 0.25
 """While a cluster elects a stream's leader, nobody answers: other clients of NATS try as often (ADR-22)."""
@@ -43,9 +47,15 @@ async def connect(settings: Settings) -> Connection:
 
 async def _connected(server: Address, context: ssl.SSLContext, closed: asyncio.Event) -> Client:
     """Return a connected client; `closed` is set when the connection ends."""
+    connected = False
 
     async def closing() -> None:
         closed.set()
+
+    async def failed(error: Exception) -> None:
+        """Raise an error of the handshake: the library itself would try again for minutes. Ignore later ones."""
+        if not connected:
+            raise error
 
     client = _EncryptedClient() if server.url.startswith("tls:") else Client()
     try:
@@ -54,16 +64,24 @@ async def _connected(server: Address, context: ssl.SSLContext, closed: asyncio.E
             name="boomerang",
             allow_reconnect=False,  # a message of a failed attempt must not be sent later
             connect_timeout=SERVER_TIMEOUT,
-            error_cb=_ignore,
+            error_cb=failed,
             disconnected_cb=closing,
             closed_cb=closing,
             tls=context,
             **_credentials(server),
         )
     except BaseException:
-        await client.close()
+        await _abandon(client)
         raise
+    connected = True
     return client
+
+
+async def _abandon(client: Client) -> None:
+    """Close what could not be opened; after a failed TLS handshake the library would wait for its end for ever."""
+    with suppress(Exception):
+        async with asyncio.timeout(ABANDON_TIMEOUT):
+            await client.close()
 
 
 def _credentials(server: Address) -> dict[str, Any]:
@@ -73,10 +91,6 @@ def _credentials(server: Address) -> dict[str, Any]:
     if server.password is None:
         return {"token": server.user}
     return {"user": server.user, "password": server.password}
-
-
-async def _ignore(_: Exception) -> None:
-    """Log nothing: the error of the message that fails says it."""
 
 
 class _EncryptedClient(Client):

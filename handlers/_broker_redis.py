@@ -6,7 +6,14 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry as NoRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from service import Retry
 
@@ -24,14 +31,14 @@ PRODUCER = "boomerang"
 
 DEDUPLICATES_FROM = (8, 6)
 
-FIXES = {
-    "WRONGTYPE": "the key {key} holds something else than a stream: set BOOMERANG_BROKER_STREAM to another key",
-    "OOM": "its memory is full: raise maxmemory, or lower BOOMERANG_BROKER_MAX_LENGTH",
-    "MOVED": "it is a cluster, and the key {key} is on another node: give the address of a server or proxy without one",
-    "NOPERM": "the user needs the permission for XADD on the key {key}: ACL SETUSER USER ~{key} +xadd",
-    "MISCONF": "it cannot write to its disk",
-}
-"""What to do about an answer, by its first word."""
+FIXES: tuple[tuple[type[ResponseError], str], ...] = (
+    (OutOfMemoryError, "its memory is full: raise maxmemory, or lower BOOMERANG_BROKER_MAX_LENGTH"),
+    (NoPermissionError, "the user needs the permission for it: ACL SETUSER USER ~{key} +xadd"),
+    (MovedError, "it is a cluster, and the key {key} is on another node: give the address of one without a cluster"),
+)
+"""What to do about an answer."""
+
+WRONG_TYPE = "the key {key} holds something else than a stream: set BOOMERANG_BROKER_STREAM to another key"
 
 
 async def connect(settings: Settings) -> Connection:
@@ -101,13 +108,15 @@ class RedisConnection:
             self._demoted = True
             raise Retry("Redis does not accept writes: the server is a replica now") from error
         except ResponseError as error:
-            fix = next((text for word, text in FIXES.items() if _names(error, word)), str(error))
-            raise Retry(f"Redis did not add the message: {fix.format(key=self._key)}") from error
+            raise Retry(f"Redis did not add the message: {_fix(error, self._key)}") from error
 
     async def close(self) -> None:
         """Close all connections."""
         await self._client.aclose()
 
 
-def _names(error: ResponseError, word: str) -> bool:
-    return str(error).startswith(word)
+def _fix(error: ResponseError, key: str) -> str:
+    """Return what to do about an answer, or the answer itself."""
+    if str(error).startswith("WRONGTYPE"):
+        return WRONG_TYPE.format(key=key)
+    return next((text.format(key=key) for kind, text in FIXES if isinstance(error, kind)), str(error))

@@ -38,6 +38,9 @@ EVENTS_OF_A_TASK = 2
 SCHEDULE = ",".join(["0s", "500ms", "1s", *["2s"] * 100])
 """Delays between attempts: a broker may take minutes to start on a busy machine."""
 
+DELIVERY_TIMEOUT = 600.0
+"""Seconds for all deliveries, or the first of them."""
+
 BROKERS: Mapping[str, tuple[Callable[[Path], AbstractContextManager[BrokerServer]], Callable[[str], Consumer]]] = {
     "nats": (nats_server, NatsConsumer),
     "redis": (redis_server, RedisConsumer),
@@ -157,7 +160,7 @@ async def _run(at: Service, server: BrokerServer, consumer: Consumer, broker: st
     await until(partial(_failing, at), what="a delivery that fails", pause=0.1)
     await anyio.to_thread.run_sync(server.start)
     down = time.monotonic() - killed
-    await at.wait_until_idle(seconds=600)
+    await at.wait_until_idle(seconds=DELIVERY_TIMEOUT)
     return Run(
         broker=broker,
         histories=await histories(at, [task["id"] for task in tasks]),
@@ -183,7 +186,7 @@ async def _delivered(at: Service, count: int) -> int:
         found = int((await at.metrics()).get('boomerang_deliveries{status="delivered"}', 0))
         return found >= count
 
-    await until(enough, what=f"{count} deliveries", pause=0.02)
+    await until(enough, what=f"{count} deliveries", seconds=DELIVERY_TIMEOUT, pause=0.02)
     return found
 
 
