@@ -96,8 +96,8 @@ class Run:
         first: dict[str, int] = {}
         for position, each in enumerate(self.received):
             first.setdefault(each.event_id, position)
-        places = {task: [first.get(event, -1) for event in events] for task, events in self.events.items()}
-        return [task for task, found in places.items() if found != sorted(found)]
+        positions = {task: [first.get(event, -1) for event in events] for task, events in self.events.items()}
+        return [task for task, found in positions.items() if found != sorted(found)]
 
     def row(self) -> list[str]:
         """Return the results as a row of the table."""

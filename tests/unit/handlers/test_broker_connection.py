@@ -115,7 +115,7 @@ async def test_refused_message_keeps_the_connection(error: Exception) -> None:
     assert len(broker.connections) == 1
 
 
-async def test_error_of_ours_is_not_the_broker_fault() -> None:
+async def test_mistake_in_an_adapter_stays_an_error() -> None:
     """A mistake in an adapter is reported as what it is."""
     broker = FakeBroker(act=lambda _: AttributeError("a mistake"))
     with pytest.raises(AttributeError):
