@@ -88,7 +88,7 @@ class RedisConsumer:
         from redis.asyncio import Redis  # noqa: PLC0415 - may not be installed
 
         async with Redis.from_url(self.url, decode_responses=True, protocol=2) as client:
-            entries: list[tuple[str, dict[str, str]]] = await client.xrange("boomerang")
+            entries: list[Any] = await client.xrange("boomerang") or []
         return [_from_json(fields["message_id"], fields["content-type"], fields["event"]) for _, fields in entries]
 
 
