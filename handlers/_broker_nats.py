@@ -34,7 +34,7 @@ async def connect(settings: Settings) -> Connection:
     """Connect to one of the servers in BROKER_URL, in random order; raises the error of the last one."""
     servers = [address_of(text) for text in settings.broker_url.get_secret_value().split(",")]
     random.shuffle(servers)
-    context = tls_context(settings.ca_file)
+    context = await asyncio.to_thread(tls_context, settings.ca_file)
     last: Exception = OSError("no server")
     for server in servers:
         try:

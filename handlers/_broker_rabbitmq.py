@@ -1,5 +1,6 @@
 """RabbitMQ: publishes persistent messages to an exchange, and waits for the confirm that a queue has them."""
 
+import asyncio
 import logging
 
 from aio_pika import DeliveryMode
@@ -21,9 +22,8 @@ async def connect(settings: Settings) -> Connection:
     """Connect and open a channel with confirms, on which a message that reaches no queue is an error."""
     url = settings.broker_url.get_secret_value()
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # the error of each message says what it would log
-    connection = await open_connection(
-        url, ssl_context=tls_context(settings.ca_file), client_properties={"connection_name": "boomerang"}
-    )
+    context = await asyncio.to_thread(tls_context, settings.ca_file)
+    connection = await open_connection(url, ssl_context=context, client_properties={"connection_name": "boomerang"})
     try:
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
         exchange = await channel.get_exchange(settings.broker_exchange, ensure=False)

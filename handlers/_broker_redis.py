@@ -1,8 +1,10 @@
 """Redis Streams: adds an entry with the event as CloudEvents JSON; deduplicated from Redis 8.6 on."""
 
 import ssl
+from pathlib import Path
 from typing import Any
 
+import certifi
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry as NoRetry
 from redis.backoff import NoBackoff
@@ -66,7 +68,8 @@ async def connect(settings: Settings) -> Connection:
 
 def _tls(ca_file: str | None) -> dict[str, Any]:
     return {
-        "ssl_ca_certs": ca_file,
+        "ssl_ca_certs": certifi.where(),
+        "ssl_ca_data": Path(ca_file).read_text("ascii", "ignore") if ca_file else None,
         "ssl_exclude_verify_flags": [ssl.VERIFY_X509_STRICT],
         "ssl_include_verify_flags": [ssl.VERIFY_X509_PARTIAL_CHAIN],
     }

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Self
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
+import certifi
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from service import HandlerSettings
@@ -140,8 +141,9 @@ def address_of(text: str) -> Address:
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Return what the service's own requests trust: the usual authorities, and those in CA_FILE."""
-    context = ssl.create_default_context()
+    """Return what the service's own requests trust: the usual authorities, and those in CA_FILE. Reads files."""
+    context = ssl.create_default_context(cafile=certifi.where())
+    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if ca_file:

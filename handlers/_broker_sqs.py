@@ -1,8 +1,12 @@
 """SQS: sends the event as CloudEvents JSON; a queue `.fifo` keeps the order of each task and deduplicates 5 minutes."""
 
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
+import certifi
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,8 +27,9 @@ async def connect(settings: Settings) -> Connection:
     address, queue = address_of(settings.broker_url.get_secret_value()), settings.broker_queue or ""
     stack = AsyncExitStack()
     try:
+        verify = stack.enter_context(_authorities(settings.ca_file)) if settings.ca_file else None
         client = await stack.enter_async_context(
-            get_session().create_client("sqs", config=_config(), **_parameters(address, settings.ca_file))
+            get_session().create_client("sqs", config=_config(), **_parameters(address), verify=verify)
         )
         try:
             url = queue if "://" in queue else (await client.get_queue_url(QueueName=queue))["QueueUrl"]
@@ -45,8 +50,18 @@ def _config() -> AioConfig:
     )
 
 
-def _parameters(address: Address, ca_file: str | None) -> dict[str, Any]:
-    """Return region, endpoint and authorities; without a user the usual sources of AWS give the credentials.
+@contextmanager
+def _authorities(ca_file: str) -> Iterator[str]:
+    """Yield a file with the usual authorities and those in CA_FILE: the library takes one file in place of its own."""
+    with NamedTemporaryFile(suffix=".pem") as file:
+        for path in (certifi.where(), ca_file):
+            file.write(Path(path).read_bytes() + b"\n")
+        file.flush()
+        yield file.name
+
+
+def _parameters(address: Address) -> dict[str, Any]:
+    """Return region and endpoint; without a user the usual sources of AWS give the credentials.
 
     Given keys would end when they expire, so those of a role are left to the library.
     """
@@ -55,8 +70,6 @@ def _parameters(address: Address, ca_file: str | None) -> dict[str, Any]:
         found["endpoint_url"] = endpoint
     if address.user:
         found |= {"aws_access_key_id": address.user, "aws_secret_access_key": address.password or ""}
-    if ca_file:
-        found["verify"] = ca_file
     return found
 
 

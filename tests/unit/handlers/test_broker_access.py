@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from handlers.broker import handlers
 from service.testing import HandlerTest, Outcome
 from tests.acceptance.processes import HOST
-from tests.support.broker_consumers import NatsConsumer
-from tests.support.brokers import nats_server, needs_nats, needs_redis, redis_server
+from tests.support.broker_consumers import NatsConsumer, SqsConsumer
+from tests.support.brokers import nats_server, needs_nats, needs_redis, needs_sqs, redis_server, sqs_server
 from tests.support.private_ca import PrivateCa
 
 PASSWORD, WRITTEN = "p@ss/w#rd:%41", "p%40ss%2Fw%23rd%3A%2541"
@@ -137,4 +137,19 @@ async def test_redis_over_tls(tmp_path: Path) -> None:
         async with tls_front(ca.server_context(HOST), urlsplit(server.url).port or 0) as port:
             assert (await outcome(f"rediss://{HOST}:{port}", CA_FILE=str(ca.file))).delivered
             refused = await outcome(f"rediss://{HOST}:{port}")
+    assert "CERTIFICATE_VERIFY_FAILED" in (refused.error or "")
+
+
+@needs_sqs
+async def test_sqs_over_tls(tmp_path: Path) -> None:
+    """The endpoint's certificate is checked against CA_FILE."""
+    ca = PrivateCa(tmp_path)
+    with sqs_server(tmp_path / "server") as server:
+        await SqsConsumer(server.url).create()
+        port = urlsplit(server.url.rpartition("=")[2]).port or 0
+        async with tls_front(ca.server_context(HOST), port) as front:
+            url = f"sqs://key:secret@eu-west-1?endpoint_url=https://{HOST}:{front}"
+            queue = f"https://{HOST}:{front}/123456789012/events"
+            assert (await outcome(url, BROKER_QUEUE=queue, CA_FILE=str(ca.file))).delivered
+            refused = await outcome(url, BROKER_QUEUE=queue)
     assert "CERTIFICATE_VERIFY_FAILED" in (refused.error or "")
