@@ -14,7 +14,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -163,6 +163,7 @@ class HandlerTest:
             jitter=lambda: 0.0,
         )
         self._application = builder.build(EgressClients(notify=http, handlers=http))
+        self._stack.push_async_callback(self._application.tools.resources.close)
         self._stack.push_async_callback(self._application.worker.drain, 1.0)
         services = build_services(self._application, asyncio.Event(), lambda: None, WebLimits())
         transport = httpx.ASGITransport(create_app(services))
@@ -202,20 +203,29 @@ class HandlerTest:
         return self._transport.requests
 
     async def deliver(
-        self, event: Event | str = "task.completed", *, target: Mapping[str, Any] | None = None, attempt: int = 1
+        self,
+        event: Event | str = "task.completed",
+        *,
+        target: Mapping[str, Any] | None = None,
+        attempt: int = 1,
+        message_id: str | None = None,
     ) -> Outcome:
-        """Run one attempt of a delivery; `target` is what the `notify` entry has beside `handler`, None without one."""
+        """Run one attempt of a delivery; `target` is what the `notify` entry has beside `handler`, None without one.
+
+        `message_id` is by default the same for each attempt of an event; a replay has another one.
+        """
         event = sample_event(event) if isinstance(event, str) else event
         handler = self.handler
         entry = {} if target is None else {"handler": handler.name, **target}
         claim = claim_of(event, handler.name, entry, attempt=attempt)
+        claim = replace(claim, message_id=message_id or claim.message_id)
         found = await run_single_attempt(
             handler,
             claim,
             self._application.tools,
             schedule=self._settings.retry_schedule,
             clock=self.clock,
-            mask=secret_mask(self._settings),
+            mask=secret_mask(self._settings, self._declared.values()),
         )
         after = (found.due_at - self.clock.now()).total_seconds() if found.due_at else None
         return Outcome(outcome=found.outcome, error=found.error, after=after)

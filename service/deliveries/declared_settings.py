@@ -6,7 +6,7 @@ object as JSON.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from types import NoneType, UnionType
@@ -63,6 +63,13 @@ def setting_names(model: type[HandlerSettings] | None) -> tuple[str, ...]:
 def required_names(model: type[HandlerSettings] | None) -> tuple[str, ...]:
     """Return the names of the settings without a default, without the prefix."""
     return tuple(name.upper() for name, field in model.model_fields.items() if field.is_required()) if model else ()
+
+
+def plain_names(models: Iterable[type[HandlerSettings] | None]) -> frozenset[str]:
+    """Return the names of the declared settings that no model declares as a secret, without the prefix."""
+    fields = [each for model in models if model for each in model.model_fields.items()]
+    secret = {name for name, field in fields if _is_secret(field.annotation)}
+    return frozenset(name.upper() for name, _ in fields if name not in secret)
 
 
 def read_config(model: type[S], settings: Mapping[str, str]) -> S:

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from urllib.parse import quote, quote_plus, urlsplit
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 import httpx
 
@@ -148,7 +148,9 @@ def _parts(value: str) -> set[str]:
             if url.netloc:
                 inside = re.split(r"[/?&=#:]+", f"{url.path}?{url.query}#{url.fragment}")
                 found |= {part for part in inside if len(part) >= (MIN_WORD if _is_word(part) else MIN_PART)}
-                found |= {url.password or "", f"{url.path}?{url.query}" if url.query else url.path}
+                found |= {f"{url.path}?{url.query}" if url.query else url.path}
+                secret = url.username if url.password is None else url.password  # a user alone may be a token
+                found |= {secret or "", unquote(secret or "")}
     return {part for part in found if len(part) >= MIN_LENGTH and part.lower() not in NO_SECRETS}
 
 

@@ -16,6 +16,7 @@ from service.deliveries.handler_jobs import JobRequests
 from service.deliveries.handler_state import HandlerState
 from service.deliveries.handler_tasks import HandlerTasks, TaskReader, TaskService, WaitingNotes
 from service.deliveries.notify_options import NotifyOptions, entry_faults
+from service.deliveries.shared_resources import HandlerResources, SharedResources
 from service.deliveries.task_content import ContentOpener
 from service.deliveries.tools import Tools
 from service.domain.errors import Reject
@@ -49,6 +50,7 @@ class ToolsFactory:
     ports: HandlerPorts | None = None
     content: ContentOpener | None = None
     archive: ObjectArchive | None = None
+    resources: SharedResources = field(default_factory=SharedResources, repr=False)
     _configs: dict[str, HandlerSettings] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, claim: DeliveryClaim, handler: Handler) -> Tools[Any, Any]:
@@ -83,6 +85,7 @@ class ToolsFactory:
             config=self._config(handler),
             content=self.content.for_client(http) if self.content else no_content,
             archive=self.archive,
+            resources=HandlerResources(handler=handler.name, shared=self.resources),
         )
         if self.ports is None:
             return tools

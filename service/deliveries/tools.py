@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, cast
@@ -82,6 +83,16 @@ def _no_answer(status: int, body: bytes) -> None:
     """Keep nothing: outside of a delivery there is no attempt."""
 
 
+T = TypeVar("T")
+
+
+class Resources(Protocol):
+    """The resources that one handler shares in its process."""
+
+    async def get(self, name: str, open_: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """Return the resource `name`; open it at the first call."""
+
+
 Config = TypeVar("Config", default=Any)
 Options = TypeVar("Options", default=Any)
 
@@ -119,6 +130,7 @@ class Tools(Generic[Config, Options]):
     content: ContentSource = field(default=no_content, repr=False)
     archive: ObjectArchive | None = field(default=None, repr=False)
     keep_answer: Callable[[int, bytes], None] = field(default=_no_answer, repr=False)
+    resources: Resources = field(default=cast("Any", None), repr=False)
 
     async def submit(
         self,
@@ -172,3 +184,10 @@ class Tools(Generic[Config, Options]):
     async def unschedule(self, name: str, key: str) -> bool:
         """Delete a job that waits; return whether there was one."""
         return await self.jobs.unschedule(name, key)
+
+    async def shared(self, name: str, open_: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """Return what `open_()` yields, such as a connection: the same for all calls with this name in this process.
+
+        The context is entered by the first call, by a later one again after an error, and exited when the process ends.
+        """
+        return await self.resources.get(name, open_)

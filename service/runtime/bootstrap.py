@@ -77,7 +77,9 @@ async def build_application(settings: Settings) -> AsyncIterator[Application]:
         builder = ApplicationBuilder(
             settings=settings, clock=clock, store=store, upstream=clients.upstream, handlers=handlers
         )
-        yield replace(builder.build(clients.egress), connection_warnings=clients.warnings)
+        application = replace(builder.build(clients.egress), connection_warnings=clients.warnings)
+        stack.push_async_callback(application.tools.resources.close)
+        yield application
 
 
 @dataclass(kw_only=True)
@@ -176,7 +178,8 @@ class ApplicationBuilder:
         )
 
     def _worker(self, inbox_worker: InboxWorker, parts: DeliveryParts) -> Worker:
-        submitter, poller, mask = self._submitter(), self._poller(), secret_mask(self.settings)
+        submitter, poller = self._submitter(), self._poller()
+        mask = secret_mask(self.settings, self.handlers.values())
         mask_logs(mask)
         return Worker(
             inbox_worker=inbox_worker,

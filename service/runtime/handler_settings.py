@@ -1,7 +1,11 @@
 """What follows from the settings for handlers: their egress guards, their secrets, and the secrets of clients."""
 
+from collections.abc import Collection
+
+from service.deliveries.declared_settings import plain_names
 from service.deliveries.egress_clients import EgressSettings
 from service.deliveries.error_text import SecretMask, mask_credentials
+from service.deliveries.handler_api import Handler
 from service.domain.webhook_secrets import ClientSecrets
 from service.network.proxies import proxy_secrets
 from service.runtime import log_config
@@ -34,9 +38,17 @@ def client_secrets(settings: Settings) -> ClientSecrets:
     )
 
 
-def secret_mask(settings: Settings) -> SecretMask:
-    """Return the mask of every value of the handlers' settings, and of the passwords of proxies."""
-    values = {text for name, text in settings.present.items() if name not in NAMES or name in SECRET_NAMES}
+def secret_mask(settings: Settings, handlers: Collection[Handler] = ()) -> SecretMask:
+    """Return the mask of every value of the handlers' settings, and of the passwords of proxies.
+
+    What a handler of `handlers` declares and does not declare as a secret is not masked, unless it is an address.
+    """
+    shown = plain_names(handler.settings for handler in handlers) - {name for each in handlers for name in each.needs}
+    values = {
+        text
+        for name, text in settings.present.items()
+        if (name not in NAMES and (name not in shown or "://" in text)) or name in SECRET_NAMES
+    }
     keys = {text for text in (settings.archive_access_key, settings.archive_secret_key) if text}
     return SecretMask(values | keys | proxy_secrets(settings.outgoing))
 

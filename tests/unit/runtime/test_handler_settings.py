@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from pydantic import SecretStr
 
+from service import Event, Handlers, HandlerSettings, Tools
 from service.deliveries.error_text import SecretMask
 from service.domain.webhook_secrets import derive_client_secret, derive_webhook_secret
 from service.runtime import log_config
@@ -40,6 +42,35 @@ def test_every_setting_of_a_handler_is_masked() -> None:
     shared = " ".join(map(derive_webhook_secret, (NEW, OLD)))
     text = secret_mask(settings)(f"token-of-the-bot password-of-the-crm /secret-path-1 {shared} 30d vtrix")
     assert text == "… … … … … 30d vtrix"
+
+
+class BotSettings(HandlerSettings):
+    """Settings of a handler, of which one is a secret."""
+
+    bot_token: SecretStr
+    bot_chat: str = "main"
+    bot_url: str | None = None
+
+
+def test_declared_settings_are_masked_when_they_are_secrets_or_addresses() -> None:
+    """An error may name the queue or chat that a handler declares, and neither its secret nor an address."""
+    handlers = Handlers()
+
+    @handlers.on(name="bot", settings=BotSettings)
+    async def bot(_event: Event, _tools: Tools) -> None: ...
+
+    given = {"BOT_TOKEN": "token-of-the-bot", "BOT_CHAT": "chat-of-friends", "BOT_URL": "https://x.example/path-of-bot"}
+    settings = _settings(*given, **given)
+    text = "token-of-the-bot chat-of-friends /path-of-bot"
+    assert secret_mask(settings, [*handlers])(text) == "… chat-of-friends …"
+    assert secret_mask(settings)(text) == "… … …"
+
+
+@pytest.mark.parametrize("user", ["name:p%40ss-word", "p%40ss-word"])
+def test_password_of_an_address_is_masked_decoded(user: str) -> None:
+    """The password of a broker, or its token in place of a user, as it is written in the address and as it is meant."""
+    settings = _settings("BROKER_URL", BROKER_URL=f"nats://{user}@broker.example:4222")
+    assert secret_mask(settings)("p%40ss-word p@ss-word broker.example") == "… … broker.example"
 
 
 def test_archive_directory_is_no_secret() -> None:
