@@ -5,11 +5,8 @@ the settings hold. Errors become `Retry`, `Reject`, or one of the two classes he
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import cache
-from http import HTTPStatus
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -18,23 +15,13 @@ import httpx
 
 from service import Reject, Retry
 
-from ._telegram_settings import Place, TelegramTools
+from ._telegram_settings import Place, Settings, TelegramTools
 
 if TYPE_CHECKING:
     from telegram import Bot, Message
     from telegram.error import TelegramError
-    from telegram.request import BaseRequest
 
 EXTRA_MISSING = "the library of Telegram is not installed; run: pip install 'boomerang-service[telegram]'"
-TIMEOUT = 15.0
-"""Seconds for each step of a request, and for the answer to one without a file."""
-
-SECONDS_PER_MB = 10.0
-"""Further seconds for the answer to an upload: Telegram answers once it has processed the file."""
-
-MAX_PAUSE = 3600
-MAX_ANSWER = 1024 * 1024
-
 GONE = ("message to edit not found", "message can't be edited", "message_id_invalid", "message to delete not found")
 NO_THREAD = ("message thread not found", "topic_closed", "topic_deleted")
 THEIRS = (
@@ -65,8 +52,7 @@ async def import_telegram() -> None:
     """
     if not telegram_installed():
         raise Retry(EXTRA_MISSING)
-    await asyncio.to_thread(import_module, "telegram")
-    await asyncio.to_thread(import_module, "telegram.request")
+    await asyncio.to_thread(import_module, "._telegram_requests", __package__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,18 +158,23 @@ async def remember_move(tools: TelegramTools, old: int, new: int) -> None:
 async def open_bot(tools: TelegramTools) -> ChatBot:
     """Return the bot of the settings; raises Retry if its library is missing."""
     await import_telegram()
+    return ChatBot(bot=make_bot(tools.config, tools.operator_http), tools=tools)
+
+
+def make_bot(config: Settings, http: httpx.AsyncClient) -> "Bot":
+    """Return the library's bot, whose requests go through `http`. The library must have been imported."""
     from telegram import Bot  # noqa: PLC0415 - heavy
 
-    config = tools.config
-    request = _request_class()(tools.operator_http)  # type: ignore[call-arg]
-    bot = Bot(
+    from ._telegram_requests import OperatorRequest  # noqa: PLC0415 - heavy
+
+    request = OperatorRequest(http)
+    return Bot(
         config.telegram_token.get_secret_value(),
         base_url=f"{config.telegram_url}/bot",
         base_file_url=f"{config.telegram_url}/file/bot",
         request=request,
         get_updates_request=request,
     )
-    return ChatBot(bot=bot, tools=tools)
 
 
 # ── errors ───────────────────────────────────────────────────────────────────
@@ -197,105 +188,19 @@ def says(error: Exception, texts: tuple[str, ...]) -> bool:
 
 def mapped(error: "TelegramError") -> Exception:
     """Return the exception that says what to do about an error of the Bot API."""
-    from telegram.error import BadRequest, Forbidden, InvalidToken, TimedOut  # noqa: PLC0415 - heavy
+    from telegram.error import BadRequest, Forbidden, InvalidToken  # noqa: PLC0415 - heavy
 
-    if isinstance(error, InvalidToken):
-        return Retry("Telegram does not accept BOOMERANG_TELEGRAM_TOKEN; set the token that @BotFather shows")
-    if isinstance(error, Forbidden) or says(error, THEIRS):
-        return Reject(f"Telegram does not let the bot write to this chat: {error}")
-    if says(error, GONE):
-        return MessageGone(str(error))
-    if isinstance(error, BadRequest) or says(error, ("too large", "too big")):
-        return Refused(str(error))
-    if isinstance(error, TimedOut):
-        return Retry("Telegram did not answer in time")
-    after = getattr(error, "pause", None)
-    if after is not None:
-        return Retry("Telegram asks for fewer messages", after=after)
-    return Retry(f"Telegram could not be reached or failed: {str(error)[:200]}")
+    from ._telegram_requests import FloodControl  # noqa: PLC0415 - heavy
 
-
-# ── requests ─────────────────────────────────────────────────────────────────
-
-
-@cache
-def _request_class() -> "type[BaseRequest]":
-    """Return the class that makes the library's requests; it can only be written once the library is imported."""
-    from telegram.error import NetworkError, TelegramError, TimedOut  # noqa: PLC0415 - heavy
-    from telegram.request import BaseRequest, RequestData  # noqa: PLC0415 - heavy
-
-    class FloodControl(TelegramError):
-        """Too many requests; the library's own class warns of its attribute each time."""
-
-        def __init__(self, pause: int) -> None:
-            super().__init__("flood control")
-            self.pause = pause
-
-    class OperatorRequest(BaseRequest):
-        """Makes requests with the HTTP client of the service; the time for an upload grows with its size."""
-
-        def __init__(self, http: httpx.AsyncClient) -> None:
-            self._http = http
-
-        @property
-        def read_timeout(self) -> float:
-            """Return the seconds for an answer to a request without a file."""
-            return TIMEOUT
-
-        async def initialize(self) -> None:
-            """Do nothing: the client is open."""
-
-        async def shutdown(self) -> None:
-            """Do nothing: the client is not ours."""
-
-        async def do_request(
-            self,
-            url: str,
-            method: str,
-            request_data: RequestData | None = None,
-            read_timeout: Any = None,  # noqa: ARG002 - signature of the library
-            write_timeout: Any = None,  # noqa: ARG002 - signature of the library
-            connect_timeout: Any = None,  # noqa: ARG002 - signature of the library
-            pool_timeout: Any = None,  # noqa: ARG002 - signature of the library
-        ) -> tuple[int, bytes]:
-            """Return the status and the body of the answer; no error contains the address, which has the token."""
-            data = request_data.json_parameters if request_data else None
-            files: Any = request_data.multipart_data if request_data else None
-            request = self._http.build_request(method, url, data=data, files=files or None)
-            megabytes = int(request.headers.get("content-length", "0")) / 1e6
-            request.extensions["timeout"] = httpx.Timeout(
-                TIMEOUT, read=TIMEOUT + SECONDS_PER_MB * megabytes, write=2 * TIMEOUT
-            ).as_dict()
-            try:
-                response = await self._http.send(request, stream=True)
-                body = await _bounded(response)
-            except httpx.TimeoutException as error:
-                raise TimedOut from error
-            except httpx.HTTPError as error:
-                raise NetworkError(type(error).__name__) from error
-            if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-                raise FloodControl(_pause(body))
-            return response.status_code, body
-
-    return OperatorRequest
-
-
-async def _bounded(response: httpx.Response) -> bytes:
-    try:
-        body = b""
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > MAX_ANSWER:
-                raise httpx.DecodingError("the answer is too large")
-        return body
-    finally:
-        await response.aclose()
-
-
-def _pause(body: bytes) -> int:
-    """Return the seconds for which Telegram asks, between 1 and an hour; 5 if it names none."""
-    try:
-        found = json.loads(body)["parameters"]["retry_after"]
-        return max(1, min(int(found), MAX_PAUSE))
-    except (ValueError, TypeError, LookupError):
-        return 5
+    found: Exception = Retry(f"Telegram could not be reached or failed: {str(error)[:200]}")
+    if isinstance(error, FloodControl):
+        found = Retry("Telegram asks for fewer messages", after=error.pause)
+    elif isinstance(error, InvalidToken):
+        found = Retry("Telegram does not accept BOOMERANG_TELEGRAM_TOKEN; set the token that @BotFather shows")
+    elif isinstance(error, Forbidden) or says(error, THEIRS):
+        found = Reject(f"Telegram does not let the bot write to this chat: {error}")
+    elif says(error, GONE):
+        found = MessageGone(str(error))
+    elif isinstance(error, BadRequest) or says(error, ("too large", "too big")):
+        found = Refused(str(error))
+    return found

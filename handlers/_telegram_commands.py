@@ -10,7 +10,7 @@ from ._chat_limits import Charge, charge, may_refuse, recent, refund, remember_r
 from ._chat_progress import was_shown
 from ._chat_words import cap_text, fault_text, progress_text
 from ._file_types import HEAD, file_type_of
-from ._telegram_bot import TIMEOUT, ChatBot, MessageGone, Refused, open_bot, remember_move
+from ._telegram_bot import ChatBot, MessageGone, Refused, open_bot, remember_move
 from ._telegram_settings import TelegramTools
 from ._telegram_updates import MAX_FILE, Incoming, Photo
 
@@ -20,6 +20,7 @@ TO_ALL_BOTS = frozenset({"start", "help"})
 
 EVENTS = ("submitted", "progressed", "in_doubt", "completed", "failed", "canceled", "expired")
 RECENT = 5
+DOWNLOAD_TIMEOUT = 15.0
 DAYS = 7 * 86_400.0
 
 HELP = """Send one or several photos with the caption
@@ -53,10 +54,8 @@ async def handle_message(message: Incoming, tools: TelegramTools, *, last: bool)
     if not await is_for_this_bot(message, bot):
         return
     if not await may_spend(message, tools):
-        if await may_refuse(tools.state, f"{message.chat_id}/{message.user_id}"):
-            await bot.send_text(message.place, REFUSAL.format(user_id=message.user_id, chat_id=message.chat_id))
-        return
-    if message.command == "video":
+        await _refuse(message, bot, tools)
+    elif message.command == "video":
         await make_video(message, message.photos, bot, tools, last=last)
     elif message.command == "status":
         await _show_status(message, bot, tools)
@@ -66,6 +65,12 @@ async def handle_message(message: Incoming, tools: TelegramTools, *, last: bool)
         await bot.send_text(message.place, HELP.format(user_daily=tools.config.telegram_user_daily))
     else:
         await bot.send_text(message.place, HOW)
+
+
+async def _refuse(message: Incoming, bot: ChatBot, tools: TelegramTools) -> None:
+    """Say once an hour that a user may not spend, with the ids that the operator needs."""
+    if await may_refuse(tools.state, f"{message.chat_id}/{message.user_id}"):
+        await bot.send_text(message.place, REFUSAL.format(user_id=message.user_id, chat_id=message.chat_id))
 
 
 async def is_for_this_bot(message: Incoming, bot: ChatBot) -> bool:
@@ -181,7 +186,7 @@ async def download(photo: Photo, bot: ChatBot, tools: TelegramTools) -> str:
     except Refused as error:
         raise UnusablePhoto("Telegram does not provide one of the photos any more. Send them again.") from error
     data = bytearray()
-    async with tools.operator_http.stream("GET", address, timeout=TIMEOUT) as response:
+    async with tools.operator_http.stream("GET", address, timeout=DOWNLOAD_TIMEOUT) as response:
         if not response.is_success:
             raise Retry(f"Telegram answered {response.status_code} to a download")
         async for chunk in response.aiter_bytes():

@@ -1,7 +1,7 @@
 """Sends the results of a task to a chat of Telegram.
 
-In this order: a file that Telegram has already, by its id; the content, uploaded; the provider's address, which Telegram
-fetches itself; a link.
+In this order: a file that Telegram has already, by its id; the content, uploaded; the provider's address, which
+Telegram fetches itself; a link.
 """
 
 import asyncio
@@ -74,17 +74,22 @@ async def send_result(result: Result, bot: ChatBot, tools: TelegramTools, *, att
     if seen and seen["by"] in {tools.message_id, ""}:
         await tools.state.set(result.key, {**seen, "by": tools.message_id}, expires_in=KEPT)
         return
-    file_id = await _send(result, str(seen.get("file_id") or ""), bot, tools, attempt)
+    file_id = await _send_known(result, str(seen.get("file_id") or ""), bot)
+    if file_id is None:
+        file_id = await _send(result, bot, tools, attempt)
     await tools.state.set(result.key, {"by": tools.message_id, "file_id": file_id}, expires_in=KEPT)
 
 
-async def _send(result: Result, file_id: str, bot: ChatBot, tools: TelegramTools, attempt: int) -> str:
+async def _send_known(result: Result, file_id: str, bot: ChatBot) -> str | None:
+    """Send a file that Telegram has; return its id, None if there is none or Telegram does not know it any more."""
+    try:
+        return _file_id(await _send_file(result, file_id, bot)) if file_id else None
+    except Refused:
+        return None
+
+
+async def _send(result: Result, bot: ChatBot, tools: TelegramTools, attempt: int) -> str:
     """Send a result by the first way that works; return its file id at Telegram, empty for a link."""
-    if file_id:
-        try:
-            return _file_id(await _send_file(result, file_id, bot))
-        except Refused:
-            tools.log.info("telegram does not know a file id any more")
     try:
         return await _upload(result, bot, tools)
     except TooLarge as error:

@@ -66,11 +66,9 @@ def read_update(body: Any) -> Incoming | None:
     """
     from telegram import Update  # noqa: PLC0415 - heavy
 
-    if not isinstance(body, dict) or not isinstance(body.get("update_id"), int):
-        raise ValueError("the body is no update")
     try:
-        message = Update.de_json(body, None).message
-        return None if message is None else _incoming(body["update_id"], message)
+        update = Update.de_json(dict(body), None)
+        return None if update.message is None else _incoming(int(update.update_id), update.message)
     except (TypeError, LookupError, AttributeError, OverflowError, OSError) as error:
         raise ValueError(f"the update cannot be read: {type(error).__name__}") from error
 
