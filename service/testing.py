@@ -24,11 +24,12 @@ from typing import Any, Literal, Self
 import httpx
 
 from service.api.app import WebLimits, create_app
-from service.deliveries.attempt_outcome import AttemptContext, classify_attempt
 from service.deliveries.egress_clients import EgressClients
 from service.deliveries.handler_api import Handler, Handlers
+from service.deliveries.handler_finder import import_handlers
 from service.deliveries.handler_loader import ready_handlers
 from service.deliveries.sample_event import SAMPLE_AT, claim_of, sample_event, sample_task
+from service.deliveries.single_attempt import run_single_attempt
 from service.deliveries.tools import Event, Tools
 from service.domain.ports.tasks import TaskFilter
 from service.domain.task import SETTLED, Status, TaskId
@@ -42,7 +43,7 @@ from service.runtime.web import build_services
 from service.sandbox import Sandbox, Switches
 from service.storage import migrate, open_store
 
-__all__ = ["FakeClock", "HandlerTest", "Outcome", "sample_event", "sample_task"]
+__all__ = ["FakeClock", "HandlerTest", "Outcome", "load_handlers", "sample_event", "sample_task"]
 
 SIGNING_KEY = "signing-key-of-a-handler-test-123"
 FILE = "test.db"
@@ -196,23 +197,15 @@ class HandlerTest:
         handler = self.handler
         entry = {} if target is None else {"handler": handler.name, **target}
         claim = claim_of(event, handler.name, entry, attempt=attempt)
-        error: BaseException | None = None
-        try:
-            async with asyncio.timeout(handler.timeout):
-                await handler.handle(event, self._application.tools(claim, handler))
-        except Exception as raised:  # noqa: BLE001 - a handler may raise anything
-            error = raised
-        context = AttemptContext(
-            attempt=attempt,
-            limit=handler.attempts or len(self._settings.retry_schedule),
+        found = await run_single_attempt(
+            handler,
+            claim,
+            self._application.tools,
             schedule=self._settings.retry_schedule,
-            now=self.clock.now(),
-            jitter=0.0,
+            clock=self.clock,
             mask=secret_mask(self._settings),
-            requested=bool(entry),
         )
-        found = classify_attempt(error, context)
-        after = (found.due_at - context.now).total_seconds() if found.due_at else None
+        after = (found.due_at - self.clock.now()).total_seconds() if found.due_at else None
         return Outcome(outcome=found.outcome, error=found.error, after=after)
 
     async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -240,6 +233,11 @@ class HandlerTest:
                 return TaskView.from_json(task_json(task))
             await self.advance(STEP)
         raise TimeoutError(f"task {task_id} did not end")
+
+
+def load_handlers(file: Path) -> Handlers:
+    """Return the `Handlers` object of a module, imported as the service would; raises BadHandler."""
+    return import_handlers(file)
 
 
 _migrated: list[bytes] = []

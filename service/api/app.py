@@ -116,7 +116,7 @@ def create_app(services: Services) -> ASGIApp:
         *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
         *ReconcileApi(services.single_pass).routes(),
         *OpenApi(allow_off_peak=services.allow_off_peak).routes(),
-        *HandlerRoutes(services.handler_endpoints).routes(),
+        *HandlerRoutes(services.handler_endpoints, services.work).routes(),
         *_probe_routes(services, lambda: {**services.counters(), **callbacks.counters()}),
     ]
     router = _router(routes, services, max_requests=services.limits.requests)

@@ -15,6 +15,7 @@ from starlette.types import Message
 
 from service.api.problems import STORE_PAUSE, Problem, ProblemError, internal_error
 from service.api.request_bodies import BodyLimits, BodyReader
+from service.api.request_work import BACKGROUND, RequestWork
 from service.domain.errors import StoreUnavailable
 
 MAX_REQUESTS = 64
@@ -42,7 +43,10 @@ log = structlog.get_logger("boomerang.api")
 
 @dataclass(frozen=True, kw_only=True)
 class HandlerEndpoint:
-    """One route of a handler: its full path, its method, and the bytes and seconds that a request may take."""
+    """One route of a handler: its full path, its method, and the bytes and seconds that a request may take.
+
+    Unless it is to `answer_first`, a successful answer waits for the work of the request, where there is such work.
+    """
 
     handler: str
     method: str
@@ -50,12 +54,14 @@ class HandlerEndpoint:
     respond: Callable[[Request], Awaitable[Response]] = field(repr=False)
     max_body: int
     timeout: float
+    answer_first: bool = False
 
 
 class HandlerRoutes:
     """Serves the routes of the loaded handlers. Their errors are logged, and answered without any details."""
 
-    def __init__(self, endpoints: Sequence[HandlerEndpoint]) -> None:
+    def __init__(self, endpoints: Sequence[HandlerEndpoint], work: RequestWork = BACKGROUND) -> None:
+        self._work = work
         self._by_path: defaultdict[str, dict[str, HandlerEndpoint]] = defaultdict(dict)
         self._bodies: dict[tuple[str, str], BodyReader] = {}
         self._running: Counter[str] = Counter()
@@ -95,9 +101,11 @@ class HandlerRoutes:
             return AWAY.response()
         finally:
             self._running[endpoint.handler] -= 1
-        if isinstance(answer, Response):
-            return answer
-        return internal_error(TypeError("a route must return a Response"), status=500).response()
+        if not isinstance(answer, Response):
+            return internal_error(TypeError("a route must return a Response"), status=500).response()
+        if not endpoint.answer_first and answer.status_code < HTTPStatus.MULTIPLE_CHOICES:
+            await self._work.drive_all()
+        return answer
 
 
 async def _answer(endpoint: HandlerEndpoint, request: Request) -> Response:

@@ -21,6 +21,9 @@ class RequestWork(Protocol):
     async def drive(self, task_id: TaskId) -> None:
         """Return once everything about this task that is due was tried, or the time is up."""
 
+    async def drive_all(self) -> None:
+        """Return once everything that is due was tried, or the time is up."""
+
     async def tried(self, task: Task, *, if_due: bool = False) -> Task:
         """Drive this task and return it as it is then; with `if_due` return it at once unless something is due."""
 
@@ -37,6 +40,9 @@ class BackgroundWork:
         """Do nothing."""
 
     async def drive(self, task_id: TaskId) -> None:
+        """Do nothing."""
+
+    async def drive_all(self) -> None:
         """Do nothing."""
 
     async def tried(self, task: Task, *, if_due: bool = False) -> Task:  # noqa: ARG002 - as in RequestWork

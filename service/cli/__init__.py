@@ -32,7 +32,7 @@ COMMANDS = {
     "dead": ("service.cli.deliveries", "List dead letters."),
     "replay": ("service.cli.replays", "Replay deliveries, one by one or in bulk."),
     "reconcile": ("service.cli.server", "Process everything that is due once, then exit."),
-    "handlers": ("service.cli.server", "List the handlers and whether they are loaded."),
+    "handlers": ("service.cli.handlers", "List the handlers, write a new one, or send a test event through one."),
     "secret": ("service.cli.server", "Print a new signing key."),
     "setup": ("service.cli.setup", "Register a chat bot at its platform."),
 }

@@ -1,18 +1,15 @@
-"""The commands of the operator: serve, worker, migrate, reconcile, handlers, secret."""
+"""The commands of the operator: serve, worker, migrate, reconcile, secret."""
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import anyio
 import click
 
-from service.cli import EXIT_FAILED
-from service.cli.output import clean, print_json, result_console, show_fields
-from service.domain.errors import BadSetting
-from service.domain.task import EventType
+from service.cli.output import print_json, result_console
 from service.domain.webhook_secrets import derive_webhook_secret
 
 if TYPE_CHECKING:
@@ -133,40 +130,6 @@ def reconcile(once: bool, as_json: bool) -> None:
     else:
         text = ", ".join(f"{name} {count}" for name, count in counts.items())
         result_console().print(text or "Nothing was due.", soft_wrap=True)
-
-
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
-def handlers(as_json: bool) -> None:
-    """List the handlers: whether they are loaded, their origin and events. The exit code is 1 if one is broken."""
-    from service.runtime.process import list_handlers  # noqa: PLC0415 - heavy
-
-    try:
-        settings = operator_settings(strict=False)
-    except BadSetting:
-        settings = operator_settings()  # if a broken handler may own the setting, report the handler
-    found = list_handlers(settings)
-    if as_json:
-        print_json(found)
-    else:
-        for row in found:
-            result_console().print(clean(row["name"]))
-            show_fields({"  is": _state(row), "  from": row["origin"], "  for": _events(row["events"])})
-    if any(row["broken"] for row in found):
-        raise click.exceptions.Exit(EXIT_FAILED)
-
-
-def _state(row: dict[str, object]) -> str:
-    if row["broken"]:
-        return f"broken: {row['why']}"
-    if row["loaded"]:
-        return "loaded"
-    return str(row["why"]) if row["passed_over"] else f"not loaded: {row['why']}"
-
-
-def _events(names: object) -> str:
-    found = {str(name) for name in names} if isinstance(names, Iterable) else set()
-    return "every event" if found == set(EventType) else ", ".join(sorted(found))
 
 
 @click.command()

@@ -152,7 +152,7 @@ def _is_secret(annotation: Any) -> bool:
 
 def _default_text(field: FieldInfo) -> str | None:
     value = field.get_default(call_default_factory=True, validated_data={})
-    if value is None or value in ((), [], frozenset()):
+    if value is None or value in ((), [], frozenset(), {}, ""):
         return None
     if _is_secret(field.annotation):
         return SHOWN_SECRET

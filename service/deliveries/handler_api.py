@@ -154,17 +154,32 @@ class Handlers:
         return register
 
     def route(
-        self, method: str, path: str, *, name: str, max_body: int = MAX_BODY, timeout: float = ROUTE_TIMEOUT
+        self,
+        method: str,
+        path: str,
+        *,
+        name: str,
+        max_body: int = MAX_BODY,
+        timeout: float = ROUTE_TIMEOUT,
+        answer_first: bool = False,
     ) -> Callable[[R], R]:
         """Register the decorated `async def (request, tools) -> Response` as a route of the handler `name`.
 
         Web processes serve it at `/handlers/{name}{path}` without an API key: it must verify each request itself.
-        `max_body` is in bytes, `timeout` in seconds. Raises BadHandler.
+        `max_body` is in bytes, `timeout` in seconds. With SERVERLESS=on a successful answer waits until what is due
+        was tried, 22 s at most; with `answer_first` it does not, for platforms that want it within 3 s, and what is due
+        waits for the next request. Raises BadHandler.
         """
 
         def register(respond: R) -> R:
             route = HandlerRoute(
-                handler=name, method=method, path=path, respond=respond, max_body=max_body, timeout=timeout
+                handler=name,
+                method=method,
+                path=path,
+                respond=respond,
+                max_body=max_body,
+                timeout=timeout,
+                answer_first=answer_first,
             )
             _check_call(respond, f"route {path!r} of handler {name!r}", "(request, tools)")
             if any((each.method, each.full_path) == (method, route.full_path) for each in self._routes):

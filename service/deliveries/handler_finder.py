@@ -92,6 +92,20 @@ def _in_package(name: str, path: Path, *, every: bool = False) -> Iterator[Regis
         yield from _loaded(str(file), load)
 
 
+def import_handlers(file: Path) -> Handlers:
+    """Import one module of a directory of handlers, and return its `Handlers` object; raises BadHandler."""
+    file = file.resolve()
+    built_in = Path(service.__file__).resolve().parent.with_name(PACKAGE)
+    name = PACKAGE if file.parent == built_in else LOCAL
+    with _importing(str(file), fix=FIX):
+        _package(name, file.parent)
+        module = importlib.import_module(f"{name}.{file.stem}")
+    found = [member for member in vars(module).values() if isinstance(member, Handlers)]
+    if not found:
+        raise BadHandler(f"{file} has no handlers; {WRITE}")
+    return found[0]
+
+
 def _same(package: ModuleType) -> ModuleType:
     return package
 

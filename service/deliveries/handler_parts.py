@@ -50,7 +50,10 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class HandlerRoute:
-    """A route of a handler: requests to `/handlers/{handler}{path}` with its method, without an API key."""
+    """A route of a handler: requests to `/handlers/{handler}{path}` with its method, without an API key.
+
+    With SERVERLESS=on its answer waits for what is due by then, unless it is to `answer_first`.
+    """
 
     handler: str
     method: str
@@ -58,6 +61,7 @@ class HandlerRoute:
     respond: Respond = field(repr=False)
     max_body: int = MAX_BODY
     timeout: float = ROUTE_TIMEOUT
+    answer_first: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS or not PATH.fullmatch(self.path):

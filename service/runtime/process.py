@@ -78,7 +78,7 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
     """
     return_large_blocks_to_os()
     connections = max_connections(raise_open_files_limit())
-    settings = await _prepare_storage(settings)
+    settings = await prepare_storage(settings)
     async with AsyncExitStack() as stack:
         application = await stack.enter_async_context(build_application(settings))
         log.info("handlers loaded", handlers=sorted(application.handlers))
@@ -112,7 +112,7 @@ def _scheduler(application: Application, role: Role) -> JobScheduler:
     return JobScheduler([*jobs, application.keys.job()], application.store.signals)
 
 
-async def _prepare_storage(settings: Settings) -> Settings:
+async def prepare_storage(settings: Settings) -> Settings:
     """Return the settings with their keys; migrate the database if it is an SQLite file.
 
     The migration comes first: no key file is created beside a file that is not a database of the service.
@@ -220,7 +220,7 @@ async def reconcile_once(settings: Settings) -> dict[str, int]:
     exit.
     """
     configure_logging(settings.log_format, settings.log_level)
-    settings = await _prepare_storage(settings)
+    settings = await prepare_storage(settings)
     async with build_application(settings) as application:
         if reason := await application.store.health.ready():
             raise SchemaBehind(reason)

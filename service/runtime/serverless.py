@@ -100,6 +100,11 @@ class ServerlessWork:
         async with self._open(task_id, seconds=0.0, held=False):
             pass
 
+    async def drive_all(self) -> None:
+        """Return once everything that is due was tried, or the time is up."""
+        async with self._open(None, seconds=0.0, held=False):
+            pass
+
     async def tried(self, task: Task, *, if_due: bool = False) -> Task:
         """Drive this task and return it as it is then; with `if_due` return it at once unless something is due."""
         if if_due and not is_task_due(task, self._clock.now()):

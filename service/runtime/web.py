@@ -115,6 +115,7 @@ def _handler_endpoints(application: Application) -> list[HandlerEndpoint]:
             respond=partial(_respond, route, application.tools.for_handler(handler)),
             max_body=route.max_body,
             timeout=route.timeout,
+            answer_first=route.answer_first,
         )
         for handler in application.handlers.values()
         for route in handler.routes

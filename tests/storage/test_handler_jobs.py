@@ -146,7 +146,7 @@ async def test_waiting_job_can_be_deleted(store: Store) -> None:
     assert await claim(store, 100) == []
 
 
-async def test_longest_due_jobs_come_first(store: Store) -> None:
+async def test_jobs_come_in_the_order_of_their_times(store: Store) -> None:
     """Within the limit of the claim."""
     for due in (5, 1, 3):
         await store.handler_jobs.schedule(a_job(f"key {due}", due=due), now=NOW)

@@ -134,11 +134,12 @@ class Bench:
     poller: FakePart = field(init=False)
     dispatcher: FakePart = field(init=False)
     progress: FakePart = field(init=False)
+    handler_jobs: FakePart = field(init=False)
     work: ServerlessWork = field(init=False)
 
     def __post_init__(self) -> None:
-        self.submitter, self.poller, self.dispatcher, self.progress = (
-            FakePart(name, self.log) for name in ("submit", "poll", "deliver", "watch")
+        self.submitter, self.poller, self.dispatcher, self.progress, self.handler_jobs = (
+            FakePart(name, self.log) for name in ("submit", "poll", "deliver", "watch", "job")
         )
         parts: Any = self
         self.work = ServerlessWork(

@@ -158,7 +158,7 @@ def test_no_key_file_is_created_beside_another_file(tmp_path: Path) -> None:
     (tmp_path / "notes.db").write_text("no database at all, but notes" * 100)
     with pytest.raises(OperatorError):
         asyncio.run(
-            process._prepare_storage(load_settings({"BOOMERANG_DATABASE_URL": f"sqlite:///{tmp_path}/notes.db"}))
+            process.prepare_storage(load_settings({"BOOMERANG_DATABASE_URL": f"sqlite:///{tmp_path}/notes.db"}))
         )
     assert [file.name for file in tmp_path.iterdir()] == ["notes.db"]
 
