@@ -7,12 +7,9 @@ update is stored, answered at once, and worked on by a job of any worker. A task
 
 import hmac
 import json
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
-
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
+from typing import TYPE_CHECKING
 
 from service import Event, Handlers, Job, Reject, Retry, TaskView
 
@@ -24,6 +21,10 @@ from ._telegram_commands import handle_message, was_allowed
 from ._telegram_results import Result, send_result
 from ._telegram_settings import Place, Settings, Target, TelegramTools
 from ._telegram_updates import Incoming, read_update
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
 
 NAME = "telegram"
 SECRET_HEADER = "x-telegram-bot-api-secret-token"  # noqa: S105 - the name of a header
@@ -106,7 +107,13 @@ def _result(task: TaskView, index: int, target: Target) -> Result:
 
 
 async def _send_results(
-    task: TaskView, indexes: Any, target: Target, bot: ChatBot, tools: TelegramTools, *, attempt: int | None = None
+    task: TaskView,
+    indexes: Iterable[int],
+    target: Target,
+    bot: ChatBot,
+    tools: TelegramTools,
+    *,
+    attempt: int | None = None,
 ) -> None:
     """Send results, then delete the progress message."""
     if not task.output:
@@ -160,8 +167,11 @@ async def _show_end(text: str, target: Target, bot: ChatBot, tools: TelegramTool
 
 
 @handlers.route("POST", "/webhook", name=NAME, max_body=MAX_UPDATE)
-async def webhook(request: Request, tools: TelegramTools) -> Response:
+async def webhook(request: "Request", tools: TelegramTools) -> "Response":
     """Store an update durably and answer; a repeated one is answered only. Raises HTTPException(401)."""
+    from starlette.exceptions import HTTPException  # noqa: PLC0415 - a process without a port does not need it
+    from starlette.responses import Response  # noqa: PLC0415 - the same
+
     given = request.headers.get(SECRET_HEADER, "").encode()
     if not hmac.compare_digest(given, tools.config.webhook_secret.encode()):
         raise HTTPException(401)

@@ -14,7 +14,6 @@ from tests.support.telegram_api import TOKEN, TelegramApi
 
 PHOTO = image("JPEG", (640, 480))
 VIDEO = video(size=(320, 180))
-MEDIA = "media.example"
 
 
 class Bot:
@@ -25,6 +24,7 @@ class Bot:
         self.api = TelegramApi(self.clock.now)
         self.media: bytes | None = VIDEO
         self.media_requests: list[str] = []
+        self.answer_media = self._serve_media
         given = {"TELEGRAM_TOKEN": TOKEN, "TELEGRAM_USERS": "7", "TELEGRAM_CHATS": "-50,-1007", **(settings or {})}
         self.test = HandlerTest(handlers, settings=given, respond=self.respond, clock=self.clock, switches=switches)
 
@@ -33,6 +33,9 @@ class Bot:
         if request.url.host == "api.telegram.org":
             return self.api.respond(request)
         self.media_requests.append(str(request.url))
+        return self.answer_media(request)
+
+    def _serve_media(self, _: httpx.Request) -> httpx.Response:
         return httpx.Response(404) if self.media is None else httpx.Response(200, content=self.media)
 
     async def post(self, update: Mapping[str, Any], **headers: str) -> httpx.Response:
