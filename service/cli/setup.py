@@ -57,11 +57,13 @@ def _handler(platform: str, settings: "Settings") -> "Handler":
 
 async def _run(platform: str, handler: "Handler", settings: "Settings", dry_run: bool, remove: bool) -> None:
     from service.deliveries.declared_settings import read_config  # noqa: PLC0415 - heavy
-    from service.runtime.outgoing_clients import open_outgoing_clients  # noqa: PLC0415 - heavy
+    from service.deliveries.egress_clients import open_egress_clients  # noqa: PLC0415 - heavy
+    from service.network.transport import outgoing  # noqa: PLC0415 - heavy
+    from service.runtime.handler_settings import egress_settings  # noqa: PLC0415 - heavy
 
     run: PlatformSetup = import_module(f"handlers._{platform}_setup").setup
     config = read_config(handler.settings, settings.present) if handler.settings else None
-    async with open_outgoing_clients(settings) as clients:
-        http = clients.egress.client_for(handler, {})
+    async with open_egress_clients(egress_settings(settings), outgoing(settings.outgoing)) as clients:
+        http = clients.client_for(handler, {})
         async for line in run(config, http, public_url=settings.public_url or "", remove=remove, dry_run=dry_run):
             click.echo(line)
