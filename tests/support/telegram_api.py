@@ -367,7 +367,10 @@ def _parameters(request: httpx.Request) -> tuple[dict[str, Any], dict[str, bytes
     if mimetype == "application/json":
         return json.loads(body), {}
     _, form, uploads = FormDataParser(max_form_memory_size=None).parse(BytesIO(body), mimetype, len(body), options)
-    files = {name: upload.read() for name, upload in uploads.items()}
+    files = {}
+    for name, upload in uploads.items():
+        files[name] = upload.read()
+        upload.close()
     arguments = {name: _decoded(text) for name, text in form.items()}
     for name, text in list(arguments.items()):
         if isinstance(text, str) and text.startswith("attach://"):
