@@ -88,7 +88,7 @@ def _mp4_corruption(file: BinaryIO, size: int) -> str | None:
         header = file.read(LONG_BOX_HEADER)
         length = _box_length(header, size - position)
         if length is None or position + length > size:
-            if _is_playable(seen) and header[4:8] not in CONTENT_BOXES:
+            if is_playable(seen) and header[4:8] not in CONTENT_BOXES:
                 break
             return "it was cut off"
         seen.add(header[4:8])
@@ -96,10 +96,10 @@ def _mp4_corruption(file: BinaryIO, size: int) -> str | None:
         if samples > MAX_SAMPLES:
             return f"its index declares more than {MAX_SAMPLES} samples"
         position += length
-    return None if _is_playable(seen) else "it has no index or no pictures"
+    return None if is_playable(seen) else "it has no index or no pictures"
 
 
-def _is_playable(boxes: set[bytes]) -> bool:
+def is_playable(boxes: set[bytes]) -> bool:
     """Return whether a video with these boxes has an index and pictures."""
     return {b"moov", b"mdat"} <= boxes or {b"moov", b"moof"} <= boxes
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from service.deliveries.declared_settings import HandlerSettings
     from service.deliveries.handler_api import Event, Handlers, Tools
+    from service.deliveries.handler_content import Content, ObjectArchive
     from service.deliveries.handler_parts import Job
     from service.deliveries.handler_state import HandlerState
     from service.deliveries.handler_tasks import InvalidTask, QueueIsFull, data_uri
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Artifact",
     "Conflict",
+    "Content",
     "Event",
     "Fault",
     "HandlerSettings",
@@ -29,6 +31,7 @@ __all__ = [
     "Job",
     "NotFound",
     "NotifyOptions",
+    "ObjectArchive",
     "QueueIsFull",
     "Reject",
     "Retry",
@@ -42,6 +45,7 @@ __all__ = [
 _MODULES = {
     "deliveries.declared_settings": ("HandlerSettings",),
     "deliveries.handler_api": ("Event", "Handlers", "Tools"),
+    "deliveries.handler_content": ("Content", "ObjectArchive"),
     "deliveries.handler_parts": ("Job",),
     "deliveries.handler_state": ("HandlerState",),
     "deliveries.handler_tasks": ("InvalidTask", "QueueIsFull", "data_uri"),

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from service.api.authentication import ApiKeyMiddleware
 from service.api.callbacks import CallbackEndpoint
 from service.api.connections import MAX_CONNECTIONS
+from service.api.contents import ContentApi
 from service.api.deliveries import DeliveryApi
 from service.api.handler_routes import HandlerEndpoint, HandlerRoutes
 from service.api.health import ProbeApi
@@ -21,7 +22,15 @@ from service.api.metrics import Counters
 from service.api.models import ModelApi
 from service.api.openapi.endpoint import OpenApi
 from service.api.pages import PageTurns
-from service.api.ports import DeliveryLookup, Receiver, SinglePassRunner, TaskService, WaitingNotes
+from service.api.ports import (
+    DeliveryLookup,
+    Links,
+    Receiver,
+    SinglePassRunner,
+    StoredContents,
+    TaskService,
+    WaitingNotes,
+)
 from service.api.problems import error_response, raise_unexpected
 from service.api.reconcile import ReconcileApi
 from service.api.request_bodies import CALLBACK_BODIES, FILTER_BODIES, TASK_BODIES, BodyLimits, BodyReader
@@ -76,7 +85,10 @@ class ProbeServices:
 
 @dataclass(frozen=True, kw_only=True)
 class Services(ProbeServices):
-    """The use cases, ports and limits that the API needs. `watching` marks a task as watched inside a block."""
+    """The use cases, ports and limits that the API needs. `watching` marks a task as watched inside a block.
+
+    `public_url` is the beginning of signed links, None for that of the request.
+    """
 
     task_service: TaskService
     notes: WaitingNotes
@@ -86,11 +98,14 @@ class Services(ProbeServices):
     queries: TaskQueries
     blobs: BlobStore
     deliveries: DeliveryLookup
+    contents: StoredContents
+    links: Links
     signals: Signals
     work: RequestWork = BACKGROUND
     watching: Watching = not_watched
     allow_off_peak: bool = False
     handler_endpoints: Sequence[HandlerEndpoint] = ()
+    public_url: str | None = None
     limits: WebLimits = field(default_factory=WebLimits)
 
 
@@ -112,6 +127,7 @@ def create_app(services: Services) -> ASGIApp:
     routes = [
         *callbacks.routes(),
         *_task_routes(services, turns),
+        *_content_routes(services),
         *deliveries.routes(),
         *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
         *ReconcileApi(services.single_pass).routes(),
@@ -148,6 +164,17 @@ def _task_routes(services: Services, turns: PageTurns) -> list[Route]:
         turns=turns,
         work=services.work,
         clock=services.clock,
+    ).routes()
+
+
+def _content_routes(services: Services) -> list[Route]:
+    return ContentApi(
+        queries=services.queries,
+        contents=services.contents,
+        links=services.links,
+        clock=services.clock,
+        bodies=BodyReader(FILTER_BODIES),
+        public_url=services.public_url,
     ).routes()
 
 

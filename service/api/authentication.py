@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.connections import MAX_CONNECTIONS
-from service.api.endpoints import CALLBACK_PREFIX, HANDLER_PREFIX
+from service.api.endpoints import CALLBACK_PREFIX, HANDLER_PREFIX, LINK_PREFIX
 from service.api.problems import (
     ADMIN_ONLY,
     LOCAL_ONLY,
@@ -52,11 +52,13 @@ class Caller:
 
 LOCAL = Caller(name="local", admin=True)
 METRICS_READER = Caller(name="metrics")
+LINK_READER = Caller(name="link")
+"""The callers of signed links, who share the requests of one client; their endpoint checks the token."""
 METRICS_PATHS = frozenset({"/metrics", "/metrics/"})
 
 
 class ApiKeyMiddleware:
-    """Identifies the caller by its API key and refuses others, except on open paths.
+    """Identifies the caller by its API key and refuses others, except on open paths and signed links.
 
     Where no address of `routes` exists there is nothing to protect: the router responds 404 to everybody. So it does
     with 204 to OPTIONS, which shows the methods of an address and nothing about tasks: browsers and balancers send it
@@ -115,6 +117,8 @@ class ApiKeyMiddleware:
         return exists and scope["method"] != "OPTIONS"
 
     def _caller(self, request: Request) -> Caller | Problem:
+        if request.scope["path"].startswith(LINK_PREFIX):
+            return LINK_READER
         digest = _key_digest(request)
         for_metrics = request.scope["path"] in METRICS_PATHS
         if for_metrics and self._metrics_key and hmac.compare_digest(self._metrics_key, digest):

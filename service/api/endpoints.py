@@ -15,6 +15,8 @@ from service.domain.task_view import task_json
 CALLBACK_PREFIX = "/callbacks/"
 HANDLER_PREFIX = "/handlers/"
 """Begin the paths that need no API key."""
+LINK_PREFIX = "/links/"
+"""The beginning of signed links, whose token takes the place of a key."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

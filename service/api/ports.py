@@ -1,11 +1,12 @@
 """The use cases that the API calls, as Protocols; the implementations fit structurally."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Literal, Protocol
 
+from service.domain.artifact import StoredContent
 from service.domain.ports.tasks import DeliveryView
-from service.domain.task import Task, TaskId
+from service.domain.task import Json, Task, TaskId
 from service.domain.tokens import TokenClaims
 from service.tasks.new_task import NewTask
 
@@ -65,6 +66,31 @@ class SinglePassRunner(Protocol):
 
     async def reconcile_once(self, *, start_within: timedelta | None = None) -> Mapping[str, int]:
         """Submit, poll and dispatch what is due, and start nothing after `start_within`; return how many of each."""
+
+
+class StoredContents(Protocol):
+    """Reads stored results; its methods raise ArchiveRefused and ArchiveUnavailable."""
+
+    async def find(self, item: Json) -> StoredContent | None:
+        """Return the stored content of an item of a task's output, None if there is none in the archive."""
+
+    async def thumbnail(self, content: StoredContent) -> StoredContent:
+        """Return the JPEG of a found content; raises Unreadable if none can be made."""
+
+    async def signed_url(
+        self, content: StoredContent, method: Literal["GET", "HEAD"], expires_in: timedelta
+    ) -> str | None:
+        """Return an address of the store itself that is valid for a time, None where it signs none."""
+
+
+class Links(Protocol):
+    """Creates and reads the tokens of signed links."""
+
+    def token(self, task_id: TaskId, expires: datetime) -> str:
+        """Return the token for the content of a task."""
+
+    def read(self, token: str, now: datetime) -> tuple[TaskId, datetime]:
+        """Return the task and the expiry of a token; raises BadToken or KeyMissing."""
 
 
 class DeliveryLookup(Protocol):

@@ -74,10 +74,14 @@ STATUS_BY_ERROR: tuple[tuple[type[Exception], int, str], ...] = (
     (errors.UpstreamError, 502, "upstream-error"),
     (errors.StoreUnavailable, 503, "store-unavailable"),
     (errors.KeyMissing, 503, "key-missing"),
+    (errors.ArchiveRefused, 503, "archive-unavailable"),
+    (errors.ArchiveUnavailable, 503, "archive-unavailable"),
     (errors.SchemaBehind, 503, "schema-behind"),
     (ClientDisconnect, 400, "body-incomplete"),
 )
 """Status and kind of the problem of each error; the first matching row applies."""
+
+ARCHIVE_ERRORS = (errors.ArchiveRefused, errors.ArchiveUnavailable)
 
 HIDDEN = (errors.BadToken, errors.BadSignature, errors.KeyMissing, errors.StoreUnavailable)
 """Errors whose message the caller does not get."""
@@ -89,6 +93,8 @@ def problem_of(error: Exception) -> Problem:
         return error.problem
     if isinstance(error, HTTPException):
         return _http_problem(error)
+    if isinstance(error, ARCHIVE_ERRORS):
+        log.warning("archive request failed", error=str(error), operator=isinstance(error, errors.ArchiveRefused))
     for error_type, status, kind in STATUS_BY_ERROR:
         if isinstance(error, error_type):
             faults = error.faults if isinstance(error, errors.InvalidParams) else ()
@@ -137,6 +143,8 @@ def _detail(error: Exception) -> str:
         return f"{count} fault{'s' if count != 1 else ''}; see errors"
     if isinstance(error, errors.StoreUnavailable):
         return "the database cannot store it now; try again"
+    if isinstance(error, ARCHIVE_ERRORS):
+        return "the archive does not give the file now; try again"
     return "" if isinstance(error, HIDDEN) else str(error)
 
 

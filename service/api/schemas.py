@@ -44,6 +44,9 @@ class OutputItem(ApiModel):
     type: str
     url: str = Field(description="URL at the provider, which may expire soon.")
     archived_url: str = optional("URL of the copy that the `archive` handler stored.")
+    media_type: str = optional("Media type of the copy.")
+    bytes: ByteCount = optional("Size of the copy.")
+    sha256: str = optional("SHA-256 of the copy, in hexadecimal.")
 
 
 class Task(ApiModel):

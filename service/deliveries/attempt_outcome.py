@@ -14,11 +14,12 @@ import httpx
 
 from service.deliveries.error_text import SecretMask, describe_error, is_unreachable, unreachable_text
 from service.deliveries.handler_api import Event
-from service.domain.artifact import Artifact
-from service.domain.errors import Reject, Retry, UpstreamError
+from service.domain.artifact import ARTIFACT_FIELDS, Artifact
+from service.domain.errors import ArchiveUnavailable, Reject, Retry, UpstreamError
 from service.domain.ports.queues import Outcome, ResponsibleParty
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.retry_schedule import next_attempt
+from service.domain.task import Json
 from service.domain.task_view import TaskView
 
 MAX_DELAY = timedelta(days=30)
@@ -35,6 +36,7 @@ DESTINATION_ERRORS = (
     Reject,
     Retry,
     UpstreamError,
+    ArchiveUnavailable,
     httpx.HTTPError,
     httpx.InvalidURL,
     TimeoutError,
@@ -94,7 +96,6 @@ class AttemptContext:
 
 def event_of(claim: DeliveryClaim) -> Event:
     """Return the event that the handler of `claim` receives, without fields that only a newer version knows."""
-    artifact = claim.event.data.get("artifact")
     task = TaskView.from_json(claim.event.data)
     return Event(
         id=claim.event.id,
@@ -103,9 +104,19 @@ def event_of(claim: DeliveryClaim) -> Event:
         task=task,
         payload=claim.payload,
         metadata=task.metadata,
-        artifact=Artifact(**artifact) if artifact else None,
+        artifact=_artifact(claim.event.data.get("artifact"), task),
         client=claim.event.client,
     )
+
+
+def _artifact(data: Json | None, task: TaskView) -> Artifact | None:
+    """Return the stored result of an event, with its position in the output of the task; None without one."""
+    if not data:
+        return None
+    known = {name: data[name] for name in ARTIFACT_FIELDS if name in data}
+    addresses = [item.get("archived_url") for item in task.output]
+    position = addresses.index(known["archived_url"]) if known["archived_url"] in addresses else None
+    return Artifact(**known, output=position)
 
 
 def classify_attempt(error: BaseException | None, context: AttemptContext) -> AttemptOutcome:

@@ -124,7 +124,8 @@ class AttemptRunner:
 
         The process that recorded the delivery may not have loaded the handler, and so not known its events.
         """
-        if delivery.claim.event.type not in delivery.handler.events:
+        event = delivery.claim.event
+        if not delivery.handler.wants(event.type, event.data.get("output") or ()):
             return None
         seconds = delivery.handler.timeout
         try:

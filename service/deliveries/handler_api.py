@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -20,12 +20,15 @@ from service.deliveries.handler_parts import (
 from service.deliveries.notify_options import NotifyOptions, check_options_model
 from service.deliveries.tools import Event, Results, Tools
 from service.domain.errors import BadHandler
-from service.domain.task import EventType
+from service.domain.task import EventType, Json
 
 __all__ = ["DEFAULT_TIMEOUT", "Check", "Event", "Handle", "Handler", "Handlers", "Results", "Tools"]
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds that one attempt of a handler may take."""
+
+RESULT_EVENTS = frozenset({EventType.COMPLETED, EventType.ARTIFACT_STORED})
+"""The events of a handler of results; the loader leaves one of them."""
 
 Handle = Callable[[Event, Tools[Any, Any]], Awaitable[None]]
 
@@ -45,7 +48,8 @@ class Handler:
     `needs` names the settings without which it is not loaded by default. A `by_request` handler receives only what a
     task's `notify` requests, and every event if the setting named by `always_with` is set. `check` rejects settings
     that cannot work. `aliases` are former names, the oldest last, that stored deliveries and tasks may contain.
-    `origin` is the file or package that defines it.
+    `origin` is the file or package that defines it. `on_result`: it receives the event after which the results of a
+    task can be used, once for each task.
 
     `settings` are those that it declares: the required ones count like `needs`. `needs_any` are settings of which one
     must be given. `options` is what its `notify` entry may contain. With `for_clients`, clients may name it in `notify`
@@ -68,6 +72,7 @@ class Handler:
     options: type[NotifyOptions] | None = None
     needs_any: tuple[str, ...] = ()
     for_clients: bool = False
+    on_result: bool = False
     routes: tuple[HandlerRoute, ...] = ()
     jobs: tuple[HandlerJob, ...] = ()
 
@@ -86,6 +91,16 @@ class Handler:
     def names(self) -> tuple[str, ...]:
         """Return every name that a stored delivery for this handler may have."""
         return (self.name, *self.aliases)
+
+    def wants(self, event_type: str, output: Sequence[Json]) -> bool:
+        """Return whether the handler runs for an event of a task with this `output`.
+
+        Of the `artifact.stored` events of a task, one that asks for results gets the last: after it all are stored.
+        """
+        if event_type not in self.events:
+            return False
+        waits = self.on_result and event_type == EventType.ARTIFACT_STORED
+        return not waits or all(item.get("archived_url") for item in output if item.get("url"))
 
 
 class Handlers:
@@ -149,6 +164,41 @@ class Handlers:
                 for_clients=for_clients,
             )
             self._add(handler)
+            return handle
+
+        return register
+
+    def on_result(
+        self,
+        *,
+        name: str,
+        attempts: int | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        concurrency: int = 16,
+        by_request: bool = False,
+        settings: type[HandlerSettings] | None = None,
+        options: type[NotifyOptions] | None = None,
+        for_clients: bool = False,
+    ) -> Callable[[H], H]:
+        """Register the decorated coroutine function for the results of tasks: it runs once for each completed task.
+
+        That is after the last `artifact.stored` of a task where the handler `archive` is loaded, since an address of
+        the provider may expire before it is used, otherwise after `task.completed`. Raises BadHandler.
+        """
+
+        def register(handle: H) -> H:
+            self.on(
+                *RESULT_EVENTS,
+                name=name,
+                attempts=attempts,
+                timeout=timeout,
+                concurrency=concurrency,
+                by_request=by_request,
+                settings=settings,
+                options=options,
+                for_clients=for_clients,
+            )(handle)
+            self._handlers[name] = replace(self._handlers[name], on_result=True)
             return handle
 
         return register

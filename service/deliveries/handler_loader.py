@@ -14,8 +14,12 @@ from service.deliveries.handler_api import Handler
 from service.deliveries.handler_finder import PassedOver, find_handlers
 from service.domain.errors import BadHandler, BadSetting
 from service.domain.retry_schedule import OWN_SCHEDULE, schedule_name
+from service.domain.task import EventType
 
 DIRECTORY_SETTING = "HANDLERS_DIR"
+
+ARCHIVE = "archive"
+"""The handler that stores results."""
 
 log = structlog.get_logger("boomerang.deliveries")
 
@@ -69,7 +73,8 @@ def load_handlers(
     found = survey(directory, own=settings.get(DIRECTORY_SETTING))
     for origin, file in found.passed_over.items():
         (log.warning if file.misplaced else log.debug)("file is no module of handlers", file=origin, reason=file.reason)
-    return {handler.name: _configured(handler, settings) for handler in _chosen(found.handlers, names, settings)}
+    chosen = _chosen(found.handlers, names, settings)
+    return _configured(chosen, settings)
 
 
 def handler_faults(
@@ -116,7 +121,7 @@ def ready_handlers(
     faults = [*_unknown("HANDLERS", wanted, found), *_missing(found, wanted, settings)]
     if faults := [*faults, *_rejected_values(chosen, settings)]:
         raise BadSetting("\n".join(faults))
-    return {handler.name: _configured(handler, settings) for handler in chosen}
+    return _configured(chosen, settings)
 
 
 def _unknown(setting: str, names: Sequence[str], known: Collection[str]) -> Iterator[str]:
@@ -268,8 +273,15 @@ def _missing(found: Mapping[str, Handler], names: Sequence[str] | None, settings
             yield f"handler {name!r} needs {missing}; set it, or leave the handler out"
 
 
-def _configured(handler: Handler, settings: Mapping[str, str]) -> Handler:
-    """Return the handler for these settings."""
-    if handler.always_with and settings.get(handler.always_with):
-        return replace(handler, by_request=False)
-    return handler
+def _configured(chosen: Sequence[Handler], settings: Mapping[str, str]) -> dict[str, Handler]:
+    """Return the chosen handlers for these settings, by name: a result is used once it is stored, where it will be."""
+    result = EventType.ARTIFACT_STORED if any(handler.name == ARCHIVE for handler in chosen) else EventType.COMPLETED
+    found = {}
+    for handler in chosen:
+        if handler.on_result:
+            found[handler.name] = replace(handler, events=frozenset({result}))
+        elif handler.always_with and settings.get(handler.always_with):
+            found[handler.name] = replace(handler, by_request=False)
+        else:
+            found[handler.name] = handler
+    return found

@@ -11,10 +11,12 @@ from pydantic import ValidationError
 from service.deliveries.declared_settings import HandlerSettings, read_config
 from service.deliveries.egress_clients import EgressClients
 from service.deliveries.handler_api import Handler, Results
+from service.deliveries.handler_content import ObjectArchive, no_content
 from service.deliveries.handler_jobs import JobRequests
 from service.deliveries.handler_state import HandlerState
 from service.deliveries.handler_tasks import HandlerTasks, TaskReader, TaskService, WaitingNotes
 from service.deliveries.notify_options import NotifyOptions, entry_faults
+from service.deliveries.task_content import ContentOpener
 from service.deliveries.tools import Tools
 from service.domain.errors import Reject
 from service.domain.ports.handler_store import HandlerJobStore, HandlerStateStore
@@ -45,6 +47,8 @@ class ToolsFactory:
     settings: Mapping[str, str] = field(repr=False)
     client_secrets: ClientSecrets
     ports: HandlerPorts | None = None
+    content: ContentOpener | None = None
+    archive: ObjectArchive | None = None
     _configs: dict[str, HandlerSettings] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, claim: DeliveryClaim, handler: Handler) -> Tools[Any, Any]:
@@ -77,6 +81,8 @@ class ToolsFactory:
             now=self.now,
             settings=self.settings,
             config=self._config(handler),
+            content=self.content.for_client(http) if self.content else no_content,
+            archive=self.archive,
         )
         if self.ports is None:
             return tools

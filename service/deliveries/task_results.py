@@ -26,6 +26,11 @@ class TaskResults:
             raise NotFound("the upstream's id of this task is not known")
         return list((await self.upstream.fetch(task.upstream_id)).output)
 
+    async def latest(self, task_id: str) -> list[Json]:
+        """Return the recorded output of the task, [] for an unknown one."""
+        task = await self.queries.task(TaskId(task_id))
+        return [] if task is None else list(task.output)
+
     async def keep(self, task_id: str, artifact: Artifact) -> None:
         """Record that a result is stored; the first time, this creates `artifact.stored`."""
         await self.recorder.add(TaskUpdate.stored_artifact(TaskId(task_id), artifact))

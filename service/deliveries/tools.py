@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, cast
 import httpx
 from typing_extensions import TypeVar
 
+from service.deliveries.handler_content import ContentSource, ObjectArchive, no_content
 from service.deliveries.handler_state import HandlerState
 from service.domain.artifact import Artifact
 from service.domain.task import Json
@@ -88,7 +89,8 @@ class Tools(Generic[Config, Options]):
     `http` connects to public addresses only, and to those in EGRESS_ALLOW, with a `target` in NOTIFY_ALLOW; it follows
     no redirects. `operator_http` is the one without a target: for addresses that only the operator's settings give.
     `config` are the settings that the handler declares, typed. `settings` are the operator's `BOOMERANG_*` settings
-    without the prefix, including defaults. `state` are the handler's own values by key.
+    without the prefix, including defaults. `state` are the handler's own values by key. `content(task, output)` opens
+    the file of a result. `archive` is the bucket that ARCHIVE_URL names, None where it names a directory or nothing.
 
     In a delivery `target` is the `notify` entry that requested it, empty when the operator's settings did, and
     `options` the same entry as the model that the handler declares, None without an entry. `message_id` is the same for
@@ -109,6 +111,8 @@ class Tools(Generic[Config, Options]):
     operator_http: httpx.AsyncClient = field(default=cast("Any", None), repr=False)
     tasks: Tasks = field(default=cast("Any", None), repr=False)
     jobs: Jobs = field(default=cast("Any", None), repr=False)
+    content: ContentSource = field(default=no_content, repr=False)
+    archive: ObjectArchive | None = field(default=None, repr=False)
 
     async def submit(
         self,

@@ -11,7 +11,6 @@ from service.domain.result_wait import await_result, note_on_word, with_observat
 from service.domain.task import (
     EventType,
     Fact,
-    Json,
     Source,
     Status,
     Step,
@@ -242,12 +241,14 @@ def _due(update: TaskUpdate, before: Task, after: Task, context: UpdateContext) 
 
 
 def _with_artifact(task: Task, artifact: Artifact) -> Step:
-    """Note where a result is stored; a second time changes nothing."""
-    output = tuple(_archived(item, artifact) for item in task.output)
+    """Note where a result is stored; a second time changes nothing, and without a new address there is no event."""
+    known = artifact.output is not None and artifact.output < len(task.output)
+    only = artifact.output if known and task.output[artifact.output or 0].get("url") == artifact.url else None
+    output = tuple(
+        item | artifact.details if item.get("url") == artifact.url and only in {None, position} else item
+        for position, item in enumerate(task.output)
+    )
     if output == task.output:
         return Step(task=task)
-    return Step(task=replace_fields(task, output=output), events=(EventType.ARTIFACT_STORED,))
-
-
-def _archived(item: Json, artifact: Artifact) -> Json:
-    return item | {"archived_url": artifact.archived_url} if item.get("url") == artifact.url else item
+    moved = [item.get("archived_url") for item in output] != [item.get("archived_url") for item in task.output]
+    return Step(task=replace_fields(task, output=output), events=(EventType.ARTIFACT_STORED,) if moved else ())

@@ -26,6 +26,8 @@ BoomerangError
     ├── BadSetting          a setting that is missing, misspelt or out of range
     ├── KeyMissing          a token that may be genuine: another process may know its key
     ├── SchemaBehind        the database is older than this code; run `boomerang migrate`
+    ├── ArchiveRefused      the archive refuses a request until the operator acts: no such bucket, no access
+    ├── ArchiveUnavailable  the archive gives no usable answer now
     └── StoreUnavailable    the database cannot take a write now
 """
 
@@ -199,3 +201,11 @@ class SchemaBehind(OperatorError):
 
 class StoreUnavailable(OperatorError):
     """The database cannot take the write now: locked, full, read-only or unreachable."""
+
+
+class ArchiveRefused(OperatorError):
+    """The archive refuses a request until the operator acts; the message has the fix, and no credentials."""
+
+
+class ArchiveUnavailable(OperatorError):
+    """The archive gives no usable answer now: it cannot be reached, is too slow or answers 5xx."""

@@ -72,11 +72,11 @@ class Tokens:
     def callback_token(self, task_id: TaskId, submission: int, expires: datetime) -> str:
         """Return the token for a callback address, valid until `expires` (aware, rounded up to a second)."""
         seconds = math.ceil(expires.timestamp())
-        return _sign(self._callback[self._keys.signing_index], f"{_unsigned(task_id, submission)}~{seconds}")
+        return sign_value(self._callback[self._keys.signing_index], f"{_unsigned(task_id, submission)}~{seconds}")
 
     def read_callback_token(self, token: str, now: datetime) -> TokenClaims:
         """Return the claims of an address token; raises BadToken (`forged`, or `expired` at `now`) and nothing else."""
-        found = _CALLBACK.fullmatch(_verified(self._callback, token))
+        found = _CALLBACK.fullmatch(verified_value(self._callback, token))
         if found is None:
             raise BadToken("forged")
         expires = datetime.fromtimestamp(int(found[3]), UTC)
@@ -86,11 +86,11 @@ class Tokens:
 
     def payload_token(self, task_id: TaskId, submission: int) -> str:
         """Return the token for the `payload` parameter; it does not expire."""
-        return _sign(self._payload[self._keys.signing_index], _unsigned(task_id, submission))
+        return sign_value(self._payload[self._keys.signing_index], _unsigned(task_id, submission))
 
     def read_payload_token(self, text: str) -> TokenClaims:
         """Return the claims of a payload token; raises BadToken (`forged`) for anything else."""
-        found = _PAYLOAD.fullmatch(_verified(self._payload, text))
+        found = _PAYLOAD.fullmatch(verified_value(self._payload, text))
         if found is None:
             raise BadToken("forged")
         return TokenClaims(task_id=TaskId(found[1]), submission=int(found[2]))
@@ -137,11 +137,12 @@ def _unsigned(task_id: TaskId, submission: int) -> str:
     return f"{task_id}~{submission}"
 
 
-def _sign(signer: Signer, value: str) -> str:
+def sign_value(signer: Signer, value: str) -> str:
+    """Return `value` with its signature."""
     return signer.sign(value).decode("ascii")
 
 
-def _verified(signers: Sequence[Signer], token: str) -> str:
+def verified_value(signers: Sequence[Signer], token: str) -> str:
     """Return the signed value of `token`; raises BadToken if no key verifies it.
 
     The signature is computed again and compared as text, not as bytes: base64 leaves spare bits in its last character

@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from service.artifacts.contents import Contents
 from service.callbacks.receiver import CallbackReceiver
 from service.deliveries.handler_api import Handler
 from service.deliveries.handler_tools import ToolsFactory
 from service.domain.duration_histogram import Histograms
+from service.domain.link_tokens import LinkTokens
 from service.domain.ports.signals import Clock
 from service.providers import RateLimitedClient
 from service.runtime.config.settings import Settings
@@ -36,6 +38,8 @@ class Application:
     worker: Worker
     keys: KeyAgreement
     tools: ToolsFactory
+    contents: Contents
+    links: LinkTokens
     connection_warnings: Callable[[], Sequence[str]] = tuple
 
     def warnings(self) -> list[str]:

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from service.artifacts.contents import Contents
 from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.receiver import CallbackReceiver
 from service.callbacks.refusals import Refusals
@@ -20,16 +21,19 @@ from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.deliveries.task_results import TaskResults
 from service.domain.event_routing import Subscription
 from service.domain.key_ring import KeyRing
+from service.domain.link_tokens import LinkTokens
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.signals import Clock
 from service.domain.tokens import Tokens
 from service.providers import RateLimitedClient
 from service.providers.callback_bodies import callback_reader
 from service.runtime.application import Application
+from service.runtime.archive import open_archive
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
-from service.runtime.handler_settings import client_secrets, egress_settings, mask_logs, secret_mask
+from service.runtime.handler_settings import egress_settings, mask_logs, secret_mask
 from service.runtime.handler_setup import client_handlers, handler_ports, handler_retention, job_runner, notify_rules
+from service.runtime.handler_tools import tools_factory
 from service.runtime.key_agreement import KeyAgreement
 from service.runtime.limits import limits_of, pricing_of
 from service.runtime.outgoing_clients import open_outgoing_clients
@@ -98,6 +102,8 @@ class ApplicationBuilder:
     recorder: Recorder = field(init=False)
     webhook_secrets: WebhookSecrets = field(init=False)
     refusals: Refusals = field(init=False)
+    contents: Contents = field(init=False)
+    links: LinkTokens = field(init=False)
 
     def __post_init__(self) -> None:
         self.refusals = Refusals(store=self.store.refusals, clock=self.clock)
@@ -106,6 +112,8 @@ class ApplicationBuilder:
         self.keys = KeyAgreement(
             key_ring=self.key_ring, registry=self.store.processes, clock=self.clock, process_id=self.new_id()
         )
+        self.links = LinkTokens(self.key_ring, may_lack_keys=self.keys.may_lack_keys)
+        self.contents = Contents(archive=open_archive(self.settings))
         self.webhook_secrets = WebhookSecrets(
             store=self.store.sealed_secrets, keys=self.key_ring, new_id=self.new_id, registered=self.keys.registered
         )
@@ -139,12 +147,13 @@ class ApplicationBuilder:
         """Return the application; `egress_clients` connect to addresses that clients and the provider give."""
         inbox_worker, submitter, poller = self._inbox_worker(), self._submitter(), self._poller()
         task_service, notes = self._task_service(), self._notes()
-        tools = ToolsFactory(
+        tools = tools_factory(
+            self.settings,
+            self.clock,
             clients=egress_clients,
+            contents=self.contents,
+            links=self.links,
             results=TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder),
-            now=self.clock.now,
-            settings=self.settings.present,
-            client_secrets=client_secrets(self.settings),
             ports=handler_ports(self.store, task_service, notes, self.new_id),
         )
         mask = secret_mask(self.settings)
@@ -161,6 +170,8 @@ class ApplicationBuilder:
             tools=tools,
             receiver=self._receiver(inbox_worker),
             keys=self.keys,
+            contents=self.contents,
+            links=self.links,
             worker=Worker(
                 inbox_worker=inbox_worker,
                 refusals=self.refusals,

@@ -10,7 +10,7 @@ from service.runtime.config.settings import NAMES, Settings
 LOCAL_CLIENT = "local"
 """The client of all tasks where no API keys are set."""
 
-SECRET_NAMES = frozenset({"WEBHOOK_URL", "WEBHOOK_SECRETS", "ARCHIVE_URL"})
+SECRET_NAMES = frozenset({"WEBHOOK_URL", "WEBHOOK_SECRETS"})
 """Settings of the service that may hold secrets of handlers; all other settings of handlers may hold some."""
 
 
@@ -36,12 +36,9 @@ def client_secrets(settings: Settings) -> ClientSecrets:
 
 def secret_mask(settings: Settings) -> SecretMask:
     """Return the mask of every value of the handlers' settings, and of the passwords of proxies."""
-    values = {
-        text
-        for name, text in settings.present.items()
-        if name not in NAMES or (name in SECRET_NAMES and not text.startswith("file:"))
-    }
-    return SecretMask(values | proxy_secrets(settings.outgoing))
+    values = {text for name, text in settings.present.items() if name not in NAMES or name in SECRET_NAMES}
+    keys = {text for text in (settings.archive_access_key, settings.archive_secret_key) if text}
+    return SecretMask(values | keys | proxy_secrets(settings.outgoing))
 
 
 def mask_logs(mask: SecretMask) -> None:

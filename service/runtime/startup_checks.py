@@ -12,11 +12,11 @@ from anyio.to_thread import run_sync
 
 from service.deliveries.egress_clients import EgressSettings
 from service.deliveries.egress_policy import DEFAULT_PORTS, EgressRefused
+from service.domain.archive_address import FolderAddress, archive_address
 from service.domain.errors import BadSetting
 from service.domain.hosts import is_loopback
 from service.network.addresses import authority, literal_addresses
 from service.network.proxies import proxy_rules
-from service.runtime.config.setting_types import archive_directory
 from service.runtime.config.settings import Settings
 from service.runtime.handler_settings import egress_settings
 from service.tasks.media_inspector import missing_extras
@@ -33,8 +33,9 @@ async def check_delivery_targets(settings: Settings, handlers: Collection[str]) 
     """Check the targets of the loaded `handlers`; raises BadSetting for a target that can never work."""
     if settings.webhook_url and "webhook" in handlers:
         check_webhook(settings.webhook_url, egress_settings(settings))
-    if settings.archive_url and "archive" in handlers:
-        await run_sync(check_archive, archive_directory(settings.archive_url))
+    address = archive_address(settings.archive_url) if settings.archive_url else None
+    if isinstance(address, FolderAddress) and "archive" in handlers:
+        await run_sync(check_archive, address.folder)
 
 
 def log_warnings(settings: Settings) -> None:

@@ -5,13 +5,13 @@ FFmpeg are lists of other addresses to open. Nothing but the given bytes is open
 decoded at a time are bounded, and with them memory; clients share them. Every error of a decoder becomes `Unreadable`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib.util import find_spec
 from io import BytesIO
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, TypeVar
 
 from service.concurrency.pixel_semaphore import PixelSemaphore
 from service.domain.media.file_headers import (
@@ -36,6 +36,8 @@ MAX_PACKETS = 50_000  # 8 seconds at 1,000 frames a second are 8,000
 MAX_SAMPLES = 2_000_000  # 8 seconds of 192 kHz PCM audio are 1.5 million; FFmpeg reserves some 24 bytes for each
 MAX_DECODE_TRIES = 64  # more packets than any codec buffers before its first frame
 MAX_SLICE_PIXELS = 2 * 1024**3  # pixels of all slices, each of which may cover the frame: a second or two of decoding
+
+T = TypeVar("T")
 
 _IMAGE_FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 _VIDEO_FORMATS = {"mp4": "mov", "mov": "mov", "avi": "avi"}
@@ -126,12 +128,20 @@ def _guarded(pixels: int, client: str | None) -> Iterator[None]:
 
 
 def _decode_video(data: bytes, form: str) -> VideoFacts:
+    with _opened_video(BytesIO(data), _VIDEO_FORMATS[form]) as (container, reader):
+        reader.run(container)
+        return VideoFacts(format=form, width=reader.width, height=reader.height, seconds=reader.seconds())
+
+
+@contextmanager
+def _opened_video(file: BinaryIO, form: str) -> "Iterator[tuple[InputContainer, _StreamReader]]":
+    """Yield the container in `file`, which is opened as FFmpeg's format `form` only, and the reader of its video."""
     import av  # noqa: PLC0415 - tens of MB that only a process which checks videos needs
 
     with av.open(
-        BytesIO(data),
+        file,
         "r",
-        format=_VIDEO_FORMATS[form],
+        format=form,
         options={
             **_CODEC_OPTIONS,
             "skip_frame": "all",
@@ -143,9 +153,27 @@ def _decode_video(data: bytes, form: str) -> VideoFacts:
         if stream is None:
             raise Unreadable("it holds no video")
         stream.codec_context.options = dict(_CODEC_OPTIONS)
-        reader = _StreamReader(stream=stream, decode=stream.width * stream.height <= MAX_DECODED_PIXELS)
-        reader.run(container)
-        return VideoFacts(format=form, width=reader.width, height=reader.height, seconds=reader.seconds())
+        decode = stream.width * stream.height <= MAX_DECODED_PIXELS
+        yield container, _StreamReader(stream=stream, decode=decode)
+
+
+def first_frame(file: BinaryIO, form: str, use: "Callable[[VideoFrame], T]") -> T:
+    """Return what `use` makes of the first frame of the video in `file`, of FFmpeg's format `form`. Blocks.
+
+    What is decoded is bounded as for inline media; the reads of `file` bound the time. Raises `Unreadable`.
+    """
+    try:
+        with _opened_video(file, form) as (container, reader):
+            reader.run(container, only_first=True)
+            frame = reader.frame
+            result = None if frame is None else use(frame)
+    except Unreadable:
+        raise
+    except Exception as error:
+        raise Unreadable("it is damaged or cut short") from error
+    if frame is None or result is None:
+        raise Unreadable("its pictures are too large")
+    return result
 
 
 def _refuse_open(*_: object) -> NoReturn:
@@ -183,8 +211,8 @@ class _StreamReader:
     slices: int = 0
     frame: "VideoFrame | None" = None
 
-    def run(self, container: "InputContainer") -> None:
-        """Read all packets; decode until the first frame."""
+    def run(self, container: "InputContainer", *, only_first: bool = False) -> None:
+        """Read all packets, or those up to the first frame; decode until the first frame."""
         for count, packet in enumerate(container.demux(self.stream)):
             if count > MAX_PACKETS:
                 raise Unreadable(f"it holds more than {MAX_PACKETS:,} frames")
@@ -194,6 +222,8 @@ class _StreamReader:
             if self.decode and self.frame is None and (count < MAX_DECODE_TRIES or not packet.size):
                 self._check_slices(packet)
                 self.frame = next(iter(self._frames(packet)), None)
+            if only_first and (self.frame is not None or not self.decode):
+                return
         if self.decode and self.frame is None:
             raise Unreadable("none of its frames can be decoded")
 

@@ -9,7 +9,7 @@ from datetime import datetime
 import structlog
 
 from service.domain.apply_update import UpdateContext, apply_update
-from service.domain.artifact import Artifact
+from service.domain.artifact import ARTIFACT_FIELDS, Artifact
 from service.domain.event_routing import Subscription, route, wants_progress
 from service.domain.fair_share import share_owner
 from service.domain.poll_planner import PollPlanner
@@ -159,7 +159,7 @@ class UpdateBatch:
         now = self.context.now
         data = task_json(task)
         if artifact:
-            data["artifact"] = {name: getattr(artifact, name) for name in artifact.__dataclass_fields__}
+            data["artifact"] = {name: getattr(artifact, name) for name in sorted(ARTIFACT_FIELDS)}
         event = EventRow(id=self.new_id(), task_id=task.id, client=task.client, type=event_type, at=now, data=data)
         self.events.append(event)
         for to in route(event_type, task.notify, self.subscriptions):

@@ -106,13 +106,14 @@ for _name, _prepare in EXISTING.items():
 @contextmanager
 def _small_limits(*, seconds: float = 900.0, max_bytes: int = 2 * 1024 * MB) -> Iterator[None]:
     """Reduce the limits of the archive inside the block, so that the test is short."""
+    import handlers._result_files as files  # noqa: PLC0415 - see the next line
     import handlers.archive as module  # noqa: PLC0415 - the module that the service has loaded
 
     registered = module.handlers._handlers
     original = registered["archive"]
     registered["archive"] = replace(original, timeout=seconds)
     try:
-        with patch.object(module, "MAX_BYTES", max_bytes):
+        with patch.object(files, "MAX_BYTES", max_bytes):
             yield
     finally:
         registered["archive"] = original

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from service.api.content_schemas import ContentBytes, Link, LinkRequest
 from service.api.problems import TYPE_PREFIX
 from service.api.replay_schemas import ReplayReport, ReplayRequest
 from service.api.request_schemas import ProviderCallback, TaskRequest
@@ -35,6 +36,11 @@ _MODEL = known_models()[0]
 _INPUTS = {"prompt": "The cat from the photo surfs at dawn", "images": ["https://example.org/cat.png"], "duration": 8}
 _CREATED, _SUBMITTED, _SETTLED = (f"2026-05-06T12:0{minute}:42.000Z" for minute in (0, 1, 4))
 
+_STORED = {
+    "media_type": "video/mp4",
+    "bytes": 2_097_152,
+    "sha256": "949e2b56fa7f5061f8475448cf53007271fc22b55c484a5f6e10c14125f062d1",
+}
 TASK = {
     "id": TASK_ID,
     "model": _MODEL,
@@ -42,7 +48,9 @@ TASK = {
     "upstream_id": "d758n65e878c73cmdg20",
     "params": _INPUTS,
     "progress": 1.0,
-    "output": [{"type": "video", "url": "https://cdn.example.org/v.mp4", "archived_url": "file:///srv/videos/v.mp4"}],
+    "output": [
+        {"type": "video", "url": "https://cdn.example.org/v.mp4", "archived_url": "file:///srv/videos/v.mp4", **_STORED}
+    ],
     "error": None,
     "warnings": [],
     "usage": {"cost": "0.56", "discount": 0.9},
@@ -124,6 +132,9 @@ EXAMPLES: Mapping[type[BaseModel], Any] = {
         "last_due_at": None,
         "next_cursor": None,
     },
+    ContentBytes: "",
+    LinkRequest: {"expires_in": 3600},
+    Link: {"url": f"https://boomerang.example.org/links/{CALLBACK_TOKEN}", "expires_at": "2026-05-06T13:05:00.000Z"},
     DeliveryPage: {"data": [_DELIVERY], "next_cursor": None},
     Event: {
         "id": EVENT_ID,

@@ -81,6 +81,11 @@ ERRORS: Mapping[int, DeclaredResponse] = {
     408: _error(408, "The body did not arrive in time."),
     409: _error(409, "Not possible in the current status; `detail` has the reason."),
     413: _error(413, "The body is too large."),
+    416: _error(
+        416,
+        "The range begins behind the end of the content.",
+        {"Content-Range": {"description": "`bytes */size`.", "schema": {"type": "string"}}},
+    ),
     415: _error(415, "Not plain `application/json`."),
     422: _error(422, "Invalid request; `errors` has every fault with its location and a hint."),
     429: _error(429, "The client's unfinished tasks hold too many bytes; `detail` has the limit.", RETRY_AFTER),

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from service.api import replay_schemas, request_schemas, schemas
+from service.api import content_schemas, replay_schemas, request_schemas, schemas
 from service.domain.models.catalog import known_models
 from service.domain.models.json_schema import json_schema
 
@@ -34,6 +34,8 @@ COMPONENTS: tuple[type[BaseModel], ...] = (
     schemas.DeliveryPage,
     replay_schemas.ReplayRequest,
     replay_schemas.ReplayReport,
+    content_schemas.LinkRequest,
+    content_schemas.Link,
     schemas.Event,
     schemas.EventData,
     schemas.HistoryEntry,

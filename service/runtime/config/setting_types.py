@@ -5,13 +5,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import url2pathname
 
 from service.deliveries.egress_allow_syntax import egress_network, egress_target
 from service.domain.api_key import ApiKey
+from service.domain.archive_address import archive_address
 from service.domain.durations import UNITS, duration
 from service.domain.submission_limits import ClientLimit
 from service.domain.webhook_secrets import is_webhook_secret
@@ -200,18 +200,16 @@ def database_kind(url: str) -> str:
 
 
 def archive(text: str) -> str:
-    """Return the address of a local directory, like `file:///srv/videos`."""
-    with suppress(ValueError):  # the message of urlsplit repeats the text
-        parts, path = urlsplit(text), unquote(urlsplit(text).path)
-        local = parts.scheme == "file" and parts.netloc in {"", "localhost"}
-        if local and path.startswith("/") and not CONTROL.search(unquote(text)):
-            return text
-    raise ValueError("must be the address of a directory, like file:///srv/videos")
+    """Return the address of a local directory or of a bucket, like `file:///srv/videos` or `s3://bucket/prefix`."""
+    archive_address(text)
+    return text
 
 
-def archive_directory(url: str) -> Path:
-    """Return the directory of an address in the form of `archive`."""
-    return Path(url2pathname(urlsplit(url).path))
+def region(text: str) -> str:
+    """Return the name of a region, like `eu-central-1`."""
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,40}", text):
+        raise ValueError("must be the name of a region, like eu-central-1")
+    return text
 
 
 def egress(text: str) -> tuple[str, ...]:

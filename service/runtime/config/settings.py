@@ -21,6 +21,7 @@ from service.domain.submission_limits import ClientLimit
 from service.network.proxies import proxy_faults
 from service.network.transport import VARIABLES
 from service.runtime.config import setting_types as parse
+from service.runtime.config.archive_checks import archive_faults
 from service.runtime.config.dotenv import PREFIX
 from service.runtime.config.limit_checks import missing_credit_price, unknown_clients
 from service.runtime.config.variables import Check, once_for_each, read_variables, retry_schedules, unknown_names
@@ -37,6 +38,7 @@ PLAIN_NAMES = ("DATABASE_URL", "PORT", "WEB_CONCURRENCY")
 """Settings that are also read from the platforms' own names, without the prefix."""
 PRIVATE_NAMES = frozenset(
     {"SECRET_KEYS", "API_KEYS", "METRICS_KEY", "UPSTREAM_KEY", "DATABASE_URL", "DATABASE_LISTEN_URL", "HTTP_PROXY"}
+    | {"ARCHIVE_ACCESS_KEY", "ARCHIVE_SECRET_KEY"}
 )
 """Settings that handlers never see."""
 
@@ -77,6 +79,7 @@ Target = Annotated[str, parsed(parse.target)]
 ConnectionCount = Annotated[int, parsed(parse.whole_number(3, 1000))]
 DatabaseAddress = Annotated[str, parsed(parse.database)]
 ArchiveAddress = Annotated[str, parsed(parse.archive)]
+Region = Annotated[str, parsed(parse.region)]
 EgressRules = Annotated[tuple[str, ...], parsed(parse.egress)]
 Networks = Annotated[tuple[str, ...], parsed(parse.egress_networks)]
 SecretKeys = Annotated[tuple[str, ...], parsed(parse.secret_keys)]
@@ -152,7 +155,17 @@ class Settings(BaseModel):
     client_rate: CountByClient | None = setting(None, "maximum of submissions a minute for each client")
     webhook_url: Target | None = secret(None, "address that receives every event")
     webhook_secrets: WebhookSecrets = secret((), "secrets that sign webhooks; derived from SECRET_KEYS by default")
-    archive_url: ArchiveAddress | None = setting(None, "directory in which the archive handler stores results")
+    archive_url: ArchiveAddress | None = setting(
+        None, "directory or bucket in which the archive handler stores results"
+    )
+    archive_endpoint: Address | None = setting(None, "address of an S3-compatible store; by default the cloud's own")
+    archive_region: Region | None = setting(None, "region of the bucket; AWS_REGION also sets it")
+    archive_access_key: Text | None = secret(None, "id of the access key, with az:// the account; or the cloud's names")
+    archive_secret_key: Text | None = secret(None, "secret of the access key, with az:// the account's key")
+    archive_allow_http: Flag = setting("false", "accept a store's address that is http, without encryption")
+    archive_signed_urls: Annotated[Literal["on", "off"], Word] = setting(
+        "on", "whether content in a bucket is served by addresses that the store signs"
+    )
     egress_allow: EgressRules = setting((), "internal networks and hosts that the operator's handlers may connect to")
     notify_allow: EgressRules = setting((), "the same for addresses that clients give, with ports below 1024")
     egress_deny: Networks = setting((), "networks that look public and are not; never connected to")
@@ -199,6 +212,10 @@ NAMES = tuple(name.upper() for name in Settings.model_fields if name not in {"ou
 
 
 CHECKS = (
+    Check(
+        of=frozenset(name for name in Settings.model_fields if name.startswith("archive_")),
+        faults=archive_faults,
+    ),
     Check(
         of=frozenset({"api_keys", "client_budget", "client_max_in_flight", "client_rate"}),
         faults=lambda settings: unknown_clients(settings.client_limits(), settings.api_keys),

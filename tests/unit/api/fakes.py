@@ -12,8 +12,11 @@ from starlette.types import ASGIApp
 
 from service.api.app import Services, create_app
 from service.domain.api_key import ApiKey
+from service.domain.artifact import StoredContent
 from service.domain.blob import Blob
 from service.domain.errors import BadToken
+from service.domain.link_tokens import LinkTokens
+from service.domain.media.limits import Unreadable
 from service.domain.ports.health import Gauges
 from service.domain.ports.replays import Matches, Replayable, ReplayFilter, ReplayOutcome
 from service.domain.ports.tasks import DeliveryView, TaskFilter
@@ -32,6 +35,8 @@ PARTS = (
     "queries",
     "blobs",
     "deliveries",
+    "contents",
+    "links",
     "health",
     "signals",
     "clock",
@@ -81,6 +86,17 @@ def a_delivery(number: int = 1, **changes: Any) -> DeliveryView:
     return replace(delivery, **changes)
 
 
+def stored_content(data: bytes, **changes: Any) -> StoredContent:
+    """Return a stored video that is read from `data`, in parts of 10 bytes."""
+
+    async def read(start: int, stop: int) -> AsyncIterator[bytes]:
+        for at in range(start, stop, 10):
+            yield data[at : min(at + 10, stop)]
+
+    fields: dict[str, Any] = {"name": "task-1.mp4", "media_type": "video/mp4", "etag": '"v1"', "sha256": None}
+    return StoredContent(**{"size": len(data), "read": read, **fields, **changes})
+
+
 @dataclass
 class FakeApplication:
     """Every use case and port in one object.
@@ -109,6 +125,9 @@ class FakeApplication:
     waits: list[tuple[str, float]] = field(default_factory=list)
     entries: list[Json] = field(default_factory=lambda: [POLL])
     data_by_event: dict[str, Json] = field(default_factory=dict)
+    stored: dict[str, StoredContent] = field(default_factory=dict)
+    signs: bool = False
+    link_tokens: LinkTokens = field(default_factory=lambda: LinkTokens(["a signing key of the tests"]))
     during_wait: Callable[["FakeApplication"], None] = lambda _: None
     gauges_now: Gauges = field(
         default_factory=lambda: Gauges(
@@ -253,6 +272,31 @@ class FakeApplication:
     async def delivery(self, delivery_id: str) -> DeliveryView | None:
         """Return one delivery."""
         return self.deliveries_by_id.get(delivery_id)
+
+    async def find(self, item: Json) -> StoredContent | None:
+        """Return the content with the address of the item."""
+        self._maybe_fail()
+        return self.stored.get(str(item.get("archived_url")))
+
+    async def thumbnail(self, content: StoredContent) -> StoredContent:
+        """Return the thumbnail; there is none of an image."""
+        if content.media_type != "video/mp4":
+            raise Unreadable("it is damaged")
+        return stored_content(b"jpeg", name=f"{content.name}.poster.jpg", media_type="image/jpeg")
+
+    async def signed_url(self, content: StoredContent, method: str, expires_in: timedelta) -> str | None:
+        """Return an address with the parameters if the store signs."""
+        if not self.signs:
+            return None
+        return f"https://store.example/{content.name}?{method}&{expires_in.total_seconds():.0f}"
+
+    def token(self, task_id: TaskId, expires: datetime) -> str:
+        """Return a real token."""
+        return self.link_tokens.token(task_id, expires)
+
+    def read(self, token: str, now: datetime) -> tuple[TaskId, datetime]:
+        """Read a real token."""
+        return self.link_tokens.read(token, now)
 
     async def load(self, task_id: TaskId) -> dict[str, Blob]:
         """Fail: the API never reads blobs."""

@@ -163,11 +163,22 @@ def test_event_has_its_artifact() -> None:
     """The event that a result was stored contains the artifact."""
     artifact = Artifact(url="u", archived_url="file:///a", media_type="video/mp4", bytes=3, sha256="00")
     claim = claim_for("sample")
-    claim.event.data["artifact"] = asdict(artifact)
+    claim.event.data["artifact"] = asdict(artifact) | {"of_a_newer_version": 1}
     event = event_of(claim)
     assert event.artifact == artifact
     assert (event.task, event.type, event.client) == (view(), EventType.COMPLETED, claim.event.client)
     assert event.client
+
+
+def test_artifact_of_an_event_names_its_output() -> None:
+    """The position follows from the output of the task, where the stored address is."""
+    artifact = Artifact(url="u", archived_url="file:///a", media_type="video/mp4", bytes=3, sha256="00")
+    claim = claim_for("sample")
+    claim.event.data["artifact"] = {name: value for name, value in asdict(artifact).items() if name != "output"}
+    claim.event.data["output"] = [{"url": "other"}, {"url": "u", "archived_url": "file:///a"}]
+    event = event_of(claim)
+    assert event.artifact is not None
+    assert event.artifact.output == 1
 
 
 @pytest.mark.parametrize(

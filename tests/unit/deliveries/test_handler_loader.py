@@ -94,9 +94,9 @@ def test_named_handler_needs_its_settings(directory: Path) -> None:
         load_handlers(["archive"], {}, directory=directory)
 
 
-@pytest.mark.parametrize("address", ["s3://bucket/videos", "file://host/videos", "file:videos", "/srv/videos"])
+@pytest.mark.parametrize("address", ["ftp://bucket/videos", "file://host/videos", "file:videos", "/srv/videos"])
 def test_wrong_archive_url_stops_the_start(directory: Path, address: str) -> None:
-    """Archive accepts only a local directory, and checks it at the start."""
+    """Archive accepts only a local directory or a bucket, and checks it at the start."""
     with pytest.raises(BadSetting, match="BOOMERANG_ARCHIVE_URL must name a local directory, like file:///srv/videos"):
         load_handlers(None, {"ARCHIVE_URL": address}, directory=directory)
 

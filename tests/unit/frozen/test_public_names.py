@@ -15,9 +15,9 @@ from service.sandbox import Sandbox, Switches
 from tests.unit.frozen.snapshots import assert_frozen, assert_words
 
 HANDLER_API = [
-    *["Artifact", "Conflict", "Event", "Fault", "HandlerSettings", "HandlerState", "Handlers", "InvalidTask", "Job"],
-    *["NotFound", "NotifyOptions", "QueueIsFull", "Reject", "Retry", "StoreUnavailable", "TaskView", "Tools"],
-    *["UpstreamError", "data_uri"],
+    *["Artifact", "Conflict", "Content", "Event", "Fault", "HandlerSettings", "HandlerState", "Handlers"],
+    *["InvalidTask", "Job", "NotFound", "NotifyOptions", "ObjectArchive", "QueueIsFull", "Reject", "Retry"],
+    *["StoreUnavailable", "TaskView", "Tools", "UpstreamError", "data_uri"],
 ]
 SANDBOX_API = ["Bill", "ConnectionCut", "First", "MediaExtraMissing", "Sandbox", "SwitchError", "Switches"]
 
@@ -45,7 +45,8 @@ def test_handler_api() -> None:
 def handler_api() -> dict[str, object]:
     """Return the fields and parameters of the handler API."""
     now: dict[str, object] = {
-        name: [field.name for field in fields(getattr(service, name))] for name in ("Artifact", "Event", "Job", "Tools")
+        name: [field.name for field in fields(getattr(service, name))]
+        for name in ("Artifact", "Content", "Event", "Job", "Tools")
     }
     for owner in (service.Handlers, service.Tools, service.HandlerState):
         methods = {name: each for name, each in vars(owner).items() if inspect.isfunction(each) and name[0] != "_"}

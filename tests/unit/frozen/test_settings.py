@@ -86,6 +86,7 @@ def test_alternative_names(given: dict[str, str], name: str, value: object) -> N
         ("CONFIRM", {"always", "never"}),
         ("ON_IN_DOUBT", {"fail", "resubmit"}),
         ("SERVERLESS", {"off", "on"}),
+        ("ARCHIVE_SIGNED_URLS", {"off", "on"}),
         ("LOG_FORMAT", {"console", "json"}),
         ("LOG_LEVEL", {"debug", "info", "warning", "error", "critical"}),
     ],

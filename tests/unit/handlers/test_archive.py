@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from handlers import archive as archive_module
+from handlers import _result_files
 from handlers.archive import archive
 from service import Reject, Retry
 from service.domain.artifact import Artifact
@@ -37,6 +37,7 @@ async def test_result_is_stored_under_its_tasks_name(setup: ArchiveSetup) -> Non
             media_type="video/mp4",
             bytes=len(VIDEO),
             sha256=hashlib.sha256(VIDEO).hexdigest(),
+            output=0,
         )
     ]
 
@@ -138,7 +139,7 @@ async def test_container_is_checked_without_the_extra(setup: ArchiveSetup, monke
 
 async def test_declared_length_above_the_limit_is_refused(setup: ArchiveSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """A length above the limit is refused before the body is read."""
-    monkeypatch.setattr(archive_module, "MAX_BYTES", len(VIDEO) - 1)
+    monkeypatch.setattr(_result_files, "MAX_BYTES", len(VIDEO) - 1)
     with pytest.raises(Reject, match="larger than"):
         await archive(event(), setup.tools())
     assert setup.files() == {}
@@ -155,7 +156,7 @@ class Endless(httpx.AsyncByteStream):
 
 async def test_endless_body_is_refused(setup: ArchiveSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit counts the received bytes if no length was declared."""
-    monkeypatch.setattr(archive_module, "MAX_BYTES", 3 * archive_module.CHUNK)
+    monkeypatch.setattr(_result_files, "MAX_BYTES", 3 * _result_files.CHUNK)
     setup.server.respond(URL, httpx.Response(200, stream=Endless()))
     with pytest.raises(Reject, match="larger than"):
         await archive(event(), setup.tools())
@@ -169,7 +170,7 @@ async def test_cancelled_download_leaves_nothing(setup: ArchiveSetup) -> None:
     class Stalled(httpx.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
             """Yield a part, then stall."""
-            yield VIDEO + bytes(archive_module.CHUNK)
+            yield VIDEO + bytes(_result_files.CHUNK)
             begun.set()
             await asyncio.Event().wait()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from handlers import archive as archive_module
+from handlers import _result_files
 from handlers._responses import body_parts
 from handlers.archive import archive
 from service import Reject, Retry
@@ -104,16 +104,16 @@ async def test_compressed_file_that_is_not_whole_is_retried(
 
 async def test_limit_applies_to_the_decompressed_bytes(setup: ArchiveSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small body that decompresses to more than the limit is refused, and no part of it is large in memory."""
-    monkeypatch.setattr(archive_module, "MAX_BYTES", 4 * archive_module.CHUNK)
-    bomb = gzip.compress(VIDEO + bytes(20 * archive_module.CHUNK))
-    assert len(bomb) < archive_module.CHUNK
+    monkeypatch.setattr(_result_files, "MAX_BYTES", 4 * _result_files.CHUNK)
+    bomb = gzip.compress(VIDEO + bytes(20 * _result_files.CHUNK))
+    assert len(bomb) < _result_files.CHUNK
     setup.server.respond(URL, streamed(bomb, len(bomb), content_encoding="gzip"))
     with pytest.raises(Reject, match="larger than"):
         await archive(event(), setup.tools())
     assert setup.files() == {}
-    parts = [len(part) async for part in body_parts(streamed(bomb, len(bomb)), archive_module.CHUNK)]
-    assert max(parts) <= archive_module.CHUNK
-    assert sum(parts) == len(VIDEO) + 20 * archive_module.CHUNK
+    parts = [len(part) async for part in body_parts(streamed(bomb, len(bomb)), _result_files.CHUNK)]
+    assert max(parts) <= _result_files.CHUNK
+    assert sum(parts) == len(VIDEO) + 20 * _result_files.CHUNK
 
 
 @pytest.mark.parametrize("content_type", [None, "", "text/html", "application/json", "image/png", "video/x-unknown"])

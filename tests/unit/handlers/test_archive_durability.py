@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from handlers import archive as archive_module
+from handlers import _result_files
 from handlers.archive import archive
 from tests.support.delivery_builders import event
 from tests.support.file_server import URL, VIDEO, ArchiveSetup, archive_setup
@@ -27,7 +27,7 @@ def setup(tmp_path: Path) -> ArchiveSetup:
 
 def long_video() -> bytes:
     """Return a playable video of more than CHUNKS chunks, whose parts all differ."""
-    size = CHUNKS * archive_module.CHUNK
+    size = CHUNKS * _result_files.CHUNK
     padding = b"".join(number.to_bytes(4, "big") for number in range(size // 4))
     return VIDEO + (len(padding) + 8).to_bytes(4, "big") + b"free" + padding
 

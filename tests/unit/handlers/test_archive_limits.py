@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from handlers import archive as archive_module
+from handlers import _result_files
 from handlers.archive import archive
 from service import Reject
 from tests.support.delivery_builders import event
@@ -37,7 +37,7 @@ async def test_declared_length_over_the_limit_is_refused_unread(
     setup: ArchiveSetup, monkeypatch: pytest.MonkeyPatch, over: int, read: bool
 ) -> None:
     """A result of exactly the limit is stored; of one that declares a byte more nothing is downloaded."""
-    monkeypatch.setattr(archive_module, "MAX_BYTES", len(VIDEO) - over)
+    monkeypatch.setattr(_result_files, "MAX_BYTES", len(VIDEO) - over)
     body = Noted(VIDEO)
     setup.server.respond(URL, httpx.Response(200, headers={"content-length": str(len(VIDEO))}, stream=body))
     if over:

@@ -22,6 +22,9 @@ KEPT = Artifact(
 )
 
 
+STORED = {"archived_url": "file:///srv/video.mp4", "media_type": "video/mp4", "bytes": 3, "sha256": "ab"}
+
+
 def _progress(task_id: str, progress: float = 0.5) -> TaskUpdate:
     fact = Fact(status=Status.IN_PROGRESS, upstream_id=UpstreamId(f"of-{task_id}"), progress=progress)
     return TaskUpdate(task_id=TaskId(task_id), fact=fact, source=Source.POLL, poll="in_progress")
@@ -138,9 +141,41 @@ async def test_stored_artifact_makes_one_event(tmp_path: Path) -> None:
         for _ in range(2):
             await loop.results.keep(task.id, KEPT)
         after = await loop.task(task.id)
-        assert after.output == (VIDEO | {"archived_url": "file:///srv/video.mp4"},)
+        assert after.output == (VIDEO | STORED,)
         assert (after.status, after.settled_at, after.due_at) == (Status.COMPLETED, task.settled_at, None)
         assert (await loop.happened(task.id)).count("artifact.stored") == 1
+
+
+async def test_result_of_an_older_release_gets_its_details(tmp_path: Path) -> None:
+    """A file that was recorded with its address alone gets type, size and digest, without another event."""
+    async with open_loop(tmp_path) as loop:
+        loop.upstream.creates.append(replace(DONE, output=(VIDEO | {"archived_url": KEPT.archived_url},)))
+        task = await loop.submitted()
+        await loop.results.keep(task.id, KEPT)
+        assert (await loop.task(task.id)).output == (VIDEO | STORED,)
+        assert "artifact.stored" not in await loop.happened(task.id)
+
+
+async def test_position_tells_equal_addresses_apart(tmp_path: Path) -> None:
+    """Of two results with one address the named one is recorded; a wrong position is ignored."""
+    async with open_loop(tmp_path) as loop:
+        loop.upstream.creates.append(replace(DONE, output=(VIDEO, VIDEO)))
+        task = await loop.submitted()
+        await loop.results.keep(task.id, replace(KEPT, output=1))
+        assert (await loop.task(task.id)).output == (VIDEO, VIDEO | STORED)
+        await loop.results.keep(task.id, replace(KEPT, output=7))
+        assert (await loop.task(task.id)).output == (VIDEO | STORED, VIDEO | STORED)
+
+
+async def test_event_of_a_stored_result_suits_the_previous_release(tmp_path: Path) -> None:
+    """The stored event has no field that a process of the previous release refuses."""
+    async with open_loop(tmp_path) as loop:
+        loop.upstream.creates.append(DONE)
+        task = await loop.submitted()
+        await loop.results.keep(task.id, replace(KEPT, output=0))
+        entries = await loop.store.queries.history(task.id)
+        [data] = [each["data"] for each in entries if each.get("type") == "artifact.stored"]
+        assert data["artifact"] == STORED | {"url": KEPT.url}
 
 
 async def test_artifact_of_another_address_changes_nothing(tmp_path: Path) -> None:

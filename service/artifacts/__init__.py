@@ -1,0 +1,1 @@
+"""Stored results: archives in directories and object stores, their content, and thumbnails."""

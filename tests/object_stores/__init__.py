@@ -1,0 +1,1 @@
+"""Archives in object stores, against real servers of them."""

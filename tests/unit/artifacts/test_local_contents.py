@@ -1,0 +1,166 @@
+"""Content of a local archive: regular files in it and nothing else, thumbnails made once."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.artifacts import contents as contents_module
+from service.artifacts.contents import Contents
+from service.artifacts.local_archive import LocalArchive
+from service.artifacts.thumbnail import make_thumbnail
+from service.domain.archive_address import FolderAddress
+from service.domain.artifact import StoredContent
+from service.domain.errors import ArchiveUnavailable
+from service.domain.media.limits import Unreadable
+from tests.support.sample_media import image, video
+
+VIDEO = video()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a directory with one stored video."""
+    (tmp_path / "task-1.mp4").write_bytes(VIDEO)
+    return tmp_path
+
+
+@pytest.fixture
+def contents(folder: Path) -> Contents:
+    """Return the contents of the directory."""
+    return Contents(archive=LocalArchive(FolderAddress(folder=folder)))
+
+
+def item(path: Path, **changes: Any) -> dict[str, Any]:
+    """Return an item of an output that is stored at `path`."""
+    return {"type": "video", "url": "https://cdn.example/v", "archived_url": path.as_uri(), **changes}
+
+
+async def found(contents: Contents, path: Path, **changes: Any) -> StoredContent:
+    """Return the content at `path`."""
+    content = await contents.find(item(path, **changes))
+    assert content is not None
+    return content
+
+
+async def read(content: StoredContent, start: int = 0, stop: int | None = None) -> bytes:
+    """Return the bytes of a content."""
+    return b"".join([part async for part in content.read(start, content.size if stop is None else stop)])
+
+
+async def test_stored_file_is_read(contents: Contents, folder: Path) -> None:
+    """Any part of it, with its type and its recorded SHA-256 as the version."""
+    content = await found(contents, folder / "task-1.mp4", sha256="ab" * 32, bytes=len(VIDEO))
+    assert (content.name, content.media_type, content.size) == ("task-1.mp4", "video/mp4", len(VIDEO))
+    assert (content.sha256, content.etag) == ("ab" * 32, f'"{"ab" * 20}"')
+    assert await read(content) == VIDEO
+    assert await read(content, 10, 20) == VIDEO[10:20]
+
+
+async def test_old_archive_has_versions_too(contents: Contents, folder: Path) -> None:
+    """A file whose digest was not recorded, or that was replaced, has a version that changes with it."""
+    path = folder / "task-1.mp4"
+    first = await found(contents, path)
+    replaced = await found(contents, path, sha256="ab" * 32, bytes=1)
+    assert (first.sha256, replaced.sha256, replaced.etag) == (None, None, first.etag)
+    path.write_bytes(VIDEO + b"more")
+    os.utime(path, (1, 1))
+    assert (await found(contents, path)).etag != first.etag
+
+
+@pytest.mark.parametrize("name", ["link.mp4", "folder.mp4", "missing.mp4", "notes.txt", "task-1.poster.jpg", "up.mp4"])
+async def test_only_stored_results_are_content(contents: Contents, folder: Path, name: str) -> None:
+    """A symbolic link, a directory, a missing file, another type and a thumbnail are none."""
+    (folder / "link.mp4").symlink_to("/etc/passwd")
+    (folder / "up.mp4").symlink_to(folder / "task-1.mp4")
+    (folder / "folder.mp4").mkdir()
+    (folder / "notes.txt").write_text("secret")
+    (folder / "task-1.poster.jpg").write_bytes(b"jpeg")
+    assert await contents.find(item(folder / name)) is None
+
+
+@pytest.mark.parametrize("address", [None, 7, "", "file:///etc/passwd", "s3://bucket/task-1.mp4"])
+async def test_address_outside_of_the_archive(contents: Contents, address: object) -> None:
+    """What is recorded as an address opens nothing elsewhere."""
+    assert await contents.find({"archived_url": address}) is None
+    assert await Contents().find({"archived_url": address}) is None
+
+
+async def test_link_that_replaces_a_file_is_not_followed(contents: Contents, folder: Path) -> None:
+    """A file that becomes a symbolic link after it was found is not read."""
+    content = await found(contents, folder / "task-1.mp4")
+    (folder / "task-1.mp4").unlink()
+    (folder / "task-1.mp4").symlink_to("/etc/passwd")
+    with pytest.raises(ArchiveUnavailable):
+        await read(content)
+
+
+async def test_file_that_is_cut_is_an_error(contents: Contents, folder: Path) -> None:
+    """A file that becomes shorter while it is read is no complete answer."""
+    content = await found(contents, folder / "task-1.mp4")
+    (folder / "task-1.mp4").write_bytes(VIDEO[:100])
+    with pytest.raises(ArchiveUnavailable, match="shorter"):
+        await read(content)
+
+
+# ── thumbnails ───────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the media types of which thumbnails were made."""
+    types: list[str] = []
+
+    def make(read_at: Callable[[int, int], bytes], size: int, media_type: str) -> bytes:
+        types.append(media_type)
+        return make_thumbnail(read_at, size, media_type)
+
+    monkeypatch.setattr(contents_module, "make_thumbnail", make)
+    return types
+
+
+async def test_thumbnail_is_made_once(contents: Contents, folder: Path, made: list[str]) -> None:
+    """Requests at the same time, and later ones, get the same stored JPEG."""
+    content = await found(contents, folder / "task-1.mp4")
+    thumbnails = await asyncio.gather(*(contents.thumbnail(content) for _ in range(5)))
+    later = await Contents(archive=contents.archive).thumbnail(content)
+    assert made == ["video/mp4"]
+    assert len({await read(each) for each in [*thumbnails, later]}) == 1
+    assert (later.name, later.media_type, later.stored) == ("task-1.poster.jpg", "image/jpeg", True)
+    assert (await read(later)).startswith(b"\xff\xd8\xff")
+    assert sorted(os.listdir(folder)) == ["task-1.mp4", "task-1.poster.jpg"]  # noqa: PTH208 - not blocking for long
+
+
+async def test_thumbnail_of_an_archive_that_cannot_be_written(
+    contents: Contents, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made each time, and not stored."""
+
+    async def refuse(*_: object) -> None:
+        raise ArchiveUnavailable("read-only")
+
+    monkeypatch.setattr(LocalArchive, "write_small", refuse)
+    thumbnail = await contents.thumbnail(await found(contents, folder / "task-1.mp4"))
+    assert (thumbnail.stored, len(await read(thumbnail))) == (False, thumbnail.size)
+
+
+async def test_file_without_a_picture(contents: Contents, folder: Path) -> None:
+    """A damaged file has no thumbnail, and nothing is stored."""
+    (folder / "task-2.mp4").write_bytes(VIDEO[:40] + bytes(1000))
+    with pytest.raises(Unreadable):
+        await contents.thumbnail(await found(contents, folder / "task-2.mp4"))
+    assert not (folder / "task-2.poster.jpg").exists()
+
+
+async def test_erased_results_are_gone(contents: Contents, folder: Path) -> None:
+    """The files of a task go with their thumbnails; others stay, and a second time is no error."""
+    (folder / "task-1-2.png").write_bytes(image())
+    (folder / "task-2.mp4").write_bytes(VIDEO)
+    await contents.thumbnail(await found(contents, folder / "task-1.mp4"))
+    output = [item(folder / "task-1.mp4"), item(folder / "task-1-2.png"), {"url": "x"}, item(Path("/etc/passwd"))]
+    await contents.erase(output)
+    await contents.erase(output)
+    assert os.listdir(folder) == ["task-2.mp4"]  # noqa: PTH208 - not blocking for long
