@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import IO, TYPE_CHECKING, Any
 
-from service import Reject, Retry, TaskView
+import httpx
+
+from service import Content, NotFound, Reject, Retry, TaskView, UpstreamError
 
 from ._chat_media import TooLarge, spooled, video_facts
 from ._chat_words import link_text
@@ -36,9 +38,9 @@ KEPT = 30 * 86_400.0
 
 
 class Unavailable(Exception):
-    """The content of a result could not be read; `reason` is the Retry or Reject that says why."""
+    """The content of a result could not be read; `reason` is the exception that says why."""
 
-    def __init__(self, reason: Retry | Reject) -> None:
+    def __init__(self, reason: Exception) -> None:
         super().__init__(str(reason))
         self.reason = reason
 
@@ -95,7 +97,7 @@ async def _send(result: Result, bot: ChatBot, tools: TelegramTools, attempt: int
     except TooLarge as error:
         return await _send_link(result, error, bot)
     except Unavailable as error:
-        if not result.url or (isinstance(error.reason, Retry) and attempt < ATTEMPTS_OF_CONTENT):
+        if not result.url or (attempt < ATTEMPTS_OF_CONTENT and not isinstance(error.reason, Reject)):
             raise error.reason from error
         tools.log.info("content unavailable, telegram fetches it: %s", error.reason)
     except Refused as error:
@@ -119,12 +121,10 @@ async def _upload(result: Result, bot: ChatBot, tools: TelegramTools) -> str:
             if content.size is not None and content.size > MAX_UPLOAD:
                 raise TooLarge(content.size, link)
             file, size = await stack.enter_async_context(spooled(content.chunks, max_bytes=MAX_UPLOAD, link=link))
-            poster = await content.poster() if result.kind == "video" else None
-        except (Reject, Retry) as error:
+        except (Reject, Retry, NotFound, UpstreamError, httpx.HTTPError) as error:
             raise Unavailable(error) from error
-        arguments = await _video_arguments(file, poster) if result.kind == "video" else {}
-        name = content.name
-        upload = InputFile(file, filename=name, read_file_handle=False)
+        arguments = await _video_arguments(file, content, tools) if result.kind == "video" else {}
+        upload = InputFile(file, filename=content.name, read_file_handle=False)
         try:
             async with asyncio.timeout(STEP_TIME + size / BYTES_PER_SECOND):
                 return _file_id(await _send_file(result, upload, bot, **arguments))
@@ -136,7 +136,7 @@ async def _upload(result: Result, bot: ChatBot, tools: TelegramTools) -> str:
             raise
 
 
-async def _video_arguments(file: IO[bytes], poster: bytes | None) -> dict[str, Any]:
+async def _video_arguments(file: IO[bytes], content: Content, tools: TelegramTools) -> dict[str, Any]:
     """Return what Telegram does not find out itself of larger videos: without it they are shown as a square."""
     from telegram import InputFile  # noqa: PLC0415 - heavy
 
@@ -144,6 +144,11 @@ async def _video_arguments(file: IO[bytes], poster: bytes | None) -> dict[str, A
     arguments: dict[str, Any] = {"supports_streaming": True}
     if facts:
         arguments |= {"width": facts.width, "height": facts.height, "duration": facts.seconds}
+    try:
+        poster = await content.poster()
+    except Exception as error:  # noqa: BLE001 - a video without its poster is better than none
+        tools.log.warning("a poster could not be made: %s", type(error).__name__)
+        poster = None
     if poster and len(poster) < MAX_THUMBNAIL:
         arguments["thumbnail"] = InputFile(poster, filename="poster.jpg")
     return arguments

@@ -244,7 +244,8 @@ class TelegramApi:
         if len(str(arguments.get("caption", "")).encode("utf-16-le")) // 2 > MAX_CAPTION:
             raise ApiError(400, "Bad Request: message caption is too long")
         data, file_id = self._media(kind, arguments, files)
-        details = {name: arguments[name] for name in ("width", "height", "duration") if name in arguments}
+        sizes = ("width", "height", "duration")
+        details: dict[str, Any] = {name: arguments[name] for name in sizes if name in arguments}
         details |= {"bytes": len(data), "file_id": file_id, "thumbnail": _thumbnail(files.get("thumbnail"))}
         answer = self._add(arguments, text=arguments.get("caption", ""), media=kind, details=details)
         size = {"width": int(arguments.get("width", 320)), "height": int(arguments.get("height", 320))}
