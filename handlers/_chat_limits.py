@@ -1,4 +1,4 @@
-"""Who may spend in a chat, how much a day, and how often a stranger is answered. Shared by the chat handlers."""
+"""Who may spend in a chat, how much a day, and how often a refused user is answered. Shared by the chat handlers."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ KEPT = timedelta(days=2)
 """How long the tasks of a day are kept."""
 
 REFUSED_EVERY = timedelta(hours=1)
-"""A refused user gets one answer in this time, so that no stranger makes the bot write."""
+"""A refused user gets one answer in this time, so that unknown users do not make the bot write."""
 
 TRIES = 20
 

@@ -1,4 +1,4 @@
-"""The pace of one progress message: edited only when its text changes, and not too often. Shared by chat handlers."""
+"""When a progress message is edited: only when its text changes, and not too often. Shared by chat handlers."""
 
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ async def may_show(state: HandlerState, *, chat: str, message: str, text: str, f
     """Return whether a progress message is to be edited now; a final text waits for nothing."""
     if await state.get(f"shown/{message}") == text:
         return False
-    return final or await state.add(f"pace/{chat}", expires_in=EVERY)
+    return final or await state.add(f"shown-in/{chat}", expires_in=EVERY)
 
 
 async def was_shown(state: HandlerState, *, message: str, text: str) -> None:
@@ -24,4 +24,4 @@ async def was_shown(state: HandlerState, *, message: str, text: str) -> None:
 
 async def pause(state: HandlerState, *, chat: str, after: timedelta) -> None:
     """Edit no progress message of a chat for a while: its platform asked for it."""
-    await state.set(f"pace/{chat}", value=True, expires_in=after)
+    await state.set(f"shown-in/{chat}", value=True, expires_in=after)

@@ -10,10 +10,10 @@ ERRORS = {
     "content": "The provider's content policy refused the prompt or a picture. Change the words or the pictures, "
     "and send the command again.",
     "input": "The provider could not use the request. Change it as follows, and send the command again.",
-    "credit": "The account of this service at the provider is empty. Tell its operator; your request is fine.",
+    "credit": "The account of this service at the provider is empty. Inform its operator; your request is fine.",
     "provider": "The provider failed. Your request is fine: send the command again in a few minutes.",
     "timeout": "The provider took too long. Send the command again, perhaps with a shorter video.",
-    "unknown": "The video could not be made. Send the command again; if it fails again, tell the operator.",
+    "unknown": "The video could not be made. Send the command again; if it fails again, inform the operator.",
 }
 SHOWN_KINDS = frozenset({"content", "input", "unknown"})
 """Kinds whose message of the provider helps the user."""
@@ -30,7 +30,7 @@ def progress_text(task: TaskView) -> str:
     if task.status == "in_progress":
         done = f" {task.progress:.0%}" if task.progress else ""
         return f"Making the video…{done}"
-    return f"Waiting: {task.note}." if task.note else "Waiting for its turn…"
+    return f"Waiting: {task.note}." if task.note else "Waiting in the queue…"
 
 
 def end_text(task: TaskView) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 EXTRA_MISSING = "the library of Telegram is not installed; run: pip install 'boomerang-service[telegram]'"
 GONE = ("message to edit not found", "message can't be edited", "message_id_invalid", "message to delete not found")
 NO_THREAD = ("message thread not found", "topic_closed", "topic_deleted")
-THEIRS = (
+FORBIDDEN = (
     *("chat not found", "user not found", "peer_id_invalid", "chat_write_forbidden", "have no rights to send"),
     *("not enough rights", "need administrator rights", "chat_restricted", "group chat was deactivated"),
 )
@@ -81,7 +81,7 @@ class ChatBot:
             try:
                 return await call(chat_id, place.thread_id)
             except BadRequest as error:
-                if place.thread_id is None or not says(error, NO_THREAD):
+                if place.thread_id is None or not mentions(error, NO_THREAD):
                     raise
                 return await call(chat_id, None)
 
@@ -144,7 +144,7 @@ class ChatBot:
                 await remember_move(self.tools, chat_id, moved.new_chat_id)
                 return await call(moved.new_chat_id)
         except TelegramError as error:
-            if says(error, ("message is not modified",)):
+            if mentions(error, ("message is not modified",)):
                 return None
             raise mapped(error) from error
 
@@ -180,14 +180,14 @@ def make_bot(config: Settings, http: httpx.AsyncClient) -> "Bot":
 # ── errors ───────────────────────────────────────────────────────────────────
 
 
-def says(error: Exception, texts: tuple[str, ...]) -> bool:
+def mentions(error: Exception, texts: tuple[str, ...]) -> bool:
     """Return whether Telegram's description of an error contains one of `texts`, in lower case."""
     message = str(error).lower()
     return any(text in message for text in texts)
 
 
 def mapped(error: "TelegramError") -> Exception:
-    """Return the exception that says what to do about an error of the Bot API."""
+    """Return the exception for an error of the Bot API."""
     from telegram.error import BadRequest, Forbidden, InvalidToken  # noqa: PLC0415 - heavy
 
     from ._telegram_requests import FloodControl  # noqa: PLC0415 - heavy
@@ -197,10 +197,10 @@ def mapped(error: "TelegramError") -> Exception:
         found = Retry("Telegram asks for fewer messages", after=error.pause)
     elif isinstance(error, InvalidToken):
         found = Retry("Telegram does not accept BOOMERANG_TELEGRAM_TOKEN; set the token that @BotFather shows")
-    elif isinstance(error, Forbidden) or says(error, THEIRS):
+    elif isinstance(error, Forbidden) or mentions(error, FORBIDDEN):
         found = Reject(f"Telegram does not let the bot write to this chat: {error}")
-    elif says(error, GONE):
+    elif mentions(error, GONE):
         found = MessageGone(str(error))
-    elif isinstance(error, BadRequest) or says(error, ("too large", "too big")):
+    elif isinstance(error, BadRequest) or mentions(error, ("too large", "too big")):
         found = Refused(str(error))
     return found

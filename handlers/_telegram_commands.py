@@ -42,7 +42,7 @@ BUSY_END = "Too many videos are waiting already. Send the command again later."
 
 
 class UnusablePhoto(Exception):
-    """A picture cannot be used; the text tells its user why."""
+    """A picture cannot be used; the text is the reason for its user."""
 
 
 async def handle_message(message: Incoming, tools: TelegramTools, *, last: bool) -> None:

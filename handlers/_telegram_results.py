@@ -16,7 +16,7 @@ from service import Content, NotFound, Reject, Retry, TaskView, UpstreamError
 
 from ._chat_media import TooLarge, spooled, video_facts
 from ._chat_words import link_text
-from ._telegram_bot import ChatBot, Refused, says
+from ._telegram_bot import ChatBot, Refused, mentions
 from ._telegram_settings import Place, TelegramTools
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ KEPT = 30 * 86_400.0
 
 
 class Unavailable(Exception):
-    """The content of a result could not be read; `reason` is the exception that says why."""
+    """The content of a result could not be read; `reason` is the reason."""
 
     def __init__(self, reason: Exception) -> None:
         super().__init__(str(reason))
@@ -131,7 +131,7 @@ async def _upload(result: Result, bot: ChatBot, tools: TelegramTools) -> str:
         except TimeoutError:
             raise Retry(f"the upload of {size:,} bytes took too long") from None
         except Refused as error:
-            if says(error, ("too large", "too big")):
+            if mentions(error, ("too large", "too big")):
                 raise TooLarge(size, link) from error
             raise
 

@@ -128,7 +128,7 @@ async def _send_results(
 
 
 async def _show_progress(text: str, target: Target, bot: ChatBot, tools: TelegramTools) -> None:
-    """Edit the progress message at a sane pace. A failed edit is not repeated: the next event shows more."""
+    """Edit the progress message not too often. A failed edit is not repeated: the next event shows more."""
     if target.message is None:
         return
     chat, message = str(target.chat_id), f"{target.chat_id}/{target.message}"
@@ -181,7 +181,7 @@ async def webhook(request: "Request", tools: TelegramTools) -> "Response":
     except (ValueError, RecursionError):
         tools.log.warning("telegram sent an update that cannot be read")  # it would be repeated for a day
         return Response()
-    if message is None or not _asks_for_something(message):
+    if message is None or not _may_concern_bot(message):
         return Response()
     seen = f"update/{message.update_id}"
     if await tools.state.get(seen):
@@ -194,7 +194,7 @@ async def webhook(request: "Request", tools: TelegramTools) -> "Response":
     return Response()
 
 
-def _asks_for_something(message: Incoming) -> bool:
+def _may_concern_bot(message: Incoming) -> bool:
     """Return whether a message may concern the bot: in groups most do not."""
     return bool(message.private or message.command or message.album or message.moved_to)
 

@@ -49,7 +49,7 @@ class Bot:
             assert (await self.post(update)).status_code == 200
         await self.test.advance(0)
 
-    async def say(self, text: str = "", **options: Any) -> None:
+    async def write(self, text: str = "", **options: Any) -> None:
         """Let a person send a message, and the bot act on it."""
         await self.receive(self.api.message(text, **options))
 

@@ -57,7 +57,7 @@ async def test_caption_that_comes_late_still_makes_the_video_of_all_photos(bot: 
     assert len(task.params["images"]) == 3
 
 
-async def test_album_of_a_stranger_is_refused_once_and_not_stored(bot: Bot) -> None:
+async def test_album_of_an_uninvited_user_is_refused_once_and_not_stored(bot: Bot) -> None:
     """Only its command is acted on; nothing else of it is in the database."""
     updates = [
         bot.api.message("/video x" * (number == 0), photo=PHOTO, album="a1", user=8, chat=8) for number in (0, 1)
@@ -70,7 +70,7 @@ async def test_album_of_a_stranger_is_refused_once_and_not_stored(bot: Bot) -> N
 
 
 async def test_too_many_photos_are_explained(bot: Bot) -> None:
-    """The limit of the model is told in the chat."""
+    """The chat shows the limit of the model."""
     await bot.receive(*(bot.api.message("/video x", photo=PHOTO, album="a1") for _ in range(8)))
     await bot.test.advance(7)
     [text] = bot.api.texts()

@@ -1,4 +1,4 @@
-"""Events of a task in its chat: the pace of progress, the words at the end, and what each error of Telegram becomes."""
+"""Events of a task in its chat: how often progress is edited, the words at the end, and what each error becomes."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ async def test_progress_is_edited_every_four_seconds_and_only_to_another_text(bo
     assert edits == ["edit: Making the video…", *(f"edit: Making the video… {step}0%" for step in range(1, 10))]
 
 
-async def test_tasks_of_one_group_share_its_pace(bot: Bot) -> None:
+async def test_tasks_of_one_group_share_its_edits(bot: Bot) -> None:
     """A group allows twenty messages a minute: three tasks in it do not use three times as many."""
     shown = [progress_message(bot, GROUP) for _ in range(3)]
     for step in range(60):
@@ -138,7 +138,7 @@ async def test_unknown_chat_is_a_dead_letter(bot: Bot) -> None:
         (ApiError(401, "Unauthorized"), None),
     ],
 )
-async def test_trouble_of_telegram_or_ours_is_tried_again(bot: Bot, error: ApiError, after: float | None) -> None:
+async def test_temporary_errors_are_tried_again(bot: Bot, error: ApiError, after: float | None) -> None:
     """Flood control after the pause that it asks for, up to an hour; the others by the schedule."""
     bot.api.faults["sendMessage"] = [error]
     outcome = await deliver(bot, "task.canceled")
@@ -156,7 +156,7 @@ async def test_group_that_became_a_supergroup_is_remembered(bot: Bot) -> None:
         assert (await deliver(bot, "task.canceled", chat=GROUP)).delivered
     assert bot.api.texts(-10050) == ["Canceled."] * 2
     assert [call.arguments["chat_id"] for call in bot.api.called("sendMessage")] == ["-50", "-10050", "-10050"]
-    await bot.say("/status", chat=-10050, user=99)
+    await bot.write("/status", chat=-10050, user=99)
     assert bot.api.texts(-10050)[-1].startswith("To make a video")
 
 
@@ -164,7 +164,7 @@ async def test_service_message_of_a_migration_is_enough(bot: Bot) -> None:
     """The update comes before anything is sent to the old id."""
     await bot.receive(bot.api.message(chat=GROUP, migrate_to_chat_id=-10051))
     bot.api.chats[-10051].kind = "supergroup"
-    await bot.say("/status", chat=-10051, user=99)
+    await bot.write("/status", chat=-10051, user=99)
     assert bot.api.texts(-10051)[-1].startswith("To make a video")
 
 

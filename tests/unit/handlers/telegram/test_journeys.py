@@ -7,7 +7,7 @@ from tests.unit.handlers.telegram.conftest import PHOTO, VIDEO, Bot
 
 async def test_photo_with_a_command_becomes_a_video(bot: Bot) -> None:
     """The photo goes up as bytes, progress is one message, and the video is the answer to the command."""
-    await bot.say("/video a cat jumps", photo=PHOTO)
+    await bot.write("/video a cat jumps", photo=PHOTO)
     [task] = await bot.test.tasks()
     assert task.params["prompt"] == "a cat jumps"
     assert [picture["media_type"] for picture in task.params["images"]] == ["image/jpeg"]
@@ -26,11 +26,11 @@ async def test_photo_with_a_command_becomes_a_video(bot: Bot) -> None:
 
 
 async def test_refused_user_gets_one_polite_answer_an_hour(bot: Bot) -> None:
-    """A stranger learns whom to ask, once, and spends nothing."""
+    """An uninvited user gets the ids that the operator needs, once, and spends nothing."""
     for _ in range(3):
-        await bot.say("/video a cat", photo=PHOTO, user=8, chat=8)
+        await bot.write("/video a cat", photo=PHOTO, user=8, chat=8)
     await bot.test.advance(3600)
-    await bot.say("hello?", user=8, chat=8)
+    await bot.write("hello?", user=8, chat=8)
     refusal = "bot: Only invited users can make videos here. The operator of this bot can invite you:\nuser 8, chat 8"
     command = "user: [photo] /video a cat"
     assert bot.api.log == [command, refusal, command, command, "user: hello?", refusal]
@@ -39,7 +39,7 @@ async def test_refused_user_gets_one_polite_answer_an_hour(bot: Bot) -> None:
 
 async def test_every_fault_of_an_invalid_request_is_a_line(bot: Bot) -> None:
     """The progress message becomes the faults, and the request does not count for the cap."""
-    await bot.say("/video " + "x" * 4000, photo=image("JPEG", (100, 20)))
+    await bot.write("/video " + "x" * 4000, photo=image("JPEG", (100, 20)))
     assert bot.api.texts()[0].splitlines() == [
         "This was not accepted:",
         "• Pictures 1: must be at least 128x128 pixels, is 100x20: send a larger image",
@@ -51,10 +51,10 @@ async def test_every_fault_of_an_invalid_request_is_a_line(bot: Bot) -> None:
 
 
 async def test_failure_of_the_provider_is_explained() -> None:
-    """The kind of the error decides what the user is told to do."""
+    """The kind of the error decides what the user reads."""
     bot = Bot(switches=Switches(run_time=0.0, tiny_videos=True, callbacks=False, fail_tasks=1.0))
     async with bot.test:
-        await bot.say("/video a cat", photo=PHOTO)
+        await bot.write("/video a cat", photo=PHOTO)
         await bot.finish()
         [task] = await bot.test.tasks()
         assert bot.api.log[:2] == ["user: [photo] /video a cat", "bot: Got it with 1 photo. The video is in the queue."]

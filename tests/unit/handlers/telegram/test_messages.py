@@ -1,4 +1,4 @@
-"""Messages: the door, groups, answers, topics, caps, and the small commands."""
+"""Messages: the secret, groups, answers, topics, caps, and the small commands."""
 
 import json
 from typing import Any
@@ -57,7 +57,7 @@ async def test_repeated_update_is_one_task(bot: Bot) -> None:
         {"text": "/unknown", "entities": [{"type": "bot_command", "offset": 0, "length": 8}]},
     ],
 )
-async def test_group_hears_nothing_unless_it_asks_this_bot(bot: Bot, message: dict[str, Any]) -> None:
+async def test_group_gets_no_answer_unless_it_names_this_bot(bot: Bot, message: dict[str, Any]) -> None:
     """Other bots, their commands, and what people say to each other."""
     await bot.receive(bot.api.message(chat=GROUP, **message))
     assert bot.api.texts(GROUP) == []
@@ -65,7 +65,7 @@ async def test_group_hears_nothing_unless_it_asks_this_bot(bot: Bot, message: di
 
 async def test_group_and_topic_get_the_answer_where_the_command_was(bot: Bot) -> None:
     """`/video@Bot` in another case, in a topic: progress is an answer in that topic."""
-    await bot.say("/video@videobot a cat", chat=FORUM, user=99, thread=11, photo=PHOTO)
+    await bot.write("/video@videobot a cat", chat=FORUM, user=99, thread=11, photo=PHOTO)
     [shown] = bot.api.shown(FORUM)
     assert (shown.thread, shown.text) == (11, "Making the video…")
     assert bot.api.chats[FORUM].messages[shown.reply_to or 0].text == "/video@videobot a cat"
@@ -73,7 +73,7 @@ async def test_group_and_topic_get_the_answer_where_the_command_was(bot: Bot) ->
 
 async def test_thread_of_an_answer_outside_topics_is_left_out(bot: Bot) -> None:
     """In groups without topics an answer has a thread id at which nothing can be sent."""
-    await bot.say("/video a cat", chat=GROUP, photo=PHOTO, message_thread_id=444)
+    await bot.write("/video a cat", chat=GROUP, photo=PHOTO, message_thread_id=444)
     [shown] = bot.api.shown(GROUP)
     assert shown.thread is None
 
@@ -90,28 +90,28 @@ async def test_answer_to_a_photo_uses_that_photo(bot: Bot) -> None:
     """The photo may be anybody's; its message is in the update."""
     bot.api.message("look", chat=GROUP, photo=PHOTO, user=8)
     number = max(bot.api.chats[GROUP].messages)
-    await bot.say("/video a cat", chat=GROUP, answers=number)
+    await bot.write("/video a cat", chat=GROUP, answers=number)
     [task] = await bot.test.tasks()
     assert [part["bytes"] for part in task.params["images"]] == [len(PHOTO)]
 
 
 async def test_picture_sent_as_a_file_is_used(bot: Bot) -> None:
     """Its type is read from its bytes, not from what the sender claims."""
-    await bot.say("/video a cat", document=image("WEBP", (300, 300)))
+    await bot.write("/video a cat", document=image("WEBP", (300, 300)))
     [task] = await bot.test.tasks()
     assert task.params["images"][0]["media_type"] == "image/webp"
 
 
 async def test_file_that_is_no_picture_is_refused(bot: Bot) -> None:
     """A file that only claims to be a picture never reaches the provider."""
-    await bot.say("/video a cat", document=b"<svg onload=alert(1)>" + bytes(100))
+    await bot.write("/video a cat", document=b"<svg onload=alert(1)>" + bytes(100))
     assert bot.api.texts() == ["One of the files is not a JPEG, PNG or WebP picture."]
     assert await bot.test.tasks() == []
 
 
 async def test_token_goes_nowhere_but_to_telegram(bot: Bot, capfd: pytest.CaptureFixture[str]) -> None:
     """The address of a photo contains it: the task has bytes instead, and no log line has it."""
-    await bot.say("/video a cat", photo=PHOTO)
+    await bot.write("/video a cat", photo=PHOTO)
     [task] = await bot.test.tasks()
     assert TOKEN not in json.dumps(task.to_json())
     captured = capfd.readouterr()
@@ -122,13 +122,13 @@ async def test_cap_of_a_user_is_explained_and_ends_with_the_day() -> None:
     """Refused requests do not count, and the next day (UTC) begins anew."""
     bot = Bot({"TELEGRAM_USER_DAILY": "2"})
     async with bot.test:
-        await bot.say("/video a cat")
+        await bot.write("/video a cat")
         for _ in range(3):
-            await bot.say("/video a cat", photo=PHOTO)
+            await bot.write("/video a cat", photo=PHOTO)
         assert len(await bot.test.tasks()) == 2
         assert bot.api.texts()[-1] == "You have used the 2 videos of today. A new day begins at 00:00 UTC."
         await bot.test.advance(86_400)
-        await bot.say("/video a cat", photo=PHOTO)
+        await bot.write("/video a cat", photo=PHOTO)
         assert len(await bot.test.tasks()) == 3
 
 
@@ -137,40 +137,40 @@ async def test_cap_of_a_chat_counts_everybody() -> None:
     bot = Bot({"TELEGRAM_CHAT_DAILY": "1"})
     async with bot.test:
         for user in (7, 99):
-            await bot.say("/video a cat", chat=GROUP, user=user, photo=PHOTO)
+            await bot.write("/video a cat", chat=GROUP, user=user, photo=PHOTO)
         assert bot.api.texts(GROUP)[-1] == "This chat has used the 1 video of today. A new day begins at 00:00 UTC."
         assert await bot.test.tools.state.get("spent/2026-01-01/user/99", []) == []
 
 
 async def test_nobody_may_spend_by_default() -> None:
-    """Without lists every user is a stranger, `/start` included."""
+    """Without lists nobody is invited, `/start` included."""
     bot = Bot({"TELEGRAM_USERS": "", "TELEGRAM_CHATS": ""})
     async with bot.test:
-        await bot.say("/start")
-        await bot.say("/video a cat", photo=PHOTO)
+        await bot.write("/start")
+        await bot.write("/video a cat", photo=PHOTO)
         assert len(bot.api.texts()) == 1
         assert "user 7, chat 7" in bot.api.texts()[0]
 
 
 async def test_help_status_and_cancel(bot: Bot) -> None:
     """The small commands that people expect."""
-    await bot.say("/start")
+    await bot.write("/start")
     assert "/video a cat jumps over the fence" in bot.api.texts()[-1]
-    await bot.say("/status")
-    await bot.say("/cancel")
+    await bot.write("/status")
+    await bot.write("/cancel")
     assert bot.api.texts()[-1] == "You have no unfinished video here."
-    await bot.say("/video")
+    await bot.write("/video")
     assert bot.api.texts()[-1].startswith("Say behind the command what the video shall show")
-    await bot.say("a cat, please")
+    await bot.write("a cat, please")
     assert bot.api.texts()[-1].startswith("To make a video, send photos")
 
 
 async def test_status_lists_and_cancel_cancels_the_newest_video(bot: Bot) -> None:
-    """A task that the provider runs cannot be canceled there, which is said; both show in the list."""
+    """A task that the provider runs may not be canceled there any more; the list shows it."""
     await bot.post(bot.api.message("/video a cat", photo=PHOTO))
     await bot.post(bot.api.message("/status"))
     await bot.test.advance(0)
-    await bot.say("/status")
+    await bot.write("/status")
     assert bot.api.texts()[-1].startswith("Your newest videos:\n• 00:00 UTC: ")
-    await bot.say("/cancel")
+    await bot.write("/cancel")
     assert bot.api.texts()[-1].startswith(("Canceled.", "It cannot be canceled: "))

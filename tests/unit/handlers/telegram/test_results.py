@@ -53,7 +53,7 @@ async def test_replay_sends_the_file_that_telegram_has(bot: Bot) -> None:
 
 
 async def test_unknown_file_id_is_uploaded_again(bot: Bot) -> None:
-    """Telegram may forget a file, or the bot may have another token."""
+    """Telegram may delete a file, or the bot may have another token."""
     assert (await deliver(bot)).delivered
     bot.api.files.clear()
     assert (await deliver(bot)).delivered
@@ -97,7 +97,7 @@ async def test_refused_upload_and_address_become_a_link(bot: Bot) -> None:
     assert bot.api.texts()[0].endswith(URL)
 
 
-async def test_flood_control_of_an_upload_waits_as_long_as_it_asks(bot: Bot) -> None:
+async def test_flood_control_delays_an_upload(bot: Bot) -> None:
     """Nothing else is tried meanwhile."""
     bot.api.faults["sendVideo"] = [ApiError(429, "Too Many Requests: retry after 9", {"retry_after": 9})]
     outcome = await deliver(bot)
