@@ -15,6 +15,7 @@ import httpx
 
 from service import Reject, Retry
 
+from ._chat_words import shorten
 from ._telegram_settings import Place, Settings, TelegramTools
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from telegram.error import TelegramError
 
 EXTRA_MISSING = "the library of Telegram is not installed; run: pip install 'boomerang-service[telegram]'"
+MAX_TEXT = 4096
+"""UTF-16 code units of a message."""
+
 GONE = ("message to edit not found", "message can't be edited", "message_id_invalid", "message to delete not found")
 NO_THREAD = ("message thread not found", "topic_closed", "topic_deleted")
 FORBIDDEN = (
@@ -92,13 +96,14 @@ class ChatBot:
         """Send a text without any markup and without previews of links; return the message."""
         from telegram import LinkPreviewOptions  # noqa: PLC0415 - heavy
 
+        text = shorten(text, MAX_TEXT)
         return await self.send("send_message", place, text=text, link_preview_options=LinkPreviewOptions(True))
 
     async def edit(self, chat_id: int, message_id: int, text: str) -> None:
         """Replace the text of a message of the bot; the same text is no error. Raises MessageGone, Retry, Reject."""
 
         async def call(chat_id: int) -> None:
-            await self.bot.edit_message_text(text, chat_id=chat_id, message_id=message_id)
+            await self.bot.edit_message_text(shorten(text, MAX_TEXT), chat_id=chat_id, message_id=message_id)
 
         await self._in_chat(chat_id, call)
 

@@ -15,9 +15,9 @@ import httpx
 from service import Content, NotFound, Reject, Retry, TaskView, UpstreamError
 
 from ._chat_media import TooLarge, spooled, video_facts
-from ._chat_words import link_text
+from ._chat_words import link_text, shorten
 from ._telegram_bot import ChatBot, Refused, mentions
-from ._telegram_settings import Place, TelegramTools
+from ._telegram_settings import MAX_CAPTION, Place, TelegramTools
 
 if TYPE_CHECKING:
     from telegram import InputFile, Message
@@ -156,7 +156,9 @@ async def _video_arguments(file: IO[bytes], content: Content, tools: TelegramToo
 
 async def _send_file(result: Result, file: "InputFile | str", bot: ChatBot, **arguments: Any) -> "Message":
     method, name = ("send_photo", "photo") if result.kind == "image" else ("send_video", "video")
-    return await bot.send(method, result.place, caption=result.caption or None, **{name: file}, **arguments)
+    return await bot.send(
+        method, result.place, caption=shorten(result.caption, MAX_CAPTION) or None, **{name: file}, **arguments
+    )
 
 
 def _file_id(message: "Message") -> str:

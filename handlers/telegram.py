@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 NAME = "telegram"
+OWN_CLIENT = f"handler:{NAME}"
+"""The client of the tasks that the bot submits."""
+
 SECRET_HEADER = "x-telegram-bot-api-secret-token"  # noqa: S105 - the name of a header
 MAX_UPDATE = 256 * 1024
 SEEN_FOR = timedelta(days=2)
@@ -67,7 +70,7 @@ async def telegram(event: Event, tools: TelegramTools) -> None:
     target = tools.options
     if target is None:
         raise Reject("the event names no chat")
-    if event.client != f"handler:{NAME}" and not await _is_listed(target.chat_id, tools):
+    if event.client != OWN_CLIENT and not await _is_listed(target.chat_id, tools):
         raise Reject("the chat is not in BOOMERANG_TELEGRAM_CHATS or BOOMERANG_TELEGRAM_USERS")
     bot = await open_bot(tools)
     if event.type in PROGRESS:
@@ -76,12 +79,20 @@ async def telegram(event: Event, tools: TelegramTools) -> None:
         await _show_end(end_text(event.task), target, bot, tools)
     elif event.type == "artifact.stored":
         await _send_stored(event, target, bot, tools)
-    elif event.type == "task.completed" and tools.config.archive_url:
+    elif event.type == "task.completed" and _waits_for_file(target, tools):
         await _show_progress("Finished. Storing the video…", target, bot, tools)
-        data = {"client": event.client, "target": target.model_dump(mode="json")}
+        data = {
+            "client": None if event.client == OWN_CLIENT else event.client,
+            "target": target.model_dump(mode="json"),
+        }
         await tools.schedule("unstored", f"{event.task.id}/{target.chat_id}", data, after=STORED_WITHIN)
     elif event.type == "task.completed":
         await _send_results(event.task, range(len(event.task.output)), target, bot, tools)
+
+
+def _waits_for_file(target: Target, tools: TelegramTools) -> bool:
+    """Return whether a later event brings the stored file."""
+    return bool(tools.config.archive_url) and (target.events is None or "artifact.stored" in target.events)
 
 
 async def _is_listed(chat_id: int, tools: TelegramTools) -> bool:
@@ -123,7 +134,7 @@ async def _send_results(
     if target.message is not None:
         try:
             await bot.delete(target.chat_id, target.message)
-        except (MessageGone, Reject):
+        except Reject:
             tools.log.info("the progress message could not be deleted")
 
 
@@ -140,8 +151,8 @@ async def _show_progress(text: str, target: Target, bot: ChatBot, tools: Telegra
         if error.after:
             await pause(tools.state, chat=chat, after=error.after)
         tools.log.info("progress was not shown: %s", error)
-    except MessageGone:
-        tools.log.info("the progress message is gone")
+    except Reject as error:  # the end of the task is what has to arrive
+        tools.log.info("progress was not shown: %s", error)
     else:
         await was_shown(tools.state, message=message, text=text)
 
@@ -201,8 +212,11 @@ def _may_concern_bot(message: Incoming) -> bool:
 
 @handlers.job("message", name=NAME, attempts=JOB_ATTEMPTS, timeout=180)
 async def message(job: Job, tools: TelegramTools) -> None:
-    """Act on one message."""
+    """Act on one message, once, although two processes may have received it at the same time."""
+    if await tools.state.get(f"done/{job.key}"):
+        return
     await handle_message(Incoming.model_validate(job.data), tools, last=job.attempt >= JOB_ATTEMPTS)
+    await tools.state.add(f"done/{job.key}", expires_in=SEEN_FOR)
 
 
 @handlers.job("album", name=NAME, attempts=JOB_ATTEMPTS, timeout=300)

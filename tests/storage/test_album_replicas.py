@@ -67,3 +67,13 @@ async def test_album_over_two_replicas_whose_last_photo_is_six_seconds_late_is_o
         "bot: Got it with 4 photos. The video is in the queue."
     ]
     assert replicas.api.chats[PRIVATE].messages
+
+
+async def test_update_that_two_replicas_receive_is_answered_once(replicas: Replicas) -> None:
+    """Telegram repeats an update while the first replica is still busy with it; the second sees it again later."""
+    update = replicas.api.message("/help")
+    for replica in (replicas.first, replicas.second):
+        await replicas.post(replica, update)
+        await replica.tools.state.delete(f"update/{update['update_id']}")  # as if it was not stored yet
+        await replica.advance(0)
+    assert len(replicas.api.texts()) == 1

@@ -121,6 +121,13 @@ async def test_chat_that_keeps_the_bot_out_is_a_dead_letter(bot: Bot, reason: st
     assert (outcome.outcome, reason in str(outcome.error).lower()) == ("dead", True)
 
 
+async def test_progress_for_a_chat_that_keeps_the_bot_out_is_no_dead_letter(bot: Bot) -> None:
+    """A task has many of these events; one dead letter, of its end, is enough."""
+    shown = progress_message(bot)
+    bot.api.chats[PRIVATE].blocked = "bot was blocked by the user"
+    assert (await deliver(bot, message=shown)).delivered
+
+
 async def test_unknown_chat_is_a_dead_letter(bot: Bot) -> None:
     """A wrong id in a `notify` entry."""
     del bot.api.chats[PRIVATE]

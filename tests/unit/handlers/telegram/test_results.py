@@ -11,7 +11,7 @@ from PIL import Image
 from service import Artifact, Event
 from service.testing import Outcome, sample_event, sample_task
 from tests.support.telegram_api import PRIVATE, ApiError
-from tests.unit.handlers.telegram.conftest import VIDEO, Bot
+from tests.unit.handlers.telegram.conftest import PHOTO, VIDEO, Bot
 
 URL = "https://media.example/result.mp4"
 OWN = "handler:telegram"
@@ -37,6 +37,13 @@ async def test_video_is_uploaded_with_what_players_need(bot: Bot) -> None:
     assert call.arguments["supports_streaming"] is True
     assert call.arguments["caption"] == "<b>Ada & *Bob*</b>"
     assert "parse_mode" not in call.arguments
+
+
+async def test_caption_is_shortened_as_telegram_counts(bot: Bot) -> None:
+    """A character beyond the basic plane counts twice."""
+    assert (await deliver(bot, caption="😀" * 1000)).delivered
+    [call] = bot.api.called("sendVideo")
+    assert call.arguments["caption"] == "😀" * 511 + "…"
 
 
 async def test_replay_sends_the_file_that_telegram_has(bot: Bot) -> None:
@@ -147,6 +154,27 @@ async def test_stored_file_is_waited_for_where_results_are_archived() -> None:
         assert (await deliver(bot, stored(), message=shown)).delivered
         assert bot.api.texts() == ["[video]"]
         assert not await bot.test.tools.unschedule("unstored", f"task-1/{PRIVATE}")
+
+
+async def test_entry_without_the_stored_event_gets_the_video_at_once() -> None:
+    """A client that asks for `task.completed` only is not made to wait."""
+    bot = Bot({"ARCHIVE_URL": "file:///srv/videos"})
+    async with bot.test:
+        assert (await deliver(bot, events=["task.completed"])).delivered
+        assert bot.api.texts() == ["[video]"]
+
+
+async def test_video_that_is_not_stored_in_time_is_sent_from_the_provider() -> None:
+    """Where storing fails, the user waits three minutes and not for ever."""
+    bot = Bot({"ARCHIVE_URL": "file:///srv/videos"})
+    async with bot.test:
+        await bot.write("/video a cat", photo=PHOTO)
+        await bot.finish()
+        assert bot.api.texts() == ["Finished. Storing the video…"]
+        await bot.test.advance(179)
+        assert bot.api.called("sendVideo") == []
+        await bot.test.advance(1)
+        assert bot.api.texts() == ["[video]"]
 
 
 async def test_stored_file_without_archive_setting_is_not_sent_twice(bot: Bot) -> None:
