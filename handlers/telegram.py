@@ -17,7 +17,7 @@ from ._chat_progress import may_show, pause, was_shown
 from ._chat_words import end_text, progress_text
 from ._telegram_albums import collect, complete
 from ._telegram_bot import EXTRA_MISSING, ChatBot, MessageGone, import_telegram, open_bot, telegram_installed
-from ._telegram_commands import handle_message, was_allowed
+from ._telegram_commands import handle_message, is_open, was_allowed
 from ._telegram_results import Result, send_result
 from ._telegram_settings import Place, Settings, Target, TelegramTools
 from ._telegram_updates import Incoming, read_update
@@ -67,14 +67,11 @@ def _check(_: object) -> str | None:
 )
 async def telegram(event: Event, tools: TelegramTools) -> None:
     """Show the progress of a task in its chat, then send its results there, or say why there are none."""
-    target = tools.options
-    if target is None:
-        raise Reject("the event names no chat")
-    if event.client != OWN_CLIENT and not await _is_listed(target.chat_id, tools):
-        raise Reject("the chat is not in BOOMERANG_TELEGRAM_CHATS or BOOMERANG_TELEGRAM_USERS")
+    target = await _allowed_target(event, tools)
     bot = await open_bot(tools)
     if event.type in PROGRESS:
-        await _show_progress(progress_text(event.task), target, bot, tools)
+        if is_open(event.task):  # past its deadline a task has progress too
+            await _show_progress(progress_text(event.task), target, bot, tools)
     elif event.type in ENDS:
         await _show_end(end_text(event.task), target, bot, tools)
     elif event.type == "artifact.stored":
@@ -95,9 +92,15 @@ def _waits_for_file(target: Target, tools: TelegramTools) -> bool:
     return bool(tools.config.archive_url) and (target.events is None or "artifact.stored" in target.events)
 
 
-async def _is_listed(chat_id: int, tools: TelegramTools) -> bool:
+async def _allowed_target(event: Event, tools: TelegramTools) -> Target:
+    """Return where the event goes; raises Reject for a client's chat that the operator does not list."""
+    target = tools.options
+    if target is None:
+        raise Reject("the event names no chat")
     listed = tools.config.telegram_chats | tools.config.telegram_users
-    return chat_id in listed or await was_allowed(chat_id, tools)
+    if event.client == OWN_CLIENT or target.chat_id in listed or await was_allowed(target.chat_id, tools):
+        return target
+    raise Reject("the chat is not in BOOMERANG_TELEGRAM_CHATS or BOOMERANG_TELEGRAM_USERS")
 
 
 async def _send_stored(event: Event, target: Target, bot: ChatBot, tools: TelegramTools) -> None:

@@ -1,6 +1,9 @@
 """Transcripts of chats, from the command to the end."""
 
+from dataclasses import replace
+
 from service.sandbox import Switches
+from service.testing import sample_event
 from tests.support.sample_media import image
 from tests.unit.handlers.telegram.conftest import PHOTO, VIDEO, Bot
 
@@ -60,3 +63,32 @@ async def test_failure_of_the_provider_is_explained() -> None:
         assert bot.api.log[:2] == ["user: [photo] /video a cat", "bot: Got it with 1 photo. The video is in the queue."]
         [text] = bot.api.texts()
         assert text.endswith(f"\n\nTask {task.id}")
+
+
+async def test_task_past_its_deadline_is_one_message_until_the_video_comes() -> None:
+    """Polls do not make the bot write more; the deadline is shown, and a result that comes later is sent."""
+    bot = Bot({"TASK_DEADLINE": "60s"}, Switches(run_time=3600.0, tiny_videos=True, callbacks=False))
+    async with bot.test:
+        await bot.write("/video a cat", photo=PHOTO)
+        await bot.write("/status")
+        await bot.finish()
+        [task] = await bot.test.tasks()
+        shown = next(bot.api.shown()).id
+        target = {"chat_id": 7, "message": shown, "reply_to": min(bot.api.chats[7].messages)}
+        output = [{"type": "video", "url": "https://media.example/late.mp4"}]
+        late = replace(task, status="completed", output=output)
+        found = await bot.test.deliver(sample_event(task=late, client="handler:telegram"), target=target)
+        assert found.delivered, found.error
+    edits = [line for line in bot.api.log if line.startswith("edit: ")]
+    assert len(edits) == len(set(edits)) > 1
+    assert edits[0] == "edit: Making the video…"
+    assert all(line.startswith("edit: Making the video… ") for line in edits[1:-1])
+    assert edits[-1] == "edit: The provider has not finished in time. If a result still arrives, it is sent here."
+    assert [line for line in bot.api.log if not line.startswith("edit: ")] == [
+        "user: [photo] /video a cat",
+        "bot: Got it with 1 photo. The video is in the queue.",
+        "user: /status",
+        "bot: Your newest videos:\n• 00:00 UTC: Making the video…",
+        "bot: [video]",
+        "delete",
+    ]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from handlers.telegram import SECRET_HEADER
+from service.domain.errors import BadSetting
 from tests.support.sample_media import image
 from tests.support.telegram_api import FORUM, GROUP, TOKEN
 from tests.unit.handlers.telegram.conftest import PHOTO, Bot
@@ -174,3 +175,11 @@ async def test_status_lists_and_cancel_cancels_the_newest_video(bot: Bot) -> Non
     assert bot.api.texts()[-1].startswith("Your newest videos:\n• 00:00 UTC: ")
     await bot.write("/cancel")
     assert bot.api.texts()[-1].startswith(("Canceled.", "It cannot be canceled: "))
+
+
+async def test_missing_library_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token without the extra is a fault of the settings, with the command that fixes it."""
+    monkeypatch.setattr("handlers.telegram.telegram_installed", lambda: False)
+    with pytest.raises(BadSetting, match=r"pip install 'boomerang-service\[telegram\]'"):
+        async with Bot().test:
+            pass
