@@ -177,7 +177,7 @@ async def test_status_lists_and_cancel_cancels_the_newest_video(bot: Bot) -> Non
     assert bot.api.texts()[-1].startswith(("Canceled.", "It cannot be canceled: "))
 
 
-async def test_missing_library_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_extra_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """A token without the extra is a fault of the settings, with the command that fixes it."""
     monkeypatch.setattr("handlers.telegram.telegram_installed", lambda: False)
     with pytest.raises(BadSetting, match=r"pip install 'boomerang-service\[telegram\]'"):

@@ -48,7 +48,7 @@ async def test_time_for_an_upload_grows_with_its_size() -> None:
         (httpx.Response(429, json={"parameters": {"retry_after": "soon"}}), FloodControl),
     ],
 )
-async def test_every_failure_is_an_error_of_the_library_without_the_token(answer: Any, error: type[Exception]) -> None:
+async def test_every_failure_is_an_error_without_the_token(answer: Any, error: type[Exception]) -> None:
     """A proxy may answer with HTML, and an answer may be endless."""
     bot, _ = bot_with(answer)
     with pytest.raises(error) as caught:
