@@ -8,6 +8,7 @@ import httpx
 
 from handlers._telegram_settings import Settings
 from handlers.telegram import SECRET_HEADER
+from service.storage import migrate
 from tests.acceptance.environment import client
 from tests.acceptance.processes import until
 from tests.benchmarks.environment import BenchmarkEnvironment, stopping
@@ -52,10 +53,12 @@ def _row(measure: str, figures: list[float], floor: str = "") -> Row:
 
 async def _measure(environment: BenchmarkEnvironment, number: int) -> Answer:
     api = TelegramApi()
+    database = environment.sqlite(f"chats-{number}")
+    await migrate(database)  # as a process finds it that starts again
     with telegram_server(api) as telegram:
         began = time.perf_counter()
         child = await environment.service(
-            environment.sqlite(f"chats-{number}"),
+            database,
             role="all",
             TELEGRAM_TOKEN=TOKEN,
             TELEGRAM_USERS="7",
