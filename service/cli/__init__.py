@@ -35,6 +35,7 @@ COMMANDS = {
     "reconcile": ("service.cli.server", "Process everything that is due once, then exit."),
     "handlers": ("service.cli.handlers", "List the handlers, write a new one, or send a test event through one."),
     "secret": ("service.cli.server", "Print a new signing key."),
+    "setup": ("service.cli.setup", "Register a chat bot at its platform."),
 }
 """Name of each command: the module that defines it under the same name, and its summary in the help."""
 

@@ -10,6 +10,7 @@ import anyio
 
 from tests.benchmarks import (
     measure_callbacks,
+    measure_chats,
     measure_claims,
     measure_defaults,
     measure_deliveries,
@@ -37,6 +38,7 @@ MEASURES: dict[str, Measure] = {
     "growth": measure_growth.growth,
     "polls": measure_upstream.polls,
     "requests": measure_upstream.requests,
+    "chats": measure_chats.chats,
     "claims": measure_claims.claims,
     "starts": measure_starts.starts,
     "submits": measure_submits.submits,

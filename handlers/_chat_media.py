@@ -1,0 +1,74 @@
+"""Puts a result into a temporary file for an upload, and reads what a platform wants to know of a video."""
+
+import importlib
+import importlib.util
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from tempfile import TemporaryFile
+from typing import IO
+
+from anyio.to_thread import run_sync
+
+
+class TooLarge(Exception):
+    """A result has more bytes than its platform takes: `size`, None where only that is known. `link` leads to it."""
+
+    def __init__(self, size: int | None, link: str | None = None) -> None:
+        super().__init__("the result is too large for its platform")
+        self.size = size
+        self.link = link
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoFacts:
+    """Width and height in pixels as it is shown, and the length in seconds, of a video."""
+
+    width: int
+    height: int
+    seconds: int
+
+
+@asynccontextmanager
+async def spooled(
+    chunks: AsyncIterator[bytes], *, max_bytes: int, link: str | None = None
+) -> AsyncIterator[tuple[IO[bytes], int]]:
+    """Yield a temporary file with all chunks, and its size; it is deleted afterwards. Raises TooLarge with the link.
+
+    A file is uploaded with its length, and can be sent a second time; memory holds one chunk of it.
+    """
+    file = await run_sync(TemporaryFile)
+    try:
+        size = 0
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > max_bytes:
+                raise TooLarge(None, link)
+            await run_sync(file.write, chunk)
+        await run_sync(file.seek, 0)
+        yield file, size
+    finally:
+        file.close()
+
+
+async def video_facts(file: IO[bytes]) -> VideoFacts | None:
+    """Return the facts of a video file, None if PyAV is not installed or cannot read them."""
+    if importlib.util.find_spec("av") is None:
+        return None
+    try:
+        return await run_sync(_read_facts, file)
+    finally:
+        await run_sync(file.seek, 0)
+
+
+def _read_facts(file: IO[bytes]) -> VideoFacts | None:
+    av = importlib.import_module("av")
+    try:
+        with av.open(file, mode="r") as movie:  # reads the headers only
+            stream = movie.streams.video[0]
+            shape = stream.codec_context.sample_aspect_ratio
+            width = round(stream.codec_context.width * (shape or 1))
+            seconds = round((movie.duration or 0) / av.time_base)
+            return VideoFacts(width=width, height=stream.codec_context.height, seconds=seconds)
+    except (av.error.FFmpegError, OSError, ValueError, LookupError):
+        return None

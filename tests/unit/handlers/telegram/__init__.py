@@ -1,0 +1,1 @@
+"""The Telegram handler against the stand-in of the Bot API."""
