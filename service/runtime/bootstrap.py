@@ -38,17 +38,15 @@ from service.runtime.handler_tools import tools_factory
 from service.runtime.key_agreement import KeyAgreement
 from service.runtime.limits import limits_of, pricing_of
 from service.runtime.outgoing_clients import open_outgoing_clients
+from service.runtime.provider_rounds import build_poller, build_submitter
 from service.runtime.signature_check import signature_check
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
 from service.storage import Store, open_store
-from service.tasks.credit_watch import CreditWatch
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.media_inspector import inspector
-from service.tasks.poller import Poller, PollerConfig
 from service.tasks.progress_polls import ProgressPolls
 from service.tasks.recorder import Recorder
-from service.tasks.submitter import Submitter, SubmitterConfig
 from service.tasks.task_service import TaskPolicy, TaskService
 from service.tasks.waiting_notes import WaitingNotes
 from service.tasks.watched_tasks import TaskWatch
@@ -178,7 +176,18 @@ class ApplicationBuilder:
         )
 
     def _worker(self, inbox_worker: InboxWorker, parts: DeliveryParts) -> Worker:
-        submitter, poller = self._submitter(), self._poller()
+        submitter = build_submitter(
+            self.settings, self.store, self.upstream, self.recorder, self.tokens, clock=self.clock, jitter=self.jitter
+        )
+        poller = build_poller(
+            self.settings,
+            self.store,
+            self.upstream,
+            self.recorder,
+            self.planner,
+            clock=self.clock,
+            immediate_polls=self.immediate_polls,
+        )
         mask = secret_mask(self.settings, self.handlers.values())
         mask_logs(mask)
         return Worker(
@@ -261,49 +270,6 @@ class ApplicationBuilder:
             verifier_for=partial(signature_check, self.settings) if self.settings.provider == "vidu" else None,
             refusals=self.refusals,
             may_lack_keys=self.keys.may_lack_keys,
-        )
-
-    def _submitter(self) -> Submitter:
-        return Submitter(
-            queue=self.store.tasks,
-            blobs=self.store.blobs,
-            recorder=self.recorder,
-            provider=self.upstream,
-            tokens=self.tokens,
-            clock=self.clock,
-            signals=self.store.signals,
-            config=SubmitterConfig(
-                public_url=self.settings.public_url,
-                lease=self.settings.lease,
-                concurrency=self.settings.upstream_concurrency,
-                limits=limits_of(self.settings),
-            ),
-            jitter=self.jitter,
-            credit=CreditWatch(
-                pauses=self.store.credit_pauses,
-                clock=self.clock,
-                provider=self.settings.provider,
-                waits=self.settings.on_no_credit == "wait",
-            ),
-        )
-
-    def _poller(self) -> Poller:
-        return Poller(
-            queue=self.store.tasks,
-            run_time_stats=self.store.run_time_stats,
-            retention=self.store.retention,
-            recorder=self.recorder,
-            provider=self.upstream,
-            planner=self.planner,
-            clock=self.clock,
-            signals=self.store.signals,
-            config=PollerConfig(
-                lease=self.settings.lease,
-                concurrency=self.settings.upstream_concurrency,
-                resubmit_in_doubt=self.settings.on_in_doubt == "resubmit",
-                retention=self.settings.retention,
-            ),
-            immediate_polls=self.immediate_polls,
         )
 
     def _delivery_parts(self, tools: ToolsFactory) -> DeliveryParts:
