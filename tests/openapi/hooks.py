@@ -34,6 +34,8 @@ def before_call(context: HookContext, case: "Case[Any]", **_: Any) -> None:
         _make_task_valid(case.body)
     if isinstance(case.body, dict) and context.operation and context.operation.path == "/v1/deliveries/replay":
         _make_replay_valid(case.body)
+    if isinstance(case.body, dict) and context.operation and context.operation.path.startswith("/v1/endpoints"):
+        _make_endpoint_valid(case.body)
 
 
 def _make_replay_valid(body: dict[str, Any]) -> None:
@@ -41,6 +43,13 @@ def _make_replay_valid(body: dict[str, Any]) -> None:
     body.pop("cursor", None)
     body.pop("until", None)  # it may be before `since`
     body |= {"handler": body.get("handler", "webhook"), "dry_run": True}
+
+
+def _make_endpoint_valid(body: dict[str, Any]) -> None:
+    for name in ("cursor", "until"):  # of another replay, or before `since`
+        body.pop(name, None)
+    if body.get("url") is not None:
+        body["url"] = _address(body["url"])
 
 
 def _make_task_valid(body: dict[str, Any]) -> None:

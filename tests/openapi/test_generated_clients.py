@@ -88,12 +88,26 @@ async def test_client_of_openapi_generator(tmp_path: Path) -> None:
         assert await journey("openapi_generator", tmp_path / "out", base) == FOUND
 
 
+BYTES_CONFIG = """
+content_type_overrides:
+  video/mp4: application/octet-stream
+  video/webm: application/octet-stream
+  image/jpeg: application/octet-stream
+  image/png: application/octet-stream
+  image/webp: application/octet-stream
+"""
+"""For openapi-python-client, which reads files only as application/octet-stream."""
+
+
 @pytest.mark.skipif(find_spec("openapi_python_client") is None, reason="openapi-python-client is not installed")
 async def test_client_of_openapi_python_client(tmp_path: Path) -> None:
     """openapi-python-client writes a client without a warning, and the client completes a journey."""
     async with service(tmp_path, seed=1) as base:
         document = await save_document(base, tmp_path)
+        config = tmp_path / "config.yaml"
+        await anyio.Path(config).write_text(BYTES_CONFIG)
         options = ("--path", document, "--meta", "none", "--output-path", f"out/{PACKAGE}", "--fail-on-warning")
+        options = (*options, "--config", config)
         await anyio.Path(tmp_path / "out").mkdir()
         output = await completed("openapi-python-client", "generate", *options, folder=tmp_path)
         assert "warning" not in output.lower()

@@ -71,7 +71,7 @@ async def test_tasks_are_filtered(store: Store) -> None:
 
 
 async def test_listing_never_reads_a_blob(store: Store) -> None:
-    """No read query names the inputs, or the body of a callback."""
+    """No read query names the inputs, or the body of a callback; the beginning of a receiver's answer is small."""
     await store.intake.add(a_task(), [a_blob(data=bytes(1_000_000))], None)
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry(body=b"secret body")])
@@ -82,7 +82,7 @@ async def test_listing_never_reads_a_blob(store: Store) -> None:
         await store.queries.deliveries(client=None, status=None, handler=None, limit=9, cursor=None)
         await store.health.gauges(NOW)
     assert len(statements) >= 10
-    assert [one.sql for one in statements if "inputs" in one.sql or "body" in one.sql] == []
+    assert [one.sql for one in statements if "inputs" in one.sql or "body" in one.sql.replace("answer_body", "")] == []
 
 
 async def test_history_has_every_row_in_order(store: Store) -> None:

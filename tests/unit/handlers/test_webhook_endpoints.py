@@ -18,8 +18,12 @@ from tests.support.delivery_builders import ManualClock, event, tools
 from tests.support.endpoint_builders import KEY, OTHER_SECRET, SECRET, URL
 
 EVENTS = 1_000
-NOW = datetime.now(UTC).replace(microsecond=0)
-"""The library compares with the real time."""
+
+
+@pytest.fixture
+def now() -> datetime:
+    """Return the time, with which the library compares."""
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 class _NothingStored:
@@ -61,11 +65,11 @@ class Receiver:
 
 
 @pytest.mark.parametrize("rotated", [False, True])
-async def test_reference_implementation_verifies_a_thousand_events(rotated: bool) -> None:
+async def test_reference_implementation_verifies_a_thousand_events(rotated: bool, now: datetime) -> None:
     """With the only secret, and while both sign with either of them; with another one never."""
-    secrets, receiver, clock = EndpointSecrets(secret=SECRET), Receiver(), ManualClock(NOW)
+    secrets, receiver, clock = EndpointSecrets(secret=SECRET), Receiver(), ManualClock(now)
     if rotated:
-        secrets = secrets.rotated(OTHER_SECRET, NOW - timedelta(hours=1), timedelta(hours=24))
+        secrets = secrets.rotated(OTHER_SECRET, now - timedelta(hours=1), timedelta(hours=24))
     made = receiver.tools(secrets, clock)
     for number in range(EVENTS):
         await webhook(event(), Tools(**vars(made) | {"message_id": f"msg_{number}"}))
@@ -78,11 +82,11 @@ async def test_reference_implementation_verifies_a_thousand_events(rotated: bool
         Webhook("whsec_" + "B" * 32).verify(request.content, dict(request.headers))
 
 
-async def test_replaced_secret_signs_until_the_overlap_is_over() -> None:
+async def test_replaced_secret_signs_until_the_overlap_is_over(now: datetime) -> None:
     """At its end there is one signature again, that of the new secret."""
-    clock, receiver = ManualClock(NOW - timedelta(hours=1)), Receiver()
+    clock, receiver = ManualClock(now - timedelta(hours=1)), Receiver()
     secrets = EndpointSecrets(secret=SECRET).rotated(OTHER_SECRET, clock.at, timedelta(hours=1))
-    for at in (NOW - timedelta(seconds=1), NOW):
+    for at in (now - timedelta(seconds=1), now):
         clock.at = at
         await webhook(event(), receiver.tools(secrets, clock))
     assert [len(request.headers["webhook-signature"].split()) for request in receiver.requests] == [2, 1]
@@ -90,11 +94,11 @@ async def test_replaced_secret_signs_until_the_overlap_is_over() -> None:
         Webhook(SECRET).verify(receiver.requests[1].content, dict(receiver.requests[1].headers))
 
 
-async def test_headers_of_the_endpoint_replace_none_of_the_handler() -> None:
+async def test_headers_of_the_endpoint_replace_none_of_the_handler(now: datetime) -> None:
     """Even headers that were stored by a release with other rules."""
     receiver = Receiver()
     headers = {"Authorization": "Bearer of-the-shop", "Webhook-Id": "forged", "Content-Type": "text/html"}
-    await webhook(event(), receiver.tools(EndpointSecrets(secret=SECRET, headers=headers), ManualClock(NOW)))
+    await webhook(event(), receiver.tools(EndpointSecrets(secret=SECRET, headers=headers), ManualClock(now)))
     [request] = receiver.requests
     assert request.headers["authorization"] == "Bearer of-the-shop"
     assert request.headers.get_list("webhook-id") == ["msg_1"]
@@ -112,10 +116,10 @@ class _Body(httpx.AsyncByteStream):
 
 
 @pytest.mark.parametrize(("status", "error"), [(200, None), (500, Retry), (410, Reject)])
-async def test_beginning_of_the_answer_is_kept(status: int, error: type[Exception] | None) -> None:
+async def test_beginning_of_the_answer_is_kept(status: int, error: type[Exception] | None, now: datetime) -> None:
     """Whatever the status is; a long body is cut, a compressed one is not read."""
     receiver = Receiver(httpx.Response(status, stream=_Body(b"a" * MAX_KEPT, b"b" * MAX_KEPT)))
-    made = receiver.tools(EndpointSecrets(secret=SECRET), ManualClock(NOW))
+    made = receiver.tools(EndpointSecrets(secret=SECRET), ManualClock(now))
     if error:
         with pytest.raises(error):
             await webhook(event(), made)
@@ -124,5 +128,5 @@ async def test_beginning_of_the_answer_is_kept(status: int, error: type[Exceptio
     assert receiver.answers == [(status, b"a" * MAX_KEPT)]
     assert receiver.requests[0].headers["accept-encoding"] == "identity"
     compressed = Receiver(httpx.Response(200, headers={"content-encoding": "gzip"}, stream=_Body(b"\x1f\x8b\x08")))
-    await webhook(event(), compressed.tools(EndpointSecrets(secret=SECRET), ManualClock(NOW)))
+    await webhook(event(), compressed.tools(EndpointSecrets(secret=SECRET), ManualClock(now)))
     assert compressed.answers == [(200, b"")]
