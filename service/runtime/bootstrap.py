@@ -38,7 +38,7 @@ from service.runtime.handler_tools import tools_factory
 from service.runtime.key_agreement import KeyAgreement
 from service.runtime.limits import limits_of, pricing_of
 from service.runtime.outgoing_clients import open_outgoing_clients
-from service.runtime.provider_rounds import build_poller, build_submitter
+from service.runtime.provider_parts import build_poller, build_submitter
 from service.runtime.signature_check import signature_check
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from operator import attrgetter
 
-from sqlalchemy import func, literal_column, select
+from sqlalchemy import false, func, literal_column, select
 
 from service.domain.ports.unit_of_work import InboxEntry, InboxUsage
 from service.domain.task import TaskId
@@ -20,7 +20,9 @@ USAGE = (
 )
 IS_FINAL = ENDED & ~tasks.c.guessed
 FINAL_TASKS = select(tasks.c.id).where(in_list(tasks.c.id, "ids"), IS_FINAL)
-TASK_IS_FINAL = select(tasks.c.id).where(tasks.c.id == literal_column("new.task_id"), IS_FINAL).exists()
+_OF_ITS_TASK = select(IS_FINAL).where(tasks.c.id == literal_column("new.task_id")).scalar_subquery()
+TASK_IS_FINAL = func.coalesce(_OF_ITS_TASK, false())
+"""Not EXISTS: PostgreSQL would hash its result, and read every task for it."""
 OLDEST_UNREAD = select(func.min(inbox.c.received_at)).where(UNREAD)
 
 
