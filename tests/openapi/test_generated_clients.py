@@ -107,9 +107,8 @@ async def test_client_of_openapi_python_client(tmp_path: Path) -> None:
         config = tmp_path / "config.yaml"
         await anyio.Path(config).write_text(BYTES_CONFIG)
         options = ("--path", document, "--meta", "none", "--output-path", f"out/{PACKAGE}", "--fail-on-warning")
-        options = (*options, "--config", config)
         await anyio.Path(tmp_path / "out").mkdir()
-        output = await completed("openapi-python-client", "generate", *options, folder=tmp_path)
+        output = await completed("openapi-python-client", "generate", *options, "--config", config, folder=tmp_path)
         assert "warning" not in output.lower()
         assert await journey("openapi_python_client", tmp_path / "out", base) == FOUND
 
