@@ -188,8 +188,10 @@ class ApplicationBuilder:
             clock=self.clock,
             immediate_polls=self.immediate_polls,
         )
-        mask = secret_mask(self.settings, self.handlers.values())
+        handlers = self.handlers.values()
+        mask = secret_mask(self.settings, handlers)
         mask_logs(mask)
+        jobs = job_runner(self.settings, self.store, handlers, parts.tools, mask, clock=self.clock, jitter=self.jitter)
         return Worker(
             inbox_worker=inbox_worker,
             refusals=self.refusals,
@@ -206,19 +208,11 @@ class ApplicationBuilder:
             watch=TaskWatch(store=self.store.watched_tasks, clock=self.clock),
             endpoints=parts.endpoints,
             dispatcher=self._dispatcher(parts, mask),
-            handler_jobs=job_runner(
-                self.settings,
-                self.store,
-                self.handlers.values(),
-                parts.tools,
-                mask,
-                clock=self.clock,
-                jitter=self.jitter,
-            ),
+            handler_jobs=jobs,
             handler_retention=handler_retention(self.settings, self.store, self.clock),
             provider=self.upstream,
             clock_jumps=ClockJumpDetector(self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease),
-            missing_handlers=MissingHandlerMonitor(self.store.deliveries, self.handlers.values()),
+            missing_handlers=MissingHandlerMonitor(self.store.deliveries, handlers),
         )
 
     def _notes(self) -> WaitingNotes:
