@@ -32,6 +32,7 @@ from service.api.ports import (
     TaskService,
     WaitingNotes,
 )
+from service.api.probe_answers import ProbeAnswers
 from service.api.problems import error_response, raise_unexpected
 from service.api.reconcile import ReconcileApi
 from service.api.request_bodies import CALLBACK_BODIES, FILTER_BODIES, TASK_BODIES, BodyLimits, BodyReader
@@ -116,13 +117,17 @@ class Services(ProbeServices):
     allow_off_peak: bool = False
     handler_endpoints: Sequence[HandlerEndpoint] = ()
     public_url: str | None = None
+    probes: ProbeAnswers | None = None
     limits: WebLimits = field(default_factory=WebLimits)
 
 
 def create_app(services: Services) -> ASGIApp:
     """Return the application of a web process: the API, callbacks and probes."""
     callbacks = CallbackEndpoint(
-        receiver=services.receiver, bodies=BodyReader(services.limits.callbacks), work=services.work
+        receiver=services.receiver,
+        bodies=BodyReader(services.limits.callbacks),
+        probes=services.probes,
+        work=services.work,
     )
     turns = PageTurns()
     deliveries = DeliveryApi(

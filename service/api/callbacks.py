@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope
 
 from service.api.endpoints import CALLBACK_PREFIX
 from service.api.ports import Receiver
+from service.api.probe_answers import ProbeAnswer, ProbeAnswers
 from service.api.problems import Problem, ProblemError, internal_error, problem_of
 from service.api.request_bodies import BodyReader
 from service.api.request_context import ALREADY_LOGGED, NO_CONTENT, TASK
@@ -44,11 +45,13 @@ TOKEN_REASONS = frozenset({"forged", "expired", "another_task"})
 class CallbackEndpoint:
     """Receives callbacks: responds 204 only after the receiver has returned, and never 4xx for an internal error.
 
-    `verdicts` counts the callbacks, those without a 204 too, by verdict.
+    `verdicts` counts the callbacks, those without a 204 too, by verdict. `probes` answers those of `boomerang doctor`,
+    which are no callbacks.
     """
 
     receiver: Receiver
     bodies: BodyReader
+    probes: ProbeAnswers | None = None
     work: RequestWork = BACKGROUND
     verdicts: Counter[str] = field(default_factory=Counter)
 
@@ -60,16 +63,16 @@ class CallbackEndpoint:
         """Serve a callback, or respond to a probe of its address, which has no effect."""
         request.state.route = PATH
         if request.method == "POST":
-            problem = await self.call_back(request.scope, request.receive)
-            return problem.response() if problem else NO_CONTENT
+            answer = await self.call_back(request.scope, request.receive)
+            return answer.response() if answer else NO_CONTENT
         try:
             self.receiver.verify_token(_segment(request.scope))
         except Exception as error:  # noqa: BLE001 - as for a callback
             return self._refuse(error, request.scope).response()
         return Response(status_code=204, headers={"Allow": ", ".join(METHODS)})
 
-    async def call_back(self, scope: Scope, receive: Receive) -> Problem | None:
-        """Receive one callback; return the problem to respond with, None for a 204."""
+    async def call_back(self, scope: Scope, receive: Receive) -> Problem | ProbeAnswer | None:
+        """Receive one callback; return the problem or the answer to a probe to respond with, None for a 204."""
         scope["state"]["route"] = PATH
         try:
             await self.work.prepare()
@@ -87,7 +90,7 @@ class CallbackEndpoint:
                 raise
             await self.work.drive(claims.task_id)
         except Exception as error:  # noqa: BLE001 - an internal error must not look like an error of the sender
-            return self._refuse(error, scope)
+            return self._probed(error, scope) or self._refuse(error, scope)
         self.verdicts["accepted"] += 1
         return None
 
@@ -100,6 +103,12 @@ class CallbackEndpoint:
         state = scope["state"]
         state[TASK] = claims.task_id
         state[ALREADY_LOGGED] = await self.receiver.receive(claims, headers, body)
+
+    def _probed(self, error: Exception, scope: Scope) -> ProbeAnswer | None:
+        """Return the answer to a probe, which is refused as a callback; None for anything else."""
+        if self.probes is None or not isinstance(error, BadToken | KeyMissing):
+            return None
+        return self.probes.answer(_raw_segment(scope))
 
     def counters(self) -> dict[str, Mapping[str, int]]:
         """Return the counters of this process: all callbacks by verdict, and the refused ones by reason."""

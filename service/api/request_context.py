@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.endpoints import CALLBACK_PREFIX
-from service.api.problems import REPEATED_HOST, Problem, internal_error
+from service.api.problems import REPEATED_HOST, internal_error
 from service.api.whole_request import whole_request
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -42,11 +42,18 @@ PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 log = structlog.get_logger("boomerang.api")
 
 
+class Respondable(Protocol):
+    """Something to respond with: a problem, or the answer to a probe."""
+
+    def response(self) -> Response:
+        """Return the response."""
+
+
 class CallbackService(Protocol):
     """Receives callbacks."""
 
-    async def call_back(self, scope: Scope, receive: Receive) -> Problem | None:
-        """Receive one callback; return the problem to respond with, None for a 204."""
+    async def call_back(self, scope: Scope, receive: Receive) -> Respondable | None:
+        """Receive one callback; return what to respond with, None for a 204."""
 
 
 class RequestContextMiddleware:
@@ -106,14 +113,14 @@ class _RequestContext:
             message = {**message, "headers": headers}
         await self.send(message)
 
-    async def respond(self, problem: Problem | None, receive: Receive) -> None:
-        """Send the response of `problem`, or a 204."""
-        request = whole_request(receive) if problem is None else None
+    async def respond(self, answer: Respondable | None, receive: Receive) -> None:
+        """Send the response of `answer`, or a 204."""
+        request = whole_request(receive) if answer is None else None
         if request:
             self.status = NO_CONTENT.status_code
             await request.send_no_content(self.request_id)
         else:
-            response = problem.response() if problem else NO_CONTENT
+            response = answer.response() if answer else NO_CONTENT
             await response(self.scope, receive, self.send_message)
 
     def log_request(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import structlog
 
-from service.artifacts.bucket_errors import plain_errors
+from service.artifacts.bucket_errors import names_missing_bucket, plain_errors
 from service.artifacts.ports import FileInfo, Method, ReadAt
 from service.artifacts.upload_feed import UploadFeed
 from service.domain.archive_address import BucketAddress
@@ -24,6 +24,10 @@ READ_SIZE = 1024**2
 PART_SIZE = 5 * 1024**2
 PARTS_AT_ONCE = 2
 """Parts of a multipart upload, the smallest that S3 takes: an upload holds three of them in memory."""
+
+PROBE_NAME = "boomerang-doctor"
+NO_VERSION = '"boomerang-doctor"'
+"""The name and the version of an object that does not exist, for a write that the store must refuse."""
 
 ABORT_SECONDS = 4.0
 """How long an upload that is cancelled may take to abort."""
@@ -139,6 +143,23 @@ class BucketArchive:
     async def write_small(self, name: str, data: bytes, media_type: str) -> None:
         """Store a small object, in place of one with this name."""
         await self._put(name, data, media_type)
+
+    async def check_writable(self) -> None:
+        """Try a write that the store must refuse, since no object has that version: nothing is stored.
+
+        Raises ArchiveRefused and ArchiveUnavailable if it is refused for another reason.
+        """
+        import obstore  # noqa: PLC0415 - an extra
+        from obstore.exceptions import PreconditionError  # noqa: PLC0415 - an extra
+
+        with plain_errors(self.address, writing=True):
+            try:
+                await obstore.put_async(self._store, PROBE_NAME, b"", mode={"e_tag": NO_VERSION, "version": "1"})
+            except PreconditionError as error:
+                if not names_missing_bucket(error):
+                    return
+                raise
+        await self.delete([PROBE_NAME])  # a store that knows no conditions
 
     async def delete(self, names: Collection[str]) -> None:
         """Delete these objects; those that do not exist are no error."""

@@ -44,6 +44,11 @@ _METADATA = re.compile(r"169\.254\.169\.254|metadata\.google|credential", re.IGN
 """In the message about a store without credentials, which asked the platform for some."""
 
 
+def names_missing_bucket(error: Exception) -> bool:
+    """Return whether the store says that there is no such bucket."""
+    return bool(MISSING.intersection(_CODE.findall(str(error))))
+
+
 @contextmanager
 def plain_errors(address: BucketAddress, *, writing: bool = False) -> Iterator[None]:
     """Turn an error of obstore inside the block into ArchiveRefused or ArchiveUnavailable.
@@ -55,7 +60,7 @@ def plain_errors(address: BucketAddress, *, writing: bool = False) -> Iterator[N
     except BoomerangError:
         raise
     except FileNotFoundError as error:
-        if not writing and not MISSING.intersection(_CODE.findall(str(error))):
+        if not writing and not names_missing_bucket(error):
             raise
         raise _refused("NoSuchBucket", address) from None
     except Exception as error:

@@ -34,6 +34,7 @@ COMMANDS = {
     "endpoints": ("service.cli.endpoints", "List and manage standing webhook addresses."),
     "reconcile": ("service.cli.server", "Process everything that is due once, then exit."),
     "handlers": ("service.cli.handlers", "List the handlers, write a new one, or send a test event through one."),
+    "doctor": ("service.cli.doctor", "Check the installation, and say how to fix what is wrong."),
     "secret": ("service.cli.server", "Print a new signing key."),
     "setup": ("service.cli.setup", "Register a chat bot at its platform."),
 }

@@ -70,6 +70,12 @@ def show_fields(fields: Mapping[str, object], *, out: Console | None = None) -> 
         out.print(Text(name.ljust(width), style="dim") + text, soft_wrap=True)
 
 
+def show_hanging(head: Text, text: str) -> None:
+    """Print `text` after `head` on the result console; on a terminal its further lines begin below its first."""
+    out = result_console()
+    out.print(head + Text(_wrapped(text, head.cell_len, out)), soft_wrap=True)
+
+
 def _wrapped(text: str, indent: int, out: Console) -> str:
     """Return `text` wrapped between words with a hanging indent; a long word such as an address stays whole."""
     width = out.width - indent

@@ -13,11 +13,13 @@ from starlette.types import ASGIApp
 
 from service.api.app import Services, WebLimits, create_app, create_probe_app
 from service.api.handler_routes import HandlerEndpoint
+from service.api.probe_answers import ProbeAnswers
 from service.api.request_work import BACKGROUND, RequestWork
 from service.api.server import listen, serving
 from service.deliveries.handler_parts import HandlerRoute
 from service.deliveries.tools import Tools
 from service.domain.errors import BadSetting
+from service.domain.probe_tokens import ProbeTokens
 from service.runtime.application import Application
 from service.runtime.config.settings import Settings
 from service.runtime.open_files import max_waits
@@ -103,6 +105,7 @@ def build_services(
         contents=application.contents,
         links=application.links,
         public_url=application.settings.public_url,
+        probes=ProbeAnswers(tokens=ProbeTokens(application.keys.key_ring), clock=application.clock),
         signals=application.store.signals,
         watching=application.worker.watch.watching,
         allow_off_peak=application.settings.allow_off_peak,

@@ -53,7 +53,7 @@ async def migrate(database_url: str) -> None:
     Processes of the previous release may run: the migration waits shortly for their transactions, and tries again.
     """
     if not (address := parse_address(database_url)).postgres:
-        _refuse_foreign_file(address.path)
+        refuse_foreign_file(address.path)
     database = Database(database_url, LocalSignals())
     try:
         for left in reversed(range(LOCK_TRIES)):
@@ -81,8 +81,11 @@ def is_newer(version: str | None) -> bool:
     return version is not None and bool(OUR_VERSION.fullmatch(version)) and version > HEAD
 
 
-def _refuse_foreign_file(path: Path) -> None:
-    """Check an SQLite file before it is opened for writing, which already changes its journal."""
+def refuse_foreign_file(path: Path, *, newer: bool = False) -> None:
+    """Check an SQLite file before it is opened for writing, which already changes its journal.
+
+    Raises BadSetting for a file of another application and, unless `newer`, of a newer release.
+    """
     if not path.is_file():
         return
     with (
@@ -91,10 +94,13 @@ def _refuse_foreign_file(path: Path) -> None:
     ):
         tables = {name for (name,) in connection.execute(TABLES_OF_FILE)}
         found = connection.execute(VERSION) if VERSION_TABLE in tables else ()
-        _refuse_foreign(tables, next((version for (version,) in found), None))
+        refuse_foreign(tables, next((version for (version,) in found), None), newer=newer)
 
 
-def _refuse_foreign(tables: Collection[str], version: str | None) -> None:
+def refuse_foreign(tables: Collection[str], version: str | None, *, newer: bool = False) -> None:
+    """Raise BadSetting for a database of another application and, unless `newer`, of a newer release."""
+    if newer and is_newer(version):
+        return
     if version is not None and version <= HEAD and OUR_VERSION.fullmatch(version):
         return
     if is_newer(version):
@@ -107,10 +113,10 @@ def _refuse_foreign(tables: Collection[str], version: str | None) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
-    schema = _own_schema(connection) if connection.dialect.name == "postgresql" else None
-    tables = _tables_of(connection, schema) if schema else inspect(connection).get_table_names()
+    schema = own_schema(connection) if connection.dialect.name == "postgresql" else None
+    tables = tables_of(connection, schema) if schema else inspect(connection).get_table_names()
     versions = list(connection.execute(text(VERSION)).scalars()) if VERSION_TABLE in tables else []
-    _refuse_foreign(tables, ", ".join(versions) or None)
+    refuse_foreign(tables, ", ".join(versions) or None)
     if versions == [HEAD]:
         return
     from service.storage.migration_steps import upgrade  # noqa: PLC0415 - Alembic doubles the time of a start
@@ -118,7 +124,7 @@ def _upgrade(connection: Connection) -> None:
     upgrade(connection, schema)
 
 
-def _own_schema(connection: Connection) -> str:
+def own_schema(connection: Connection) -> str:
     """Return the schema in which PostgreSQL creates our tables; raises BadSetting if there is none."""
     schema, search_path = connection.execute(text(SCHEMA)).one()
     if schema is None:
@@ -129,6 +135,6 @@ def _own_schema(connection: Connection) -> str:
     return str(schema)
 
 
-def _tables_of(connection: Connection, schema: str) -> list[str]:
+def tables_of(connection: Connection, schema: str) -> list[str]:
     """Return the tables of a schema, except those of extensions. Those in other schemas do not collide with ours."""
     return list(connection.execute(text(TABLES_OF_SCHEMA), {"schema": schema}).scalars())

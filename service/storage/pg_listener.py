@@ -20,6 +20,7 @@ from service.storage.database import Database
 from service.storage.dialects import CHANNEL
 from service.storage.pg_connect import connect
 from service.storage.pg_sessions import set_up
+from service.storage.pg_texts import UNHEARD, UNHEARD_FIX
 
 RECONNECT_DELAY = 2.0
 """Seconds between attempts to connect; meanwhile the jobs find due rows on their intervals."""
@@ -43,11 +44,6 @@ Each attempt disturbs the sessions of a pooler.
 TOPICS_AFTER_CONNECT = ("submit", "reconcile", "dispatch", "inbox", "events")
 """Topics that may have been notified without a connection."""
 
-UNHEARD = "notifications do not arrive: new work is found on the intervals of the jobs only"
-UNHEARD_FIX = (
-    "the address leads through a pooler that lends sessions for a transaction; "
-    "set BOOMERANG_DATABASE_LISTEN_URL to a direct address of the same database"
-)
 NOTIFY = text("SELECT pg_notify(:channel, :payload)")
 
 log = structlog.get_logger("boomerang.storage")
@@ -71,6 +67,18 @@ async def listening(database: Database) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def check_listening(database: Database) -> None:
+    """Listen for a moment, and raise Unheard if a note to ourselves does not arrive; other processes ignore it."""
+    notes = _Notes(database)
+    async with _subscribed(database) as connection:
+        receiving = asyncio.create_task(notes.receive(connection))
+        try:
+            await notes.send_once(first=True)
+        finally:
+            receiving.cancel()
+            await asyncio.gather(receiving, return_exceptions=True)
 
 
 async def _listen(database: Database) -> None:
@@ -152,15 +160,19 @@ class _Notes:
         """Send a note at the start and after each silence; raises Unheard when one does not arrive in time."""
         first = True
         while True:
-            self._note = uuid4().hex
-            self._arrived.clear()
-            await self._notify()
-            if not await _set_within(self._arrived, NOTE_TIMEOUT):
-                raise Unheard(first=first)
+            await self.send_once(first=first)
             first = False
             while await _set_within(self._received, NOTE_INTERVAL):
                 self._received.clear()
                 await asyncio.sleep(NOTE_INTERVAL)
+
+    async def send_once(self, *, first: bool) -> None:
+        """Send a note; raises Unheard when it does not arrive in time."""
+        self._note = uuid4().hex
+        self._arrived.clear()
+        await self._notify()
+        if not await _set_within(self._arrived, NOTE_TIMEOUT):
+            raise Unheard(first=first)
 
     async def _notify(self) -> None:
         async with self._database.writing() as write:

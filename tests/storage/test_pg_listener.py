@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from service.storage import open_store, pg_listener
+from service.storage.pg_texts import UNHEARD_FIX
 from tests.acceptance.processes import until
 from tests.storage.builders import a_task, add_tasks
 from tests.storage.conftest import Server
@@ -81,8 +82,8 @@ async def test_transaction_pooler_is_detected_and_logged_once(
     with pgbouncer.pgbouncer(url) as pooled:
         async with open_store(pooled) as store, store.listening():
             await until(lambda: attempts.call_count >= 3, what="the third attempt to listen")
-    assert [line["hint"] for line in lines] == [pg_listener.UNHEARD_FIX]
-    assert "BOOMERANG_DATABASE_LISTEN_URL" in pg_listener.UNHEARD_FIX
+    assert [line["hint"] for line in lines] == [UNHEARD_FIX]
+    assert "BOOMERANG_DATABASE_LISTEN_URL" in UNHEARD_FIX
 
 
 @pytest.mark.skipif(pgbouncer.PROGRAM is None, reason=pgbouncer.REASON)

@@ -51,10 +51,30 @@ def load_or_create(path: Path) -> StoredKeys:
         raise BadSetting(f"{path} cannot store the signing key ({reason}); set BOOMERANG_SECRET_KEYS instead") from None
 
 
+def read_existing(path: Path) -> StoredKeys | None:
+    """Return the keys in the file at `path`, None without one. Nothing is created and no permission is changed.
+
+    Raises BadSetting when the file cannot be read or is not safe.
+    """
+    try:
+        if not path.exists():
+            return None
+        if path.stat().st_mode & stat.S_IRWXO:
+            raise _readable_by_others(path)
+        return _parse(path, path.read_text("ascii"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise BadSetting(f"{path} holds the signing key and cannot be read: {reason}") from None
+
+
+def _readable_by_others(path: Path) -> BadSetting:
+    return BadSetting(f"{path} holds the signing key and others can read it; run `chmod 600 {path}`")
+
+
 def _restrict_to_owner(path: Path) -> None:
     mode = path.stat().st_mode
     if mode & stat.S_IRWXO:
-        raise BadSetting(f"{path} holds the signing key and others can read it; run `chmod 600 {path}`")
+        raise _readable_by_others(path)
     if mode & stat.S_IRWXG:
         try:
             path.chmod(OWNER_ONLY)

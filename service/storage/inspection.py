@@ -1,0 +1,142 @@
+"""Inspection of a database for `boomerang doctor`: a read, and a write that is rolled back. Nothing is changed."""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+from urllib.parse import quote
+
+from anyio.to_thread import run_sync
+from sqlalchemy import Connection, insert, text
+
+from service.domain.errors import StoreUnavailable
+from service.storage.database import Database
+from service.storage.dialects import parse_address
+from service.storage.health import PROBE_ROW
+from service.storage.local_signals import LocalSignals
+from service.storage.migrate import (
+    HEAD,
+    VERSION,
+    VERSION_TABLE,
+    own_schema,
+    refuse_foreign,
+    refuse_foreign_file,
+    tables_of,
+)
+from service.storage.tables import polls
+
+CONNECTIONS = 4
+BUSY_TIMEOUT = 3.0
+"""Seconds to wait for another process that writes."""
+
+SQLITE_PROBE = "INSERT INTO polls (task_id, at, outcome) VALUES ('', 0, 'none')"
+NEW_TABLE = "CREATE TABLE boomerang_doctor (number INTEGER)"
+HAS_VERSION = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseState:
+    """A database that can be used: its schema version, None where it has none yet, and what the code needs.
+
+    `now` is the time at the server, None for SQLite, which has no clock of its own. `made` is False for an SQLite file
+    that is not there yet.
+    """
+
+    version: str | None
+    needed: str = HEAD
+    now: datetime | None = None
+    made: bool = True
+
+
+async def inspect_database(database_url: str) -> DatabaseState:
+    """Return the state of the database; raises StoreUnavailable, BadSetting or SchemaBehind with the reason."""
+    address = parse_address(database_url)
+    if not address.postgres:
+        return await run_sync(_inspect_file, address.path)
+    database = Database(database_url, LocalSignals(), connections=CONNECTIONS)
+    try:
+        async with database.reading() as connection:
+            now: datetime = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
+            version = await connection.run_sync(_version)
+        await _try_writing(database, version)
+        return DatabaseState(version=version, now=now)
+    finally:
+        await database.close()
+
+
+def _version(connection: Connection) -> str | None:
+    tables = tables_of(connection, own_schema(connection))
+    versions = list(connection.execute(text(VERSION)).scalars()) if VERSION_TABLE in tables else []
+    refuse_foreign(tables, ", ".join(versions) or None, newer=True)
+    return versions[0] if versions else None
+
+
+async def _try_writing(database: Database, version: str | None) -> None:
+    """Insert a row, or make a table in an empty database, and roll back; raises StoreUnavailable."""
+    async with database.writing() as write:
+        if version is None:
+            await write.connection.execute(text(NEW_TABLE))
+        else:
+            await write.connection.execute(insert(polls), PROBE_ROW)
+        await write.connection.rollback()
+
+
+def _inspect_file(path: Path) -> DatabaseState:
+    if not path.exists():
+        _check_directory(path)
+        return DatabaseState(version=None, made=False)
+    refuse_foreign_file(path, newer=True)
+    try:
+        uri = f"file:{quote(str(path))}?mode=rw"  # never creates the file
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT)) as connection:
+            return _inspect_connection(connection)
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"the database file {path} cannot be used: {error}") from error
+
+
+def _inspect_connection(connection: sqlite3.Connection) -> DatabaseState:
+    found: list[Any] = connection.execute(VERSION).fetchall() if connection.execute(HAS_VERSION).fetchone()[0] else []
+    state = DatabaseState(version=None)
+    if found:
+        state = replace(state, version=str(found[0][0]))
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(SQLITE_PROBE if found else NEW_TABLE)
+    finally:
+        connection.execute("ROLLBACK")
+    return state
+
+
+def _check_directory(path: Path) -> None:
+    try:
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        reason = "its directory is missing" if isinstance(error, FileNotFoundError) else str(error.strerror)
+        raise StoreUnavailable(f"the database file {path} cannot be made: {reason}") from error
+
+
+async def notifications_arrive(database_url: str, listen_url: str | None) -> bool:
+    """Return whether a process that listens at `listen_url`, or else at `database_url`, gets notifications.
+
+    True for SQLite, which has none. Takes 5 seconds where they do not arrive. Raises StoreUnavailable.
+    """
+    if not parse_address(database_url).postgres:
+        return True
+    import psycopg  # noqa: PLC0415 - an extra
+
+    from service.storage.pg_listener import Unheard, check_listening  # noqa: PLC0415 - needs the driver of an extra
+
+    database = Database(database_url, LocalSignals(), connections=CONNECTIONS, listen_url=listen_url)
+    try:
+        await check_listening(database)
+    except Unheard:
+        return False
+    except (psycopg.Error, OSError, TimeoutError) as error:
+        raise StoreUnavailable(f"no connection that listens: {' '.join(str(error).split())}") from error
+    finally:
+        await database.close()
+    return True
