@@ -1,5 +1,6 @@
 """The ASGI applications: the API of a web process, and the probes of a worker."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from service.api.callbacks import CallbackEndpoint
 from service.api.connections import MAX_CONNECTIONS
 from service.api.contents import ContentApi
 from service.api.deliveries import DeliveryApi
+from service.api.event_streams import MAX_STREAMS, EventStreamApi
 from service.api.handler_routes import HandlerEndpoint, HandlerRoutes
 from service.api.health import ProbeApi
 from service.api.long_poll import MAX_WAITS, WAIT_MAX, LongPoll, Watching, not_watched
@@ -28,6 +30,7 @@ from service.api.ports import (
     Links,
     Receiver,
     SinglePassRunner,
+    Stopped,
     StoredContents,
     TaskService,
     WaitingNotes,
@@ -49,6 +52,7 @@ from service.domain.ports.signals import Clock, Signals
 from service.domain.ports.tasks import BlobStore, TaskQueries
 from service.domain.prices import DEFAULT_EACH
 from service.tasks.endpoints import EndpointService
+from service.tasks.event_feed import EventFeed
 from service.tasks.missed_replay import MissedReplay
 
 if TYPE_CHECKING:
@@ -57,7 +61,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class WebLimits:
-    """Limits of request bodies, by kind of request; how many requests may run, and wait for tasks, at once.
+    """Limits of request bodies, by kind of request; how many requests may run, wait for tasks, and stream, at once.
 
     No request waits longer than `wait_seconds`.
     """
@@ -66,6 +70,7 @@ class WebLimits:
     callbacks: BodyLimits = CALLBACK_BODIES
     requests: int = MAX_CONNECTIONS
     waits: int = MAX_WAITS
+    streams: int = MAX_STREAMS
     wait_seconds: int = WAIT_MAX
 
 
@@ -95,6 +100,8 @@ class ProbeServices:
 class Services(ProbeServices):
     """The use cases, ports and limits that the API needs. `watching` marks a task as watched inside a block.
 
+    `feed` has the events for the streams of this process, which end when `stopped` returns.
+
     `public_url` is the beginning of signed links, None for that of the request.
     """
 
@@ -112,6 +119,8 @@ class Services(ProbeServices):
     missed_replay: MissedReplay
     endpoint_tester: EndpointTester
     signals: Signals
+    feed: EventFeed
+    stopped: Stopped = field(default_factory=lambda: asyncio.Event().wait)
     work: RequestWork = BACKGROUND
     watching: Watching = not_watched
     allow_off_peak: bool = False
@@ -143,6 +152,7 @@ def create_app(services: Services) -> ASGIApp:
         *callbacks.routes(),
         *_task_routes(services, turns),
         *_content_routes(services),
+        *_event_routes(services),
         *deliveries.routes(),
         *WebhookEndpointApi(
             service=services.endpoints,
@@ -198,6 +208,16 @@ def _content_routes(services: Services) -> list[Route]:
         clock=services.clock,
         bodies=BodyReader(FILTER_BODIES),
         public_url=services.public_url,
+    ).routes()
+
+
+def _event_routes(services: Services) -> list[Route]:
+    return EventStreamApi(
+        feed=services.feed,
+        queries=services.queries,
+        watching=services.watching,
+        stopped=services.stopped,
+        max_streams=services.limits.streams,
     ).routes()
 
 

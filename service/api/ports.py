@@ -1,6 +1,6 @@
 """The use cases that the API calls, as Protocols; the implementations fit structurally."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
@@ -11,6 +11,9 @@ from service.domain.ports.tasks import DeliveryView
 from service.domain.task import Json, Task, TaskId
 from service.domain.tokens import TokenClaims
 from service.tasks.new_task import NewTask
+
+Stopped = Callable[[], Awaitable[object]]
+"""Returns once the process shuts down."""
 
 
 class TaskService(Protocol):

@@ -19,9 +19,11 @@ MAX_TEXT = 200  # characters
 MAX_KEY = 255  # characters
 MAX_FAULTS = 100
 MAX_INTEGER = 999_999
+MAX_NUMBER = 2**53 - 1  # every client reads it exactly
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _POSITION = re.compile(r"[0-9]{1,15}-[0-9]{1,9}")
+_NUMBER = re.compile(r"[0-9]{1,16}")
 _INTEGER = re.compile(r"[0-9]{1,6}")
 _WAIT = re.compile(r"wait\s*=\s*(?:([0-9]{1,18})|\"([0-9]{1,18})\")")
 _PREFERENCE = re.compile(r'(?:[^",;]|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))++', re.DOTALL)
@@ -34,7 +36,7 @@ A quote without an end matches to the end of the text, so that no part of it is 
 class QueryParams:
     """The query parameters of a request; read each one, then call `reject_errors`."""
 
-    def __init__(self, request: Request, *known: str) -> None:
+    def __init__(self, request: Request, *known: str, repeatable: Collection[str] = ()) -> None:
         self._values = request.query_params
         self._faults: list[Fault] = []
         counts = Counter(map(itemgetter(0), self._values.multi_items()))
@@ -42,7 +44,7 @@ class QueryParams:
             if name not in known:
                 self._faults.append(unknown_key_fault(("query",), name, known, "query parameter"))
         for name, count in counts.items():
-            if count > 1 and name in known:
+            if count > 1 and name in known and name not in repeatable:
                 self._add_fault(name, "is given more than once: give it once")
 
     def integer(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
@@ -69,6 +71,32 @@ class QueryParams:
         if text is not None and text not in choices:
             self._add_fault(name, f"must be one of {', '.join(choices)}{_suggestion(text, choices)}")
         return text
+
+    def choices(self, name: str, choices: Collection[str]) -> list[str]:
+        """Return those of `choices` that a repeatable parameter names, also several with commas; none without it."""
+        found = self._several(name)
+        for text in found:
+            if text not in choices:
+                self._add_fault(name, f"must be one of {', '.join(choices)}{_suggestion(text, choices)}")
+        return [text for text in found if text in choices]
+
+    def ids(self, name: str, *, maximum: int) -> list[str]:
+        """Return the ids in a repeatable parameter, also several with commas; none without it."""
+        found = self._several(name)
+        if len(found) > maximum:
+            self._add_fault(name, f"names more than {maximum}: give fewer, or leave it out for all")
+        elif not all(_ID.fullmatch(text) for text in found):
+            self._add_fault(name, "must be an id: 1 to 64 letters, digits, - or _")
+            return []
+        return found[:maximum]
+
+    def number(self, name: str) -> int | None:
+        """Return a whole number from 0 up to MAX_NUMBER, None without the parameter."""
+        text = self._values.get(name)
+        number = None if text is None else number_of(text)
+        if text is not None and number is None:
+            self._add_fault(name, f"must be a whole number from 0 to {MAX_NUMBER}")
+        return number
 
     def cursor(self, kind: str) -> str | None:
         """Return the row id in the `cursor` of a list of `kind`, None without the parameter."""
@@ -97,6 +125,9 @@ class QueryParams:
         if self._faults:
             raise InvalidParams(self._faults)
 
+    def _several(self, name: str) -> list[str]:
+        return list(dict.fromkeys(part for text in self._values.getlist(name) for part in text.split(",")))
+
     def _add_fault(self, name: str, msg: str) -> None:
         self._faults.append(Fault(loc=("query", name), msg=msg))
 
@@ -104,6 +135,11 @@ class QueryParams:
 def cursor_of(kind: str, row_id: str) -> str:
     """Return the opaque cursor of the position after the row `row_id` in the list of `kind`."""
     return urlsafe_b64encode(f"{kind}:{row_id}".encode()).decode().rstrip("=")
+
+
+def number_of(text: str) -> int | None:
+    """Return the whole number from 0 to MAX_NUMBER that `text` is, None for any other text."""
+    return int(text) if _NUMBER.fullmatch(text) and int(text) <= MAX_NUMBER else None
 
 
 def path_id(request: Request) -> TaskId:

@@ -42,3 +42,8 @@ def max_connections(open_files: int) -> int:
 def max_waits(connections: int) -> int:
     """Return how many requests may wait for tasks at once on a server with at most `connections`."""
     return max(1, connections // 2)
+
+
+def max_streams(connections: int) -> int:
+    """Return how many event streams a server with at most `connections` may have open at once."""
+    return max(1, connections // 4)

@@ -22,9 +22,10 @@ from service.domain.errors import BadSetting
 from service.domain.probe_tokens import ProbeTokens
 from service.runtime.application import Application
 from service.runtime.config.settings import Settings
-from service.runtime.open_files import max_waits
+from service.runtime.open_files import max_streams, max_waits
 from service.runtime.serverless import ServerlessWork
 from service.runtime.shutdown import DRAIN_TIMEOUT
+from service.tasks.event_feed import EventFeed
 
 Role = Literal["all", "web", "worker"]
 
@@ -35,7 +36,12 @@ FailureReason = Callable[[], str | None]
 def web_limits(settings: Settings, connections: int) -> WebLimits:
     """Return the limits of requests for a process that may keep so many connections open."""
     seconds = int(settings.wait_max.total_seconds())
-    return WebLimits(requests=connections, waits=max_waits(connections), wait_seconds=seconds)
+    return WebLimits(
+        requests=connections,
+        waits=max_waits(connections),
+        streams=max_streams(connections),
+        wait_seconds=seconds,
+    )
 
 
 @asynccontextmanager
@@ -107,6 +113,8 @@ def build_services(
         public_url=application.settings.public_url,
         probes=ProbeAnswers(tokens=ProbeTokens(application.keys.key_ring), clock=application.clock),
         signals=application.store.signals,
+        feed=EventFeed(application.store.events, application.store.signals),
+        stopped=stopping.wait,
         watching=application.worker.watch.watching,
         allow_off_peak=application.settings.allow_off_peak,
         handler_endpoints=_handler_endpoints(application),

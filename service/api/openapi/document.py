@@ -17,6 +17,7 @@ from service.api.schemas import Event
 VERSION = "1"
 TAGS = {
     "tasks": "Submit, watch, cancel and resubmit tasks.",
+    "events": "Events as they happen.",
     "endpoints": "Standing webhook addresses of a client.",
     "deliveries": "Deliveries of events to handlers, dead letters, and replay.",
     "models": "Models and their parameters.",
@@ -29,7 +30,8 @@ DESCRIPTION = """A service between an application and an AI video API. It submit
 callback of its end, and delivers the result with retries.
 
 Every request except callbacks and the two probes needs `Authorization: Bearer KEY`. Without API keys only callers on
-this machine are served. `HEAD` is served like `GET`. An unknown or repeated query parameter is refused. Every response
+this machine are served. `HEAD` is served like `GET`. An unknown query parameter is refused, and so is
+a repeated one, unless it is a list. Every response
 has `X-Request-ID`, with the value of the request if there is one."""
 
 INFO = {

@@ -1,5 +1,6 @@
 """Example bodies of requests and responses, by their model. A test validates each against its schema."""
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -9,6 +10,7 @@ from pydantic import BaseModel
 from service.api.content_schemas import ContentBytes, Link, LinkRequest
 from service.api.endpoint_request_schemas import EndpointPatch, EndpointRequest, MissedRequest, RotateRequest
 from service.api.endpoint_schemas import Endpoint, EndpointPage, EndpointTest, EndpointWithSecret, MissedReport
+from service.api.event_schemas import StreamedEvent
 from service.api.problems import TYPE_PREFIX
 from service.api.replay_schemas import ReplayReport, ReplayRequest
 from service.api.request_schemas import ProviderCallback, TaskRequest
@@ -137,6 +139,12 @@ _ENDPOINT = {
     },
 }
 _SECRET = {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
+_EVENT = {
+    "id": EVENT_ID,
+    "type": "task.completed",
+    "timestamp": _SETTLED,
+    "data": {"task": TASK, "payload": None, "metadata": _METADATA, "client": "shop"},
+}
 
 EXAMPLES: Mapping[type[BaseModel], Any] = {
     EndpointRequest: {
@@ -199,12 +207,8 @@ EXAMPLES: Mapping[type[BaseModel], Any] = {
     LinkRequest: {"expires_in": 3600},
     Link: {"url": f"https://boomerang.example.org/links/{CALLBACK_TOKEN}", "expires_at": "2026-05-06T13:05:00.000Z"},
     DeliveryPage: {"data": [_DELIVERY], "next_cursor": None},
-    Event: {
-        "id": EVENT_ID,
-        "type": "task.completed",
-        "timestamp": _SETTLED,
-        "data": {"task": TASK, "payload": None, "metadata": _METADATA, "client": "shop"},
-    },
+    Event: _EVENT,
+    StreamedEvent: {"id": "42", "event": "task.completed", "data": json.dumps(_EVENT)},
     Model: _DESCRIBED,
     ModelList: {"data": [_DESCRIBED]},
     Counts: {"swept": 0, "submitted": 1, "polled": 2, "dispatched": 3},

@@ -4,6 +4,7 @@ from service.api.metrics import MEDIA_TYPE as METRICS_TYPE
 from service.api.openapi import examples
 from service.api.openapi.content_operations import CONTENT_OPERATIONS
 from service.api.openapi.endpoint_operations import ENDPOINT_OPERATIONS
+from service.api.openapi.event_operations import EVENT_OPERATIONS
 from service.api.openapi.operation import DeclaredResponse, Method, Operation
 from service.api.openapi.parameters import (
     DELIVERY_ID,
@@ -48,6 +49,7 @@ def _probe(method: Method) -> Operation:
 OPERATIONS = (
     *TASK_OPERATIONS,
     *CONTENT_OPERATIONS,
+    *EVENT_OPERATIONS,
     *ENDPOINT_OPERATIONS,
     Operation(
         path="/v1/deliveries",

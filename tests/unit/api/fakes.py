@@ -22,7 +22,10 @@ from service.domain.ports.replays import Matches, Replayable, ReplayFilter, Repl
 from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.task import Json, Status, Task, TaskId
 from service.domain.tokens import TokenClaims
+from service.storage.local_signals import LocalSignals
+from service.tasks.event_feed import EventFeed
 from service.tasks.new_task import NewTask, validate_new_task
+from tests.support.fake_event_log import FakeEventLog
 from tests.support.no_egress_guard import any_address
 from tests.unit.api.fake_endpoints import FakeEndpoints, endpoint_parts
 
@@ -335,6 +338,7 @@ class FakeApplication:
 def app_of(fake: FakeApplication, **services: Any) -> ASGIApp:
     """Return the application over `fake`, with `services` in place of some of its parts."""
     parts: dict[str, Any] = dict.fromkeys(PARTS, fake)
+    parts["feed"] = EventFeed(FakeEventLog(), LocalSignals())
     parts |= endpoint_parts(fake.endpoints, clock=fake, replays=fake)
     return create_app(Services(**(parts | services)))
 
