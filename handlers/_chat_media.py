@@ -1,5 +1,6 @@
-"""Puts a result into a temporary file for an upload, and reads what a platform wants to know of a video."""
+"""Reads the pictures of a chat, and puts a result into a temporary file for its upload to one."""
 
+import asyncio
 import importlib
 import importlib.util
 from collections.abc import AsyncIterator
@@ -8,7 +9,34 @@ from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import IO
 
+import httpx
 from anyio.to_thread import run_sync
+
+from service import data_uri
+
+from ._file_types import HEAD, file_type_of
+
+MAX_PICTURE = 20_000_000
+"""Bytes of a picture that a bot downloads."""
+
+TOO_LARGE = "One of the files is larger than 20 MB. Send a smaller one."
+
+
+class UnusablePicture(Exception):
+    """A picture cannot be used; the text is the reason for its user."""
+
+
+async def read_picture(response: httpx.Response) -> str:
+    """Return the picture in the body of a response as a data URI. Raises UnusablePicture."""
+    data = bytearray()
+    async for chunk in response.aiter_bytes():
+        data += chunk
+        if len(data) > MAX_PICTURE:
+            raise UnusablePicture(TOO_LARGE)
+    file_type = file_type_of(bytes(data[:HEAD]))
+    if file_type is None or file_type.holds != "image":
+        raise UnusablePicture("One of the files is not a JPEG, PNG or WebP picture.")
+    return await asyncio.to_thread(data_uri, bytes(data), file_type.media_type)
 
 
 class TooLarge(Exception):

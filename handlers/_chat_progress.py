@@ -2,12 +2,16 @@
 
 from datetime import timedelta
 
-from service import HandlerState
+from service import HandlerState, Reject
 
 EVERY = timedelta(seconds=4)
 """Least time between two edits in one chat: platforms allow about 20 a minute, final ones included."""
 
 KEPT = timedelta(days=7)
+
+
+class MessageGone(Reject):
+    """The message to edit or to delete does not exist any more, or can no longer be changed."""
 
 
 async def may_show(state: HandlerState, *, chat: str, message: str, text: str, final: bool = False) -> bool:

@@ -23,6 +23,11 @@ MAX_MESSAGE = 300
 MAX_FAULTS = 8
 
 
+def is_open(task: TaskView) -> bool:
+    """Return whether a task may still change by itself."""
+    return task.status in {"queued", "submitting", "in_progress", "in_doubt"}
+
+
 def progress_text(task: TaskView) -> str:
     """Return what an unfinished task does now."""
     if task.status == "in_doubt":

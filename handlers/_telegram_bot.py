@@ -15,6 +15,7 @@ import httpx
 
 from service import Reject, Retry
 
+from ._chat_progress import MessageGone
 from ._chat_words import shorten
 from ._telegram_settings import Place, Settings, TelegramTools
 
@@ -34,10 +35,6 @@ FORBIDDEN = (
 )
 MIGRATED_FOR = 366 * 86_400.0
 """Seconds for which the new id of a group is remembered."""
-
-
-class MessageGone(Reject):
-    """The message to edit or to delete does not exist any more, or can no longer be changed."""
 
 
 class Refused(Reject):

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from service import Conflict, InvalidTask, NotFound, QueueIsFull, Retry, TaskView, UpstreamError, data_uri
+from service import Conflict, InvalidTask, NotFound, QueueIsFull, Retry, TaskView, UpstreamError
 
 from ._chat_limits import Charge, charge, may_refuse, recent, refund, remember_recent
-from ._chat_progress import was_shown
-from ._chat_words import cap_text, fault_text, progress_text
-from ._file_types import HEAD, file_type_of
-from ._telegram_bot import ChatBot, MessageGone, Refused, open_bot, remember_move
+from ._chat_media import UnusablePicture, read_picture
+from ._chat_progress import MessageGone, was_shown
+from ._chat_words import cap_text, fault_text, is_open, progress_text
+from ._telegram_bot import ChatBot, Refused, open_bot, remember_move
 from ._telegram_settings import TelegramTools
 from ._telegram_updates import MAX_FILE, Incoming, Photo
 
@@ -39,10 +39,6 @@ REFUSAL = """Only invited users can make videos here. The operator of this bot c
 user {user_id}, chat {chat_id}"""
 BUSY = "Too many videos are waiting already. This one will be tried again for some minutes."
 BUSY_END = "Too many videos are waiting already. Send the command again later."
-
-
-class UnusablePhoto(Exception):
-    """A picture cannot be used; the text is the reason for its user."""
 
 
 async def handle_message(message: Incoming, tools: TelegramTools, *, last: bool) -> None:
@@ -118,7 +114,7 @@ async def make_video(
     shown = await _progress_message(message, len(photos), bot, tools)
     try:
         task = await _submit(message, photos, shown, bot, tools)
-    except (InvalidTask, UnusablePhoto) as error:
+    except (InvalidTask, UnusablePicture) as error:
         await refund(state, charged)
         text = fault_text(error) if isinstance(error, InvalidTask) else str(error)
         await show(bot, message, shown, text)
@@ -177,26 +173,18 @@ async def _submit(
 async def download(photo: Photo, bot: ChatBot, tools: TelegramTools) -> str:
     """Return a picture of a chat as a data URI: its address contains the token, and goes to nobody.
 
-    Raises UnusablePhoto, Retry.
+    Raises UnusablePicture, Retry.
     """
     if photo.size > MAX_FILE:
-        raise UnusablePhoto("One of the files is larger than 20 MB. Send it as a photo, or a smaller one.")
+        raise UnusablePicture("One of the files is larger than 20 MB. Send it as a photo, or a smaller one.")
     try:
         address = await bot.file_address(photo.file_id)
     except Refused as error:
-        raise UnusablePhoto("Telegram does not provide one of the photos any more. Send them again.") from error
-    data = bytearray()
+        raise UnusablePicture("Telegram does not provide one of the photos any more. Send them again.") from error
     async with tools.operator_http.stream("GET", address, timeout=DOWNLOAD_TIMEOUT) as response:
         if not response.is_success:
             raise Retry(f"Telegram answered {response.status_code} to a download")
-        async for chunk in response.aiter_bytes():
-            data += chunk
-            if len(data) > MAX_FILE:
-                raise UnusablePhoto("One of the files is larger than 20 MB. Send a smaller one.")
-    file_type = file_type_of(bytes(data[:HEAD]))
-    if file_type is None or file_type.holds != "image":
-        raise UnusablePhoto("One of the files is not a JPEG, PNG or WebP picture.")
-    return await asyncio.to_thread(data_uri, bytes(data), file_type.media_type)
+        return await read_picture(response)
 
 
 # ── /status and /cancel ──────────────────────────────────────────────────────
@@ -215,11 +203,6 @@ async def _show_status(message: Incoming, bot: ChatBot, tools: TelegramTools) ->
         for task, _ in await _own_tasks(message, tools)
     ]
     await bot.send_text(message.place, "\n".join(("Your newest videos:", *lines)) if lines else HOW)
-
-
-def is_open(task: TaskView) -> bool:
-    """Return whether a task may still change by itself."""
-    return task.status in {"queued", "submitting", "in_progress", "in_doubt"}
 
 
 async def _cancel(message: Incoming, bot: ChatBot, tools: TelegramTools) -> None:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from service import Event, Handlers, Job, Reject, Retry, TaskView
 
-from ._chat_progress import may_show, pause, was_shown
-from ._chat_words import end_text, progress_text
+from ._chat_progress import MessageGone, may_show, pause, was_shown
+from ._chat_words import end_text, is_open, progress_text
 from ._telegram_albums import collect, complete
-from ._telegram_bot import EXTRA_MISSING, ChatBot, MessageGone, import_telegram, open_bot, telegram_installed
-from ._telegram_commands import handle_message, is_open, was_allowed
+from ._telegram_bot import EXTRA_MISSING, ChatBot, import_telegram, open_bot, telegram_installed
+from ._telegram_commands import handle_message, was_allowed
 from ._telegram_results import Result, send_result
 from ._telegram_settings import Place, Settings, Target, TelegramTools
 from ._telegram_updates import Incoming, read_update
