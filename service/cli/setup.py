@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from service.deliveries.handler_api import Handler
     from service.runtime.config.settings import Settings
 
-PLATFORMS = ("telegram",)
-"""Handlers with a module `handlers/_NAME_setup.py` whose function `setup` registers their bot."""
+PLATFORMS = ("slack", "telegram")
+"""Handlers with a module `handlers/_NAME_setup.py` whose function `setup` registers their bot.
+
+A module with `WITHOUT_SETTINGS` says itself which settings are missing.
+"""
 
 
 class PlatformSetup(Protocol):
@@ -36,6 +39,8 @@ class PlatformSetup(Protocol):
 def setup(platform: str, dry_run: bool, remove: bool) -> None:
     """Register the webhook and the commands of a chat bot, so that its platform sends messages to this service.
 
+    For slack it prints the manifest of the app instead, which registers them.
+
     It needs BOOMERANG_PUBLIC_URL and the settings of the handler (see handlers/README.md). Run it again after one of
     them has changed.
     """
@@ -50,7 +55,8 @@ def _handler(platform: str, settings: "Settings") -> "Handler":
 
     handler = discover(own=settings.present.get("HANDLERS_DIR"))[platform]
     missing = missing_settings(handler, settings.present)
-    if missing:
+    module = import_module(f"handlers._{platform}_setup")
+    if missing and not getattr(module, "WITHOUT_SETTINGS", False):
         raise BadSetting(f"boomerang setup {platform} needs {missing}")
     return handler
 

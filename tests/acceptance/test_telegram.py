@@ -7,9 +7,9 @@ from handlers._telegram_settings import Settings
 from handlers.telegram import SECRET_HEADER
 from tests.acceptance.environment import client, serve, settings, sqlite, upstream
 from tests.acceptance.processes import HOST, Workspace, free_port, until
+from tests.support.chat_server import chat_server
 from tests.support.sample_media import image
 from tests.support.telegram_api import GROUP, TOKEN, Sent, TelegramApi
-from tests.support.telegram_server import telegram_server
 
 
 def video_of(api: TelegramApi) -> Callable[[], list[Sent]]:
@@ -23,7 +23,7 @@ async def test_photo_in_a_group_becomes_the_stored_video_with_its_poster(workspa
     public_url = f"http://{HOST}:{free_port()}"
     secret = Settings.model_validate({"telegram_token": TOKEN}).webhook_secret
     update: dict[str, Any] = api.message("/video@VideoBot a dance", chat=GROUP, photo=image("JPEG", (320, 240)))
-    with telegram_server(api) as telegram:
+    with chat_server(api) as telegram:
         more = {
             "TELEGRAM_TOKEN": TOKEN,
             "TELEGRAM_CHATS": str(GROUP),

@@ -13,8 +13,8 @@ from tests.acceptance.environment import client
 from tests.acceptance.processes import until
 from tests.benchmarks.environment import BenchmarkEnvironment, stopping
 from tests.benchmarks.table import Row, milliseconds
+from tests.support.chat_server import chat_server
 from tests.support.telegram_api import TOKEN, TelegramApi
-from tests.support.telegram_server import telegram_server
 
 LIMIT = 3.0
 """Seconds for which Slack and Discord wait for the answer to a command; Telegram waits longer."""
@@ -55,7 +55,7 @@ async def _measure(environment: BenchmarkEnvironment, number: int) -> Answer:
     api = TelegramApi()
     database = environment.sqlite(f"chats-{number}")
     await migrate(database)  # as a process finds it that starts again
-    with telegram_server(api) as telegram:
+    with chat_server(api) as telegram:
         began = time.perf_counter()
         child = await environment.service(
             database,

@@ -1,15 +1,19 @@
 """The command `boomerang setup`, which speaks to the stand-in of the Bot API over a port."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
 
 from handlers._telegram_settings import Settings
+from tests.support.chat_server import chat_server
+from tests.support.slack_api import SCOPES, SIGNING_SECRET, SlackApi
+from tests.support.slack_api import TOKEN as SLACK_TOKEN
 from tests.support.telegram_api import TOKEN, TelegramApi
-from tests.support.telegram_server import telegram_server
 from tests.unit.cli.fake_service import run
 
 ADDRESS = "https://video.example/handlers/telegram/webhook"
@@ -32,7 +36,7 @@ def api() -> TelegramApi:
 @pytest.fixture
 def address(api: TelegramApi) -> Iterator[str]:
     """Yield its address."""
-    with telegram_server(api) as found:
+    with chat_server(api) as found:
         yield found
 
 
@@ -42,16 +46,19 @@ def secret_of(token: str) -> str:
 
 
 def setup(*options: str, address: str = "http://127.0.0.1:9", **settings: str) -> Result:
-    """Run the command; `settings` are without the prefix."""
+    """Run the command for Telegram; `settings` are without the prefix."""
+    return setup_of("telegram", *options, **{"TELEGRAM_TOKEN": TOKEN, "TELEGRAM_URL": address, **settings})
+
+
+def setup_of(platform: str, *options: str, **settings: str) -> Result:
+    """Run the command for a platform."""
     given = {
-        "TELEGRAM_TOKEN": TOKEN,
-        "TELEGRAM_URL": address,
         "PUBLIC_URL": "https://video.example",
         "API_KEYS": "ada=" + "k" * 32,
         "EGRESS_ALLOW": "127.0.0.0/8",
         **settings,
     }
-    return run("setup", "telegram", *options, env={f"BOOMERANG_{name}": text for name, text in given.items()})
+    return run("setup", platform, *options, env={f"BOOMERANG_{name}": text for name, text in given.items()})
 
 
 def test_setup_registers_the_webhook_and_the_commands(api: TelegramApi, address: str) -> None:
@@ -115,3 +122,68 @@ def test_token_that_telegram_does_not_accept_is_named(address: str) -> None:
     assert result.exit_code == 1
     assert "Telegram does not accept BOOMERANG_TELEGRAM_TOKEN" in result.stderr
     assert "1:another" not in result.output
+
+
+# ── slack ────────────────────────────────────────────────────────────────────
+
+
+def manifest_of(output: str) -> dict[str, Any]:
+    """Return the manifest that a command printed; its other lines are comments of YAML."""
+    lines = [line for line in output.splitlines() if not line.startswith("#")]
+    found: dict[str, Any] = json.loads("\n".join(lines))
+    return found
+
+
+def slack(*options: str, **settings: str) -> Result:
+    """Run the command for Slack without any setting of it."""
+    return setup_of("slack", *options, **{"TELEGRAM_TOKEN": "", "TELEGRAM_URL": "", **settings})
+
+
+def test_setup_of_slack_prints_the_manifest_and_what_is_missing() -> None:
+    """An app has a token only after its manifest has made it."""
+    result = slack()
+    assert result.exit_code == 0, result.stderr
+    found = manifest_of(result.stdout)
+    [command] = found["features"]["slash_commands"]
+    assert (command["command"], command["url"]) == ("/video", "https://video.example/handlers/slack/command")
+    events = found["settings"]["event_subscriptions"]
+    assert events["request_url"] == "https://video.example/handlers/slack/events"
+    for name in ("BOOMERANG_SLACK_TOKEN", "BOOMERANG_SLACK_SIGNING_SECRET", "BOOMERANG_SLACK_CHANNELS"):
+        assert name in result.stdout
+
+
+def test_scopes_of_the_manifest_are_those_that_the_bot_uses() -> None:
+    """The stand-in refuses each method without its scope."""
+    found = manifest_of(slack().stdout)
+    assert set(found["oauth_config"]["scopes"]["bot"]) >= SCOPES
+
+
+def test_setup_of_slack_names_the_bot_of_the_token() -> None:
+    """With a token it also says whose it is; neither it nor the secret is shown."""
+    with chat_server(SlackApi()) as address:
+        given = {"SLACK_TOKEN": SLACK_TOKEN, "SLACK_SIGNING_SECRET": SIGNING_SECRET, "SLACK_URL": f"{address}/api"}
+        result = slack(**given, SLACK_USERS="U0ADA")
+        wrong = slack(**{**given, "SLACK_TOKEN": "xoxb-another"})
+    assert result.stdout.splitlines()[-2:] == [
+        "# the token is that of the bot video in the workspace T0001",
+        "# 1 users, 0 channels and 0 workspaces may make videos",
+    ]
+    assert "Slack does not accept BOOMERANG_SLACK_TOKEN (invalid_auth)" in wrong.stderr
+    assert not [text for text in (SLACK_TOKEN, SIGNING_SECRET, "xoxb-another") if text in result.output + wrong.output]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"SLACK_TOKEN": "12"}, "BOOMERANG_SLACK_TOKEN must be the bot token"),
+        ({"SLACK_TOKEN": "xoxb-1234"}, "needs BOOMERANG_SLACK_TOKEN and BOOMERANG_SLACK_SIGNING_SECRET together"),
+        ({"SLACK_SIGNING_SECRET": "short"}, "BOOMERANG_SLACK_SIGNING_SECRET must be the signing secret"),
+        ({"SLACK_WEBHOOK_URL": "hooks.slack.com/x"}, "BOOMERANG_SLACK_WEBHOOK_URL must be an http or https address"),
+        ({"PUBLIC_URL": ""}, "set BOOMERANG_PUBLIC_URL to the https address"),
+    ],
+)
+def test_what_is_wrong_for_slack_is_named(settings: dict[str, str], words: str) -> None:
+    """One line says what to fix."""
+    result = slack(**settings)
+    assert result.exit_code in {1, 2}
+    assert words in result.stderr

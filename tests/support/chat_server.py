@@ -1,17 +1,23 @@
-"""The stand-in of the Bot API at a loopback port, for processes of the service."""
+"""The stand-in of a chat platform at a loopback port, for processes of the service."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
+from typing import Protocol
 
 import httpx
 
-from tests.support.telegram_api import TelegramApi
+
+class Platform(Protocol):
+    """The API of a chat platform."""
+
+    def respond(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request."""
 
 
 @contextmanager
-def telegram_server(api: TelegramApi) -> Iterator[str]:
+def chat_server(api: Platform) -> Iterator[str]:
     """Serve `api` and yield its address."""
     lock = Lock()
 
@@ -20,18 +26,19 @@ def telegram_server(api: TelegramApi) -> Iterator[str]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", "0")))
-            request = httpx.Request(
-                self.command, f"http://telegram{self.path}", headers=list(self.headers.items()), content=body
-            )
+            address = f"http://{self.headers['host']}{self.path}"
+            request = httpx.Request(self.command, address, headers=list(self.headers.items()), content=body)
             with lock:
                 response = api.respond(request)
             self.send_response(response.status_code)
-            self.send_header("content-type", response.headers.get("content-type", "application/octet-stream"))
+            for name, value in response.headers.items():
+                if name not in {"content-length", "transfer-encoding"}:
+                    self.send_header(name, value)
             self.send_header("content-length", str(len(response.content)))
             self.end_headers()
             self.wfile.write(response.content)
 
-        do_GET = do_POST  # noqa: N815 - the name that the base class calls
+        do_GET = do_PUT = do_PATCH = do_DELETE = do_POST  # noqa: N815 - the names that the base class calls
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
             """Log nothing."""

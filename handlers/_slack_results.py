@@ -1,0 +1,235 @@
+"""Shows the events of a task in a channel of Slack, or through an incoming webhook.
+
+A result is uploaded in three steps: Slack gives an address for a file of this length, the bytes are streamed there, and
+the file is shared with the channel. Where Slack does not take it, it becomes a link.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+
+from service import Content, NotFound, Reject, Retry, UpstreamError
+
+from ._chat_events import Result
+from ._chat_media import TooLarge, spooled
+from ._chat_words import link_text, shorten
+from ._slack_api import MAX_TEXT, NoUpload, SlackApi, escaped, pause_of
+from ._slack_settings import SlackTools, Target
+
+ATTEMPTS_OF_CONTENT = 3
+"""From this attempt on, the provider's address is sent where its file cannot be read."""
+
+BYTES_PER_SECOND = 100_000
+STEP_TIME = 60.0
+"""The slowest upload that is waited for, and further seconds for each."""
+
+MB = 1_000_000
+LINK_FOR = timedelta(days=7)
+KEPT = 86_400.0
+NO_ADDRESS = "Slack does not take the result, and there is no address of it; set PUBLIC_URL"
+
+
+class Unavailable(Exception):
+    """The content of a result could not be read; `reason` is the reason."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channel:
+    """A channel, a thread of it, and the progress message there."""
+
+    target: Target
+    api: SlackApi
+    tools: SlackTools
+
+    @property
+    def id(self) -> str:
+        """Return the id of the channel."""
+        return str(self.target.channel)
+
+    @property
+    def key(self) -> str:
+        """Return the key of the channel."""
+        return self.id
+
+    @property
+    def shown(self) -> str | None:
+        """Return the key of the progress message."""
+        return f"{self.id}/{self.target.message}" if self.target.message else None
+
+    async def edit(self, text: str, *, final: bool) -> None:  # noqa: ARG002 - as in TaskChat
+        """Replace the text of the progress message."""
+        await self.api.edit(self.id, str(self.target.message), self._to_person(escaped(text)))
+
+    async def send(self, text: str) -> None:
+        """Send a text."""
+        await self.api.post(self.id, self._to_person(escaped(text)), thread=self.target.thread)
+
+    async def remove(self) -> None:
+        """Delete the progress message."""
+        await self.api.delete(self.id, str(self.target.message))
+
+    def _to_person(self, markup: str) -> str:
+        return f"<@{self.target.user}> {markup}" if self.target.user else markup
+
+    async def send_result(self, result: Result, *, attempt: int) -> None:
+        """Upload a result, else send a link. Raises Retry, Reject."""
+        try:
+            await self._upload(result)
+        except TooLarge as error:
+            await self._send_link(result, error)
+        except Unavailable as error:
+            if not result.url or (attempt < ATTEMPTS_OF_CONTENT and not isinstance(error.reason, Reject)):
+                raise error.reason from error
+            await self._send_link(result, TooLarge(None))
+
+    async def _send_link(self, result: Result, reason: TooLarge) -> None:
+        url = reason.link or result.url
+        if not url:
+            raise Reject(NO_ADDRESS)
+        await self.send(link_text(url, reason.size, LINK_FOR.days if reason.link else None))
+
+    async def _upload(self, result: Result) -> None:
+        """Upload and share the content. Raises TooLarge with a link, Unavailable, Retry, Reject."""
+        remembered = f"file/{result.key}/{self.tools.message_id}"
+        known = await self.tools.state.get(remembered)  # uploaded by an attempt that could not share it
+        if known and await self._is_shared(known):
+            return
+        async with AsyncExitStack() as stack:
+            limit = self.tools.config.slack_max_upload_mb * MB
+            try:
+                content = await stack.enter_async_context(self.tools.content(result.task, result.index))
+                link = content.link(LINK_FOR)
+                if content.size is not None and content.size > limit:
+                    raise TooLarge(content.size, link)
+                chunks, size = await _sized(content, limit, link, stack)
+            except (Reject, Retry, NotFound, UpstreamError, httpx.HTTPError) as error:
+                raise Unavailable(error) from error
+            try:
+                file_id = await self._send_bytes(content.name, chunks, size)
+                await self.tools.state.set(remembered, file_id, expires_in=KEPT)
+                await self._share(file_id, content.name)
+            except NoUpload as error:
+                self.tools.log.warning("%s", error)
+                raise TooLarge(size, link) from error
+
+    async def _send_bytes(self, name: str, chunks: AsyncIterator[bytes], size: int) -> str:
+        """Stream the bytes to the address that Slack gives for them; return the id of the file."""
+        given = await self.api.call("files_getUploadURLExternal", filename=name, length=size)
+        address, file_id = str(given.get("upload_url") or ""), str(given.get("file_id") or "")
+        if not address or not file_id:
+            raise Retry("Slack gave no address for the upload")
+        headers = {"content-type": "application/octet-stream", "content-length": str(size)}
+        try:
+            async with asyncio.timeout(STEP_TIME + size / BYTES_PER_SECOND):
+                http = self.tools.operator_http
+                answer = await http.post(address, content=chunks, headers=headers, timeout=STEP_TIME)
+        except TimeoutError:
+            raise Retry(f"the upload of {size:,} bytes took too long") from None
+        except httpx.HTTPError as error:
+            raise Retry(f"the upload of {size:,} bytes was cut: {type(error).__name__}") from error
+        if answer.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            raise NoUpload("the workspace does not take a file of this size")
+        if not answer.is_success:
+            raise Retry(f"the upload of {size:,} bytes was answered {answer.status_code}")
+        return file_id
+
+    async def _share(self, file_id: str, name: str) -> None:
+        """Share an uploaded file with the channel. Slack does that after its answer."""
+        comment = self._to_person(shorten(escaped(self.target.comment), MAX_TEXT - 100))
+        await self.api.call(
+            "files_completeUploadExternal",
+            files=[{"id": file_id, "title": name}],
+            channel_id=self.id,
+            thread_ts=self.target.thread,
+            initial_comment=comment or None,
+        )
+
+    async def _is_shared(self, file_id: str) -> bool:
+        """Return whether a file was shared although the answer was lost."""
+        try:
+            file = await self.api.file(file_id)
+        except Reject:
+            return False
+        return self.id in [place for name in ("channels", "groups", "ims") for place in file.get(name) or []]
+
+
+async def _sized(
+    content: Content, limit: int, link: str | None, stack: AsyncExitStack
+) -> tuple[AsyncIterator[bytes], int]:
+    """Return the chunks of a content and their total; Slack wants the exact length before the first byte."""
+    if content.size is not None:
+        return content.chunks, content.size
+    file, size = await stack.enter_async_context(spooled(content.chunks, max_bytes=limit, link=link))
+    return _chunks_of(file), size
+
+
+async def _chunks_of(file: Any) -> AsyncIterator[bytes]:
+    while chunk := await asyncio.to_thread(file.read, MB):
+        yield chunk
+
+
+# ── incoming webhooks ────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, kw_only=True)
+class IncomingWebhook:
+    """An incoming webhook: it takes texts, and nothing that it took can be changed."""
+
+    url: str
+    http: httpx.AsyncClient
+    tools: SlackTools
+    comment: str = ""
+
+    @property
+    def key(self) -> str:
+        """Return the key of the webhook, which does not reveal its address."""
+        return sha256(self.url.encode()).hexdigest()[:32]
+
+    @property
+    def shown(self) -> str | None:
+        """Return None: there is no progress message."""
+        return None
+
+    async def edit(self, text: str, *, final: bool) -> None:
+        """Do nothing: there is no progress message."""
+
+    async def remove(self) -> None:
+        """Do nothing: there is no progress message."""
+
+    async def send(self, text: str) -> None:
+        """Send a text; raises Retry, or Reject for a webhook that does not exist any more or refuses it."""
+        line = shorten("\n".join(filter(None, (escaped(self.comment), escaped(text)))), MAX_TEXT)
+        answer = await self.http.post(self.url, json={"text": line, "unfurl_links": False, "unfurl_media": False})
+        word = answer.text[:60].strip() if answer.headers.get("content-type", "").startswith("text/") else ""
+        self.tools.keep_answer(answer.status_code, answer.content)
+        if answer.is_success:
+            return
+        reason = f"the incoming webhook answered {answer.status_code} {word}".strip()
+        if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            raise Retry(reason, after=pause_of(answer))
+        if answer.is_client_error and answer.status_code != HTTPStatus.REQUEST_TIMEOUT:
+            raise Reject(f"{reason}; make a new webhook if this one was removed")
+        raise Retry(reason)
+
+    async def send_result(self, result: Result, *, attempt: int) -> None:  # noqa: ARG002 - as in TaskChat
+        """Send a link to a result. Raises Retry, Reject."""
+        link = None
+        if result.stored:
+            async with self.tools.content(result.task, result.index) as content:
+                link = content.link(LINK_FOR)
+        url = link or result.url
+        if not url:
+            raise Reject(NO_ADDRESS)
+        until = f"for {LINK_FOR.days} days" if link else "for a short time only"
+        await self.send(f"The video is ready. Download it here, {until}:\n{url}")

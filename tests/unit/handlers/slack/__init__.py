@@ -1,0 +1,1 @@
+"""The Slack handler against the stand-in of the Web API."""
