@@ -52,7 +52,7 @@ class TaskChat(Protocol):
 
     @property
     def key(self) -> str:
-        """Return the key of the chat: all of its messages share one pace."""
+        """Return the key of the chat: all of its messages share one rate of edits."""
 
     @property
     def shown(self) -> str | None:
@@ -90,8 +90,8 @@ async def show_event(event: Event, chat: TaskChat, tools: Tools[Any, Any], *, ow
 
 def _waits_for_file(tools: Tools[Any, Any]) -> bool:
     """Return whether a later event brings the stored file."""
-    asked = tools.options.events if tools.options else None
-    return bool(tools.config.archive_url) and (asked is None or "artifact.stored" in asked)
+    wanted = tools.options.events if tools.options else None
+    return bool(tools.config.archive_url) and (wanted is None or "artifact.stored" in wanted)
 
 
 async def _send_stored(event: Event, chat: TaskChat, tools: Tools[Any, Any]) -> None:

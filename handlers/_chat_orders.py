@@ -39,7 +39,7 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Terms:
     """What the operator's settings say of new tasks: their model and parameters, and the caps of a day."""
 
     handler: str
@@ -59,7 +59,7 @@ class Plan:
 class Answers(Protocol):
     """How one command is answered on its platform. Each method raises Retry, or Reject where nobody can read it."""
 
-    async def say(self, text: str) -> None:
+    async def reply(self, text: str) -> None:
         """Answer with a text, to the person alone where the platform can."""
 
     async def begin(self, text: str) -> Any:
@@ -75,7 +75,7 @@ class Answers(Protocol):
         """Return where events of the task go: the fields of its `notify` entry."""
 
 
-async def make_video(order: Order, answers: Answers, tools: Tools[Any, Any], plan: Plan, *, last: bool) -> None:
+async def make_video(order: Order, answers: Answers, tools: Tools[Any, Any], terms: Terms, *, last: bool) -> None:
     """Submit a task for a command, once, and show its progress in one message; safe to run twice.
 
     Faults are shown there too. `last` is whether this is the last attempt. Raises Retry while the service or the
@@ -84,10 +84,10 @@ async def make_video(order: Order, answers: Answers, tools: Tools[Any, Any], pla
     state = tools.state
     if await state.get(f"task/{order.source}"):
         return
-    caps = {f"user/{order.user}": plan.user_daily, f"chat/{order.chat}": plan.chat_daily}
+    caps = {f"user/{order.user}": terms.user_daily, f"chat/{order.chat}": terms.chat_daily}
     charged = await charge(state, tools.now(), order.source, caps)
     if not isinstance(charged, Charge):
-        await answers.say(cap_text(charged.partition("/")[0], caps[charged]))
+        await answers.reply(cap_text(charged.partition("/")[0], caps[charged]))
         return
     try:
         shown = await _progress_message(order, answers, tools)
@@ -95,7 +95,7 @@ async def make_video(order: Order, answers: Answers, tools: Tools[Any, Any], pla
         await refund(state, charged)
         raise
     try:
-        task = await _submit(order, await answers.pictures(), answers.target(shown), tools, plan)
+        task = await _submit(order, await answers.pictures(), answers.target(shown), tools, terms)
     except (InvalidTask, UnusablePicture) as error:
         await refund(state, charged)
         await answers.change(shown, fault_text(error) if isinstance(error, InvalidTask) else str(error))
@@ -121,17 +121,17 @@ async def _progress_message(order: Order, answers: Answers, tools: Tools[Any, An
 
 
 async def _submit(
-    order: Order, pictures: Sequence[str], target: Mapping[str, Any], tools: Tools[Any, Any], plan: Plan
+    order: Order, pictures: Sequence[str], target: Mapping[str, Any], tools: Tools[Any, Any], terms: Terms
 ) -> TaskView:
-    params: dict[str, Any] = {**plan.params, "prompt": order.prompt}
+    params: dict[str, Any] = {**terms.params, "prompt": order.prompt}
     if pictures:
         params["images"] = [*pictures]
     given = {name: value for name, value in target.items() if value is not None}
     return await tools.submit(
-        model=plan.model if pictures else plan.text_model or plan.model,
+        model=terms.model if pictures else terms.text_model or terms.model,
         params=params,
-        metadata={plan.handler: dict(plan.metadata)},
-        notify=[{"handler": plan.handler, "events": plan.events(), **given}],
+        metadata={terms.handler: dict(terms.metadata)},
+        notify=[{"handler": terms.handler, "events": terms.events(), **given}],
         idempotency_key=order.source,
     )
 
@@ -151,14 +151,14 @@ async def show_status(owner: str, answers: Answers, tools: Tools[Any, Any], *, n
         f"• {task.created_at:%H:%M} UTC: {progress_text(task) if is_open(task) else task.status.capitalize() + '.'}"
         for task in await _own_tasks(owner, tools)
     ]
-    await answers.say("\n".join(("Your newest videos:", *lines)) if lines else none)
+    await answers.reply("\n".join(("Your newest videos:", *lines)) if lines else none)
 
 
 async def cancel_newest(owner: str, answers: Answers, tools: Tools[Any, Any]) -> None:
     """Cancel the newest unfinished video of a person in this chat."""
     chosen = [task for task in await _own_tasks(owner, tools) if is_open(task)]
     if not chosen:
-        await answers.say(NO_VIDEO)
+        await answers.reply(NO_VIDEO)
         return
     try:
         await tools.cancel(chosen[0].id)
@@ -167,4 +167,4 @@ async def cancel_newest(owner: str, answers: Answers, tools: Tools[Any, Any]) ->
         text = f"It cannot be canceled: {error}."
     except UpstreamError:
         text = "The provider does not answer. Try again in a minute."
-    await answers.say(text)
+    await answers.reply(text)

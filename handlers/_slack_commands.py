@@ -13,7 +13,7 @@ import httpx
 from service import Reject, Retry
 
 from ._chat_media import UnusablePicture, read_picture
-from ._chat_orders import Order, Plan, cancel_newest, make_video, show_status
+from ._chat_orders import Order, Terms, cancel_newest, make_video, show_status
 from ._chat_progress import MessageGone, was_shown
 from ._chat_words import shorten
 from ._slack_api import NoChannel, SlackApi, escaped
@@ -63,14 +63,14 @@ async def handle(incoming: Incoming, api: SlackApi, tools: SlackTools, *, last: 
         source=incoming.source, user=incoming.user, chat=incoming.channel, prompt=incoming.text, pictures=pictures
     )
     if instant := instant_answer(incoming, tools):
-        await answers.say(instant)
+        await answers.reply(instant)
     elif incoming.action == "status":
         await show_status(order.owner, answers, tools, none=HELP.format(user_daily=config.slack_user_daily))
     elif incoming.action == "cancel":
         await cancel_newest(order.owner, answers, tools)
     else:
         ids = {"workspace": incoming.workspace, "channel": incoming.channel, "user": incoming.user}
-        plan = Plan(
+        terms = Terms(
             handler="slack",
             model=config.slack_model,
             text_model=config.slack_text_model,
@@ -80,7 +80,7 @@ async def handle(incoming: Incoming, api: SlackApi, tools: SlackTools, *, last: 
             archive=bool(config.archive_url),
             metadata=ids,
         )
-        await make_video(order, answers, tools, plan, last=last)
+        await make_video(order, answers, tools, terms, last=last)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class SlackAnswers:
     api: SlackApi
     tools: SlackTools
 
-    async def say(self, text: str) -> None:
+    async def reply(self, text: str) -> None:
         """Answer so that only the person sees it; raises NoChannel if Slack shows it nowhere."""
         found, text = self.incoming, escaped(text)
         try:
@@ -100,7 +100,7 @@ class SlackAnswers:
             else:
                 await self.api.whisper(found.channel, found.user, text, thread=found.thread)
         except NoChannel:
-            await self._say_directly(text)
+            await self._write_directly(text)
 
     async def begin(self, text: str) -> dict[str, str]:
         """Send the progress message to the channel, else to the person; return the ids of both."""
@@ -108,11 +108,11 @@ class SlackAnswers:
         try:
             channel, message = await self.api.post(found.channel, line, thread=found.thread)
         except NoChannel:
-            channel, message = await self._say_directly(f"{ELSEWHERE}\n\n{escaped(text)}")
+            channel, message = await self._write_directly(f"{ELSEWHERE}\n\n{escaped(text)}")
         await was_shown(self.tools.state, message=f"{channel}/{message}", text=text)
         return {"channel": channel, "message": message}
 
-    async def _say_directly(self, text: str) -> tuple[str, str]:
+    async def _write_directly(self, text: str) -> tuple[str, str]:
         """Write to the person; where Slack does not let the bot, say so through the command's own address."""
         try:
             return await self.api.post(self.incoming.user, text)
@@ -157,8 +157,8 @@ class SlackAnswers:
         if named is None:
             raise UnusablePicture(NO_FILE)
         file = await self._file(named["id"])
-        places = [place for name in ("channels", "groups", "ims") for place in file.get(name) or []]
-        if file.get("user") != self.incoming.user and self.incoming.channel not in places:
+        shared_in = [each for name in ("channels", "groups", "ims") for each in file.get(name) or []]
+        if file.get("user") != self.incoming.user and self.incoming.channel not in shared_in:
             raise UnusablePicture(NOT_HERE)
         return await self._download(file)
 

@@ -161,7 +161,7 @@ class Channel:
             file = await self.api.file(file_id)
         except Reject:
             return False
-        return self.id in [place for name in ("channels", "groups", "ims") for place in file.get(name) or []]
+        return self.id in [each for name in ("channels", "groups", "ims") for each in file.get(name) or []]
 
 
 async def _sized(

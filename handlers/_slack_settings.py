@@ -31,7 +31,7 @@ class Settings(HandlerSettings):
     slack_text_model: str | None = Field(None, description="model of commands without a picture")
     slack_params: dict[str, Any] = Field({}, description="further parameters of new tasks, as JSON")
     slack_max_upload_mb: int = Field(1000, ge=1, le=1000, description="larger results become links")
-    slack_webhook_url: SecretStr | None = Field(None, description="incoming webhook that is told of every task's end")
+    slack_webhook_url: SecretStr | None = Field(None, description="incoming webhook for the end of every task")
     slack_url: str = Field("https://slack.com/api", description="address of the Web API")
     archive_url: str | None = Field(None, description="set: videos are sent once they are stored")
 

@@ -19,7 +19,7 @@ import httpx
 
 TOKEN = "xoxb-1-stand-in-token-of-the-bot"
 SIGNING_SECRET = "5163d2cd31a1fd3a5163d2cd31a1fd3a"
-TEAM, BOT, USER, STRANGER = "T0001", "U0BOT", "U0ADA", "U0EVE"
+TEAM, BOT, USER, OUTSIDER = "T0001", "U0BOT", "U0ADA", "U0EVE"
 CHANNEL, FOREIGN = "C0001", "C0002"
 WEBHOOK = "https://hooks.slack.com/services/T0001/B0001/stand-in"
 

@@ -45,11 +45,11 @@ class Bot:
         """Let a person write a command, and the bot act on it; return what the person reads at once."""
         answer = await self.post("/command", self.api.command(text, **options))
         assert answer.status_code == 200
-        said = str(answer.json()["text"]) if answer.content else ""
-        if said:
-            self.api.log.append(f"answer: {said}")
+        reply = str(answer.json()["text"]) if answer.content else ""
+        if reply:
+            self.api.log.append(f"answer: {reply}")
         await self.test.advance(0)
-        return said
+        return reply
 
     async def write(self, text: str, **options: Any) -> None:
         """Let a person write a message, and the bot act on it."""

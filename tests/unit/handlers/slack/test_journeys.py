@@ -24,8 +24,8 @@ async def test_mention_with_a_picture_becomes_a_video(bot: Bot) -> None:
         "delete",
     ]
     [sent] = bot.api.seen()
-    [asked] = [each for each in bot.api.channels[CHANNEL].messages.values() if not each.by_bot]
-    assert (bot.api.uploaded[sent.file], sent.thread) == (VIDEO, asked.ts)
+    [command] = [each for each in bot.api.channels[CHANNEL].messages.values() if not each.by_bot]
+    assert (bot.api.uploaded[sent.file], sent.thread) == (VIDEO, command.ts)
 
 
 async def test_command_with_the_link_of_a_file_becomes_a_video(bot: Bot) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.slack_api import BOT, CHANNEL, FOREIGN, STRANGER, USER, SlackRequest
+from tests.support.slack_api import BOT, CHANNEL, FOREIGN, OUTSIDER, USER, SlackRequest
 from tests.unit.handlers.slack.conftest import PICTURE, Bot
 
 
@@ -79,7 +79,7 @@ async def test_check_of_the_certificate_is_answered(bot: Bot) -> None:
         b"[" * 100_000,
     ],
 )
-async def test_event_that_cannot_be_read_is_answered_and_forgotten(bot: Bot, body: bytes) -> None:
+async def test_event_that_cannot_be_read_is_answered_and_dropped(bot: Bot, body: bytes) -> None:
     """Slack would repeat it, and end the subscription after many errors."""
     assert (await bot.post("/events", bot.api.signed(body))).status_code == 200
     await bot.test.advance(3)
@@ -87,7 +87,7 @@ async def test_event_that_cannot_be_read_is_answered_and_forgotten(bot: Bot, bod
 
 
 @pytest.mark.parametrize("body", [b"", b"text=a+cat", b"trigger_id=1&channel_id=%00", b"&" * 5000])
-async def test_command_that_cannot_be_read_is_answered_and_forgotten(bot: Bot, body: bytes) -> None:
+async def test_command_that_cannot_be_read_is_answered_and_dropped(bot: Bot, body: bytes) -> None:
     """A form without its ids."""
     request = bot.api.signed(body, "application/x-www-form-urlencoded")
     assert (await bot.post("/command", request)).status_code == 200
@@ -176,15 +176,15 @@ async def test_nobody_may_spend_without_a_list() -> None:
         assert await bot.test.tasks() == []
 
 
-async def test_stranger_who_mentions_the_bot_reads_one_refusal_an_hour(bot: Bot) -> None:
-    """It is seen by the stranger alone."""
+async def test_outsider_who_mentions_the_bot_reads_one_refusal_an_hour(bot: Bot) -> None:
+    """It is seen by the outsider alone."""
     for _ in range(3):
-        await bot.write(f"<@{BOT}> a cat", channel="C0003", user=STRANGER)
+        await bot.write(f"<@{BOT}> a cat", channel="C0003", user=OUTSIDER)
     await bot.test.advance(3600)
-    await bot.write(f"<@{BOT}> a cat", channel="C0003", user=STRANGER)
-    said = [line for line in bot.api.log if line.startswith("bot")]
+    await bot.write(f"<@{BOT}> a cat", channel="C0003", user=OUTSIDER)
+    reply = [line for line in bot.api.log if line.startswith("bot")]
     refusal = "Only invited people can make videos here. The operator of this bot can invite you:"
-    assert said == [f"bot, only for {STRANGER}: {refusal}\nuser {STRANGER}, channel C0003, workspace T0001"] * 2
+    assert reply == [f"bot, only for {OUTSIDER}: {refusal}\nuser {OUTSIDER}, channel C0003, workspace T0001"] * 2
 
 
 @pytest.mark.parametrize("text", ["", "help", "HELP", "https://example.org/cat.jpg"])
@@ -194,7 +194,7 @@ async def test_command_without_a_prompt_is_explained(bot: Bot, text: str) -> Non
     assert bot.api.calls == []
 
 
-async def test_cap_of_a_day_is_said_politely() -> None:
+async def test_cap_of_a_day_is_explained_politely() -> None:
     """The third video of a day is refused, that of the next day is not."""
     bot = Bot({"SLACK_USER_DAILY": "2"})
     async with bot.test:
@@ -211,13 +211,13 @@ async def test_cap_of_a_day_is_said_politely() -> None:
 async def test_status_and_cancel_are_about_the_own_videos_of_a_channel(bot: Bot) -> None:
     """Somebody else's video is neither shown nor canceled."""
     await bot.command("a cat https://example.org/cat.jpg")
-    await bot.command("cancel", user=STRANGER)
-    await bot.command("status", user=STRANGER)
+    await bot.command("cancel", user=OUTSIDER)
+    await bot.command("status", user=OUTSIDER)
     await bot.command("status")
-    said = [line for line in bot.api.log if line.startswith("bot, only")]
-    assert said[0] == f"bot, only for {STRANGER}: You have no unfinished video here."
-    assert said[1].startswith(f"bot, only for {STRANGER}: Write `/video a cat")
-    assert said[2].startswith(f"bot, only for {USER}: Your newest videos:\n• 00:00 UTC: ")
+    reply = [line for line in bot.api.log if line.startswith("bot, only")]
+    assert reply[0] == f"bot, only for {OUTSIDER}: You have no unfinished video here."
+    assert reply[1].startswith(f"bot, only for {OUTSIDER}: Write `/video a cat")
+    assert reply[2].startswith(f"bot, only for {USER}: Your newest videos:\n• 00:00 UTC: ")
     assert (await bot.test.tasks())[0].status != "canceled"
 
 
@@ -231,7 +231,7 @@ async def test_member_of_no_common_channel_gets_the_video_directly() -> None:
         assert bot.api.texts(f"D{USER[1:]}") == [f"[file] <@{USER}> a cat"]
 
 
-async def test_bot_that_may_write_nowhere_says_so_through_the_command() -> None:
+async def test_bot_that_may_write_nowhere_replies_through_the_command() -> None:
     """Neither a member of the channel, nor a tab for messages: the command's own address is what is left."""
     bot = Bot({"SLACK_CHANNELS": FOREIGN})
     async with bot.test:
