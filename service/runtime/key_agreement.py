@@ -6,6 +6,7 @@ processes get new keys. Processes of releases before this one register nothing: 
 """
 
 import asyncio
+import socket
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -41,12 +42,14 @@ CLOCK_TOLERANCE = timedelta(minutes=1)
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class KeyAgreement:
-    """Registers this process and selects the key that its key ring signs with."""
+    """Registers this process and selects the key that its key ring signs with; `role` is registered too."""
 
     key_ring: KeyRing
     registry: ProcessRegistry
     clock: Clock
     process_id: str
+    role: str | None = None
+    host: str = field(default_factory=socket.gethostname)
     warnings: tuple[str, ...] = field(init=False, default=())
     _started_at: datetime = field(init=False)
     _renewed_at: tuple[float, datetime] | None = field(init=False, default=None)
@@ -85,7 +88,12 @@ class KeyAgreement:
         began = asyncio.get_running_loop().time()
         now = self.clock.now()
         own = ProcessKeys(
-            id=self.process_id, fingerprints=self.key_ring.fingerprints, started_at=self._started_at, seen_at=now
+            id=self.process_id,
+            fingerprints=self.key_ring.fingerprints,
+            started_at=self._started_at,
+            seen_at=now,
+            role=self.role,
+            host=self.host,
         )
         renewal = _Renewal(self.key_ring, now, self._observed, self._finished)
         await self.registry.renew(own, renewal.decide)

@@ -20,6 +20,7 @@ from service.runtime.config.setting_types import database_file, database_kind
 from service.runtime.config.settings import Settings
 from service.runtime.log_config import configure_logging
 from service.runtime.malloc import return_large_blocks_to_os
+from service.runtime.noted_pass import note_pass
 from service.runtime.open_files import max_connections, raise_open_files_limit
 from service.runtime.scheduler import JobScheduler
 from service.runtime.serverless import ServerlessWork, serverless_work
@@ -83,6 +84,7 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
         application = await stack.enter_async_context(build_application(settings))
         log.info("handlers loaded", handlers=sorted(application.handlers))
         serverless = serverless_work(application, role)
+        application.keys.role = "serverless" if serverless else role
         if role != "web" or serverless:
             await check_delivery_targets(settings, application.handlers)
         log_warnings(settings)
@@ -225,8 +227,10 @@ async def reconcile_once(settings: Settings) -> dict[str, int]:
         if reason := await application.store.health.ready():
             raise SchemaBehind(reason)
         await check_delivery_targets(settings, application.handlers)
+        application.keys.role = "pass"
         await application.keys.renew()
         done = await _run_single_pass(application.worker, install_signal_handlers())
+        await note_pass(application.store.last_runs, application.clock)
         if application.worker.dispatcher.in_flight:
             log.warning("single pass done", **done)
             force_exit(after=EXIT_GRACE)

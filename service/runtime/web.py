@@ -22,6 +22,7 @@ from service.domain.errors import BadSetting
 from service.domain.probe_tokens import ProbeTokens
 from service.runtime.application import Application
 from service.runtime.config.settings import Settings
+from service.runtime.noted_pass import NotedPass
 from service.runtime.open_files import max_streams, max_waits
 from service.runtime.serverless import ServerlessWork
 from service.runtime.shutdown import DRAIN_TIMEOUT
@@ -103,7 +104,11 @@ def build_services(
         notes=application.notes,
         receiver=application.receiver,
         replayer=application.store.replays,
-        single_pass=work if isinstance(work, ServerlessWork) else application.worker,
+        single_pass=NotedPass(
+            inner=work if isinstance(work, ServerlessWork) else application.worker,
+            runs=application.store.last_runs,
+            clock=application.clock,
+        ),
         work=work,
         queries=application.store.queries,
         blobs=application.store.blobs,

@@ -1,18 +1,19 @@
 """Inspection of a database for `boomerang doctor`: a read, and a write that is rolled back. Nothing is changed."""
 
 import sqlite3
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
 from urllib.parse import quote
 
 from anyio.to_thread import run_sync
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, NullPool, create_engine, insert, inspect, select, text
+from sqlalchemy.exc import DBAPIError
 
 from service.domain.errors import StoreUnavailable
+from service.domain.ports.process_registry import ProcessKeys
 from service.storage.database import Database
 from service.storage.dialects import parse_address
 from service.storage.health import PROBE_ROW
@@ -26,15 +27,16 @@ from service.storage.migrate import (
     refuse_foreign_file,
     tables_of,
 )
+from service.storage.process_tables import last_runs, processes
 from service.storage.tables import polls
 
 CONNECTIONS = 4
 BUSY_TIMEOUT = 3.0
 """Seconds to wait for another process that writes."""
 
-SQLITE_PROBE = "INSERT INTO polls (task_id, at, outcome) VALUES ('', 0, 'none')"
 NEW_TABLE = "CREATE TABLE boomerang_doctor (number INTEGER)"
-HAS_VERSION = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
+RECONCILE = "reconcile"
+"""The name of single passes in `last_runs`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +44,16 @@ class DatabaseState:
     """A database that can be used: its schema version, None where it has none yet, and what the code needs.
 
     `now` is the time at the server, None for SQLite, which has no clock of its own. `made` is False for an SQLite file
-    that is not there yet.
+    that is not there yet. With the newest schema there are the registered `processes` that have ended or run, and when
+    the last single pass was made, None for never.
     """
 
     version: str | None
     needed: str = HEAD
     now: datetime | None = None
     made: bool = True
+    processes: tuple[ProcessKeys, ...] = ()
+    last_pass: datetime | None = None
 
 
 async def inspect_database(database_url: str) -> DatabaseState:
@@ -60,18 +65,27 @@ async def inspect_database(database_url: str) -> DatabaseState:
     try:
         async with database.reading() as connection:
             now: datetime = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
-            version = await connection.run_sync(_version)
-        await _try_writing(database, version)
-        return DatabaseState(version=version, now=now)
+            state = await connection.run_sync(_read_postgres)
+        await _try_writing(database, state.version)
+        return replace(state, now=now)
     finally:
         await database.close()
 
 
-def _version(connection: Connection) -> str | None:
+def _read_postgres(connection: Connection) -> DatabaseState:
     tables = tables_of(connection, own_schema(connection))
     versions = list(connection.execute(text(VERSION)).scalars()) if VERSION_TABLE in tables else []
     refuse_foreign(tables, ", ".join(versions) or None, newer=True)
-    return versions[0] if versions else None
+    return _read(connection, versions[0] if versions else None)
+
+
+def _read(connection: Connection, version: str | None) -> DatabaseState:
+    if version != HEAD:
+        return DatabaseState(version=version)
+    rows = connection.execute(select(processes)).mappings()
+    found = tuple(ProcessKeys(**{**row, "fingerprints": ()}) for row in rows)
+    last_pass = connection.execute(select(last_runs.c.at).where(last_runs.c.name == RECONCILE)).scalar()
+    return DatabaseState(version=version, processes=found, last_pass=last_pass)
 
 
 async def _try_writing(database: Database, version: str | None) -> None:
@@ -89,24 +103,28 @@ def _inspect_file(path: Path) -> DatabaseState:
         _check_directory(path)
         return DatabaseState(version=None, made=False)
     refuse_foreign_file(path, newer=True)
+    uri = f"file:{quote(str(path))}?mode=rw"  # never creates the file
+    connect = partial(sqlite3.connect, uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT)
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
     try:
-        uri = f"file:{quote(str(path))}?mode=rw"  # never creates the file
-        with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT)) as connection:
+        with engine.connect() as connection:
             return _inspect_connection(connection)
-    except sqlite3.Error as error:
-        raise StoreUnavailable(f"the database file {path} cannot be used: {error}") from error
+    except DBAPIError as error:
+        raise StoreUnavailable(f"the database file {path} cannot be used: {error.orig}") from error
 
 
-def _inspect_connection(connection: sqlite3.Connection) -> DatabaseState:
-    found: list[Any] = connection.execute(VERSION).fetchall() if connection.execute(HAS_VERSION).fetchone()[0] else []
-    state = DatabaseState(version=None)
-    if found:
-        state = replace(state, version=str(found[0][0]))
-    connection.execute("BEGIN IMMEDIATE")
+def _inspect_connection(connection: Connection) -> DatabaseState:
+    tables = inspect(connection).get_table_names()
+    versions = list(connection.execute(text(VERSION)).scalars()) if VERSION_TABLE in tables else []
+    state = _read(connection, str(versions[0]) if versions else None)
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
     try:
-        connection.execute(SQLITE_PROBE if found else NEW_TABLE)
+        if versions:
+            connection.execute(insert(polls), PROBE_ROW)
+        else:
+            connection.execute(text(NEW_TABLE))
     finally:
-        connection.execute("ROLLBACK")
+        connection.exec_driver_sql("ROLLBACK")
     return state
 
 

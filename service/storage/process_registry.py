@@ -11,7 +11,7 @@ from service.domain.ports.process_registry import KeyDecision, ProcessKeys, Regi
 from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.dialects import advisory_lock, insert
-from service.storage.process_tables import processes, signing_keys
+from service.storage.process_tables import last_runs, processes, signing_keys
 from service.storage.tables import IN_FLIGHT, tasks
 
 
@@ -35,7 +35,7 @@ class SqlProcessRegistry:
                 gone = delete(signing_keys).where(in_list(signing_keys.c.fingerprint, "unused"))
                 await connection.execute(gone, {"unused": decision.unused})
             values = {**vars(own), "fingerprints": list(own.fingerprints)}
-            await _upsert(connection, processes, values, changed=("fingerprints", "seen_at"))
+            await _upsert(connection, processes, values, changed=("fingerprints", "seen_at", "role", "host"))
             used = {"fingerprint": decision.signing, "used_at": own.seen_at}
             await _upsert(connection, signing_keys, used, changed=("used_at",))
 
@@ -50,6 +50,18 @@ class SqlProcessRegistry:
         async with self._database.reading() as connection:
             count: int = (await connection.execute(query)).scalar_one()
             return count
+
+
+class SqlLastRuns:
+    """Implements `LastRuns`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def note(self, name: str, at: datetime) -> None:
+        """Store the time in place of the one before."""
+        async with self._database.writing() as write:
+            await _upsert(write.connection, last_runs, {"name": name, "at": at}, changed=("at",))
 
 
 async def _registered(connection: AsyncConnection, own_id: str) -> RegisteredKeys:

@@ -19,7 +19,17 @@ processes = Table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False),
     Column("fingerprints", JsonText, nullable=False),
+    Column("role", SafeText),
+    Column("host", SafeText),
 )
+
+last_runs = Table(
+    "last_runs",
+    metadata,
+    Column("name", SafeText, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+)
+"""When something was last done, by its name: a single pass (`reconcile`)."""
 
 signing_keys = Table(
     "signing_keys",

@@ -17,7 +17,7 @@ from service.storage.handler_state import SqlHandlerState
 from service.storage.health import SqlHealth
 from service.storage.inbox import SqlInbox
 from service.storage.local_signals import LocalSignals
-from service.storage.process_registry import SqlProcessRegistry
+from service.storage.process_registry import SqlLastRuns, SqlProcessRegistry
 from service.storage.queries import SqlTaskQueries
 from service.storage.refusals import SqlRefusals
 from service.storage.replays import SqlReplays
@@ -53,6 +53,7 @@ class Store:
         self.run_time_stats = SqlRunTimeStats(database)
         self.retention = SqlRetention(database)
         self.processes = SqlProcessRegistry(database)
+        self.last_runs = SqlLastRuns(database)
         self.watched_tasks = SqlWatchedTasks(database)
         self.handler_state = SqlHandlerState(database)
         self.handler_jobs = SqlHandlerJobs(database)

@@ -2,7 +2,8 @@
 
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -12,11 +13,13 @@ import anyio
 import httpx
 import pytest
 
+from service.domain.ports.process_registry import KeyDecision, ProcessKeys
 from service.runtime.checks.doctor import examine
 from service.runtime.checks.finding import Finding
+from service.storage import Store, open_store
 from tests.acceptance.environment import NEXT_SECRET, SECRET, UPSTREAM_KEY, client, sqlite
 from tests.acceptance.environment import settings as environment
-from tests.acceptance.processes import HOST, Child, Workspace, command, free_port, wait_for_response
+from tests.acceptance.processes import HOST, TIMEOUT, Child, Workspace, command, free_port, wait_for_response
 from tests.chaos.disks import read_only
 from tests.chaos.fleet import CLOCKED
 from tests.chaos.requirements import Unavailable
@@ -268,6 +271,50 @@ async def test_transaction_pooler(running: Running, empty_postgres: str) -> None
         assert (await only(direct, "notifications")).outcome == "ok"
 
 
+async def test_two_processes_on_one_file(running: Running, workspace: Workspace) -> None:
+    """A second process that submits and polls on the same SQLite file is found while both run."""
+    alone = await only(running.env, "processes")
+    assert (alone.outcome, alone.text) == ("ok", "1 runs: all")
+    second = workspace.start("worker", "worker", env=running.env)
+    try:
+        with anyio.fail_after(TIMEOUT):
+            while (finding := await only(running.env, "processes")).outcome == "ok":
+                assert second.alive, second.output()
+        assert (finding.outcome, "2 processes submit and poll" in finding.text) == ("warning", True)
+        assert "PostgreSQL" in finding.fix
+    finally:
+        second.terminate()
+        await second.ended()
+    assert (await only(running.env, "processes")).outcome == "ok"
+
+
+async def test_processes_of_two_machines_on_one_file(running: Running, workspace: Workspace) -> None:
+    """Processes of two machines (here: with two host names) on one SQLite file are a fault."""
+    env = changed(running, DATABASE_URL=sqlite(workspace))
+    async with open_database(env, workspace) as store:
+        now = datetime.now(UTC)
+        for host in ("one", "two"):
+            own = ProcessKeys(id=host, fingerprints=("a",), started_at=now, seen_at=now, role="web", host=host)
+            await store.processes.renew(own, lambda _: KeyDecision(signing="a"))
+    finding = await only(env, "processes")
+    assert (finding.outcome, "(one, two)" in finding.text) == ("fault", True)
+
+
+async def test_sleeping_platform_without_cron(running: Running, workspace: Workspace) -> None:
+    """With SERVERLESS=on a cron job must make single passes; a platform that sleeps needs SERVERLESS=on."""
+    env = changed(running, DATABASE_URL=sqlite(workspace), SERVERLESS="on")
+    assert (await command(workspace, "migrate", env=env))[0] == 0
+    finding = await only(env, "wake-up")
+    assert (finding.outcome, "/v1/reconcile" in finding.fix) == ("fault", True)
+    assert (await command(workspace, "reconcile", "--once", env=env))[0] == 0
+    assert (await only(env, "wake-up")).outcome == "ok"
+    async with open_database(env, workspace) as store:
+        await store.last_runs.note("reconcile", datetime.now(UTC) - timedelta(hours=5))
+    assert "5 h ago" in (await only(env, "wake-up")).text
+    finding = await only({**changed(running), "K_SERVICE": "boomerang"}, "wake-up")
+    assert (finding.outcome, "Cloud Run" in finding.text) == ("warning", True)
+
+
 async def test_unwritable_archive(running: Running, workspace: Workspace) -> None:
     """A directory that cannot be made or written is a fault; one that can is not made by the check."""
     (workspace.home / "file").touch()
@@ -276,6 +323,14 @@ async def test_unwritable_archive(running: Running, workspace: Workspace) -> Non
     finding = await only(changed(running, ARCHIVE_URL=f"file://{workspace.home}/new/videos"), "archive")
     assert finding.outcome == "ok"
     assert not (workspace.home / "new").exists()
+
+
+@asynccontextmanager
+async def open_database(env: dict[str, str], workspace: Workspace) -> AsyncIterator[Store]:
+    """Yield the store of a migrated database."""
+    assert (await command(workspace, "migrate", env=env))[0] == 0
+    async with open_store(env["BOOMERANG_DATABASE_URL"]) as store:
+        yield store
 
 
 async def make_bucket(server: str) -> None:

@@ -10,13 +10,16 @@ from typing import Protocol
 class ProcessKeys:
     """A registered process and the fingerprints of the keys that it knows, newest first.
 
-    `seen_at` is when it last renewed its registration, by its own clock.
+    `seen_at` is when it last renewed its registration, by its own clock. `role` is all, web, worker, serverless or
+    pass, `host` the name of its machine; None for a process of the previous release.
     """
 
     id: str
     fingerprints: tuple[str, ...]
     started_at: datetime
     seen_at: datetime
+    role: str | None = None
+    host: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,3 +53,10 @@ class ProcessRegistry(Protocol):
 
     async def count_unfinished(self, *, submitted_until: datetime) -> int:
         """Count the unfinished tasks at the provider whose newest submission began by that time."""
+
+
+class LastRuns(Protocol):
+    """When something was last done, by its name."""
+
+    async def note(self, name: str, at: datetime) -> None:
+        """Note that it was done at that time; raises StoreUnavailable."""

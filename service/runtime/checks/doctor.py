@@ -13,6 +13,7 @@ from service.runtime.checks.archive_check import check_archive_writable
 from service.runtime.checks.database_checks import check_database, check_notifications
 from service.runtime.checks.finding import Finding, Installation, InstallationCheck, fault, ok, skipped
 from service.runtime.checks.handler_checks import check_handlers
+from service.runtime.checks.process_checks import check_processes, check_wake_up
 from service.runtime.checks.provider_checks import check_provider
 from service.runtime.checks.public_address import check_public_address
 from service.runtime.checks.valid_settings import ReadSettings, read_valid_settings, stored_keys
@@ -27,6 +28,8 @@ ARCHIVE = frozenset({"archive_url", "archive_endpoint", "archive_access_key", "a
 CHECKS = (
     InstallationCheck(name="database", run=check_database, needs=DATABASE),
     InstallationCheck(name="notifications", run=check_notifications, needs=DATABASE),
+    InstallationCheck(name="processes", run=check_processes, needs=DATABASE),
+    InstallationCheck(name="wake-up", run=check_wake_up, needs=DATABASE | {"serverless"}),
     InstallationCheck(name="provider", run=check_provider, needs=frozenset({"provider", "upstream_url"})),
     InstallationCheck(name="public address", run=check_public_address, needs=frozenset({"public_url"})),
     InstallationCheck(name="archive", run=check_archive_writable, needs=ARCHIVE),
