@@ -41,6 +41,7 @@ from service.api.reconcile import ReconcileApi
 from service.api.request_bodies import CALLBACK_BODIES, FILTER_BODIES, TASK_BODIES, BodyLimits, BodyReader
 from service.api.request_context import RequestContextMiddleware
 from service.api.request_work import BACKGROUND, RequestWork
+from service.api.task_acceptor import TaskAcceptor
 from service.api.tasks import TaskApi
 from service.api.webhook_endpoints import WebhookEndpointApi
 from service.domain.api_key import ApiKey
@@ -139,6 +140,8 @@ def create_app(services: Services) -> ASGIApp:
         work=services.work,
     )
     turns = PageTurns()
+    # one reader for all APIs: its limit of memory counts the bodies of all of them
+    acceptor = TaskAcceptor(task_service=services.task_service, bodies=BodyReader(services.limits.tasks))
     deliveries = DeliveryApi(
         queries=services.queries,
         lookup=services.deliveries,
@@ -150,7 +153,7 @@ def create_app(services: Services) -> ASGIApp:
     )
     routes = [
         *callbacks.routes(),
-        *_task_routes(services, turns),
+        *_task_routes(services, turns, acceptor),
         *_content_routes(services),
         *_event_routes(services),
         *deliveries.routes(),
@@ -177,7 +180,7 @@ def create_probe_app(services: ProbeServices) -> ASGIApp:
     return RequestContextMiddleware(_router(_probe_routes(services, services.counters), services))
 
 
-def _task_routes(services: Services, turns: PageTurns) -> list[Route]:
+def _task_routes(services: Services, turns: PageTurns, acceptor: TaskAcceptor) -> list[Route]:
     long_poll = LongPoll(
         queries=services.queries,
         signals=services.signals,
@@ -192,7 +195,7 @@ def _task_routes(services: Services, turns: PageTurns) -> list[Route]:
         queries=services.queries,
         blobs=services.blobs,
         long_poll=long_poll,
-        bodies=BodyReader(services.limits.tasks),
+        acceptor=acceptor,
         notes=services.notes,
         turns=turns,
         work=services.work,

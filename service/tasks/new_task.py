@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+from service.domain.callback_forms import callback_entry
 from service.domain.errors import Fault, InvalidParams
 from service.domain.media.limits import Inspector
 from service.domain.models.media_checks import MAX_ITEMS_CHECKED
@@ -33,6 +34,7 @@ class NewTask:
 
     `size` is that of the whole request in bytes, None if unknown. `faults` were found before. `admin`: the key of the
     request is an admin's. `own_handler` may be named in `notify` in any case: its own code requests the task.
+    `callback_form` is the form of what the caller's `callback_url` gets, None for our own events.
     """
 
     client: str
@@ -45,6 +47,7 @@ class NewTask:
     faults: tuple[Fault, ...] = ()
     admin: bool = False
     own_handler: str | None = None
+    callback_form: str | None = None
 
     @property
     def payload(self) -> str | None:
@@ -107,7 +110,7 @@ def validate_new_task(
     faults += _metadata_faults(new.metadata)
     if params is None or not isinstance(new.metadata, dict) or faults:
         raise InvalidParams(faults)
-    forward = ({"handler": WEBHOOK, "url": callback_url},) if callback_url else ()
+    forward = (callback_entry(callback_url, new.callback_form),) if callback_url else ()
     return ValidatedTask(params=params, metadata=new.metadata, notify=(*notify, *forward))
 
 

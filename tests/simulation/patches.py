@@ -23,7 +23,7 @@ from tests.simulation.sqlite import template
 ENGINES = Engines()
 THREAD_FUNCTIONS = (
     "anyio.to_thread.run_sync",
-    "service.api.tasks.run_sync",
+    "service.api.task_acceptor.run_sync",
 )
 
 
