@@ -1,8 +1,9 @@
 """Posts events to a URL, signed according to Standard Webhooks: https://www.standardwebhooks.com.
 
 A task's `notify` entry names the URL and, optionally, a secret of its own. An endpoint is a standing address of a
-client, with secrets and headers of its own. With BOOMERANG_WEBHOOK_URL every event is also posted there. All others are
-signed with the secrets in `tools.settings`, newest first: those of the client for a `notify` entry, else
+client, with secrets and headers of its own. The `callback_url` of a task that came through the provider's own API gets
+a body in that API's form, which the target holds. With BOOMERANG_WEBHOOK_URL every event is also posted there.
+All others are signed with the secrets in `tools.settings`, newest first: those of the client for a `notify` entry, else
 BOOMERANG_WEBHOOK_SECRETS. The body names the client, so that a receiver can distinguish its own events from those of
 another client, and the event, so that it can recognize one that was replayed.
 """
@@ -62,7 +63,8 @@ def _check(settings: Mapping[str, str]) -> str | None:
 )
 async def webhook(event: Event, tools: Tools) -> None:
     """Post the event: a 2xx response delivers it, 410 rejects it, everything else is retried."""
-    body = _body(event)
+    own_body = tools.target.get("body")
+    body = _json(own_body) if isinstance(own_body, dict) else _body(event)
     headers = _headers(body, tools)
     async with tools.http.stream(
         "POST", _target_url(tools), content=body, headers=headers, timeout=TIMEOUT, follow_redirects=False
@@ -81,6 +83,10 @@ def _body(event: Event) -> bytes:
     }
     at = event.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     body = {"id": event.id, "type": event.type, "timestamp": at, "data": data}
+    return _json(body)
+
+
+def _json(body: Mapping[str, object]) -> bytes:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 

@@ -36,13 +36,16 @@ from service.api.ports import (
     WaitingNotes,
 )
 from service.api.probe_answers import ProbeAnswers
-from service.api.problems import error_response, raise_unexpected
+from service.api.problem_shapes import error_response
+from service.api.problems import raise_unexpected
 from service.api.reconcile import ReconcileApi
 from service.api.request_bodies import CALLBACK_BODIES, FILTER_BODIES, TASK_BODIES, BodyLimits, BodyReader
 from service.api.request_context import RequestContextMiddleware
 from service.api.request_work import BACKGROUND, RequestWork
 from service.api.task_acceptor import TaskAcceptor
 from service.api.tasks import TaskApi
+from service.api.vtrix_models import VtrixModelApi
+from service.api.vtrix_tasks import VtrixTaskApi
 from service.api.webhook_endpoints import WebhookEndpointApi
 from service.domain.api_key import ApiKey
 from service.domain.duration_histogram import Histograms
@@ -156,6 +159,7 @@ def create_app(services: Services) -> ASGIApp:
         *_task_routes(services, turns, acceptor),
         *_content_routes(services),
         *_event_routes(services),
+        *_vtrix_routes(services, acceptor),
         *deliveries.routes(),
         *WebhookEndpointApi(
             service=services.endpoints,
@@ -201,6 +205,18 @@ def _task_routes(services: Services, turns: PageTurns, acceptor: TaskAcceptor) -
         work=services.work,
         clock=services.clock,
     ).routes()
+
+
+def _vtrix_routes(services: Services, acceptor: TaskAcceptor) -> list[Route]:
+    tasks = VtrixTaskApi(
+        acceptor=acceptor,
+        queries=services.queries,
+        blobs=services.blobs,
+        notes=services.notes,
+        work=services.work,
+    )
+    models = VtrixModelApi(allow_off_peak=services.allow_off_peak, public_url=services.public_url)
+    return [*tasks.routes(), *models.routes()]
 
 
 def _content_routes(services: Services) -> list[Route]:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.connections import MAX_CONNECTIONS
 from service.api.endpoints import CALLBACK_PREFIX, HANDLER_PREFIX, LINK_PREFIX
+from service.api.problem_shapes import problem_response
 from service.api.problems import (
     ADMIN_ONLY,
     LOCAL_ONLY,
@@ -97,12 +98,12 @@ class ApiKeyMiddleware:
         request = Request(scope)
         caller = self._caller(request)
         if isinstance(caller, Problem):
-            app = caller.response() if self._is_protected(scope) else self._app
+            app = problem_response(caller, scope) if self._is_protected(scope) else self._app
             await app(scope, receive, send)
             return
         request.state.caller = caller
         if self._running[caller.name] >= self._free:
-            await TOO_MANY_OF_CLIENT.response()(scope, receive, send)
+            await problem_response(TOO_MANY_OF_CLIENT, scope)(scope, receive, send)
             return
         self._free -= 1
         self._running[caller.name] += 1

@@ -22,6 +22,9 @@ MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:boomerang:problem:"
 STORE_PAUSE = timedelta(seconds=5)
 QUEUE_PAUSE = timedelta(seconds=30)
+REQUEST_ID = "request_id"
+"""Key of the request's state: its id, which every response has in a header."""
+
 MAX_FRAMES = 8
 """Innermost traceback frames of an unexpected error in its log line."""
 
@@ -117,11 +120,6 @@ def internal_error(error: Exception, *, status: int) -> Problem:
         headers=_pause(STORE_PAUSE) if status == HTTPStatus.SERVICE_UNAVAILABLE else {},
         extra={"error_id": error_id},
     )
-
-
-async def error_response(_: Request, error: Exception) -> Response:
-    """Return the problem response for an error of an endpoint or the router."""
-    return problem_of(error).response()
 
 
 async def raise_unexpected(_: Request, error: Exception) -> Response:

@@ -34,14 +34,19 @@ A quote without an end matches to the end of the text, so that no part of it is 
 
 
 class QueryParams:
-    """The query parameters of a request; read each one, then call `reject_errors`."""
+    """The query parameters of a request; read each one, then call `reject_errors`.
 
-    def __init__(self, request: Request, *known: str, repeatable: Collection[str] = ()) -> None:
+    With `lenient` unknown ones are ignored, as other APIs do.
+    """
+
+    def __init__(
+        self, request: Request, *known: str, repeatable: Collection[str] = (), lenient: bool = False
+    ) -> None:
         self._values = request.query_params
         self._faults: list[Fault] = []
         counts = Counter(map(itemgetter(0), self._values.multi_items()))
         for name in islice(counts, MAX_FAULTS):
-            if name not in known:
+            if name not in known and not lenient:
                 self._faults.append(unknown_key_fault(("query",), name, known, "query parameter"))
         for name, count in counts.items():
             if count > 1 and name in known and name not in repeatable:

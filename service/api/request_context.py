@@ -14,10 +14,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.endpoints import CALLBACK_PREFIX
-from service.api.problems import REPEATED_HOST, internal_error
+from service.api.problem_shapes import problem_response
+from service.api.problems import REPEATED_HOST, REQUEST_ID, Problem, internal_error
 from service.api.whole_request import whole_request
 
-REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+PLAIN_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 CALLBACK_PATH = re.compile(f"{CALLBACK_PREFIX}[^/]+/?")
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -75,6 +76,7 @@ class RequestContextMiddleware:
         if scope["path"] == "*" and scope["method"] == "OPTIONS":
             scope = {**scope, "path": "/"}  # the whole server, for which the root stands
         context = _RequestContext(scope=scope, send=send, request_id=_request_id(scope["headers"]))
+        scope["state"][REQUEST_ID] = context.request_id
         try:
             if list(map(itemgetter(0), scope["headers"])).count(b"host") > 1:
                 await context.respond(REPEATED_HOST, receive)  # a proxy may have checked the other one (RFC 9112, 3.2)
@@ -120,7 +122,10 @@ class _RequestContext:
             self.status = NO_CONTENT.status_code
             await request.send_no_content(self.request_id)
         else:
-            response = answer.response() if answer else NO_CONTENT
+            if isinstance(answer, Problem):
+                response = problem_response(answer, self.scope)
+            else:
+                response = answer.response() if answer else NO_CONTENT
             await response(self.scope, receive, self.send_message)
 
     def log_request(self) -> None:
@@ -146,6 +151,6 @@ class _RequestContext:
 def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """Return the request id of the caller when it is a plain one, otherwise a new one."""
     for name, value in headers:
-        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
+        if name == b"x-request-id" and PLAIN_ID.fullmatch(value):
             return value.decode("ascii")
     return f"{PROCESS}-{next(_COUNT)}"

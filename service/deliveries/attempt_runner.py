@@ -22,11 +22,13 @@ from service.deliveries.failing_hosts import FailingHosts, HostKey
 from service.deliveries.handler_api import Handler, Tools
 from service.deliveries.receiver_answer import target_secrets
 from service.deliveries.running_delivery import RunningDelivery
+from service.domain.callback_forms import has_form
 from service.domain.errors import Reject, Retry
 from service.domain.event_routing import target_host
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.retry_schedule import OWN_SCHEDULE, schedule_name
+from service.domain.task import Json
 from service.tasks.endpoint_targets import EndpointTargets
 from service.tasks.webhook_secrets import WebhookSecrets
 
@@ -141,6 +143,12 @@ class AttemptRunner:
             until = found.due_at or now + self._schedule(delivery.handler)[-1]
             self.hosts.failed(key, now, until, _address(delivery.claim))
 
+    async def _completed(self, claim: DeliveryClaim) -> Json:
+        """Return the target of `claim` with its sealed secret, or with the body in the form that it names."""
+        if self.endpoints and self.endpoints.callback_bodies and has_form(claim.target):
+            return await self.endpoints.callback_bodies.rendered(claim)
+        return await self.webhook_secrets.open(claim.target) if self.webhook_secrets else claim.target
+
     async def _run(self, delivery: RunningDelivery) -> BaseException | None:
         """Return the error that the handler raised, or None; None also for an event that it does not subscribe to.
 
@@ -152,9 +160,8 @@ class AttemptRunner:
         seconds = delivery.handler.timeout
         try:
             async with asyncio.timeout(seconds) as limit:
-                if self.webhook_secrets and delivery.claim.target:
-                    target = await self.webhook_secrets.open(delivery.claim.target)
-                    delivery.claim = replace(delivery.claim, target=target)
+                if delivery.claim.target:
+                    delivery.claim = replace(delivery.claim, target=await self._completed(delivery.claim))
                 tools = replace(self.tools(delivery.claim, delivery.handler), keep_answer=delivery.keep_answer)
                 await delivery.handler.handle(event_of(delivery.claim), tools)
         except TimeoutError as error:

@@ -14,6 +14,7 @@ from service.domain.webhook_secrets import PREFIX
 from service.runtime.config.settings import Settings
 from service.runtime.handler_settings import egress_settings, secret_mask
 from service.storage import Store
+from service.tasks.callback_bodies import CallbackBodies
 from service.tasks.endpoint_targets import EndpointTargets
 from service.tasks.endpoints import EndpointService
 from service.tasks.missed_replay import MissedReplay
@@ -44,7 +45,12 @@ def build_delivery_parts(
     new_id: Callable[[], str],
 ) -> DeliveryParts:
     """Return the use cases; the parameters are parts of the application."""
-    targets = EndpointTargets(endpoints=store.endpoints, webhook_secrets=webhook_secrets, clock=clock)
+    targets = EndpointTargets(
+        endpoints=store.endpoints,
+        webhook_secrets=webhook_secrets,
+        clock=clock,
+        callback_bodies=CallbackBodies(blobs=store.blobs),
+    )
     return DeliveryParts(
         tools=tools,
         targets=targets,

@@ -26,7 +26,8 @@ from service.storage.process_tables import rollouts
 from service.storage.tables import input_data, input_references, inputs
 
 PAYLOAD = "payload"
-UNSHARED = frozenset({PAYLOAD, "meta_data"})
+META_DATA = "meta_data"
+UNSHARED = frozenset({PAYLOAD, META_DATA})
 """Places of texts, which are never shared: deliveries read them from `inputs`."""
 
 SHARED_INPUTS = "shared_inputs"
@@ -80,7 +81,14 @@ class SqlBlobStore:
 
     async def payload(self, task_id: TaskId) -> str | None:
         """Return the caller's own payload, None if there is none."""
-        query = select(inputs.c.data).where(inputs.c.task_id == task_id, inputs.c.place == PAYLOAD)
+        return await self._text(task_id, PAYLOAD)
+
+    async def meta_data(self, task_id: TaskId) -> str | None:
+        """Return the caller's own `meta_data`, None if there is none."""
+        return await self._text(task_id, META_DATA)
+
+    async def _text(self, task_id: TaskId, place: str) -> str | None:
+        query = select(inputs.c.data).where(inputs.c.task_id == task_id, inputs.c.place == place)
         async with self._database.reading() as connection:
             return payload_text((await connection.execute(query)).scalar_one_or_none())
 

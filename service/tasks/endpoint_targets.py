@@ -9,16 +9,21 @@ from service.domain.notify import WEBHOOK
 from service.domain.ports.endpoints import EndpointReader
 from service.domain.ports.signals import Clock
 from service.domain.task import Json
+from service.tasks.callback_bodies import CallbackBodies
 from service.tasks.webhook_secrets import WebhookSecrets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EndpointTargets:
-    """Completes the targets of deliveries to endpoints, so that a changed address or secret applies to all of them."""
+    """Completes the targets of deliveries to endpoints, so that a changed address or secret applies to all of them.
+
+    `callback_bodies` completes other targets, those that have a form.
+    """
 
     endpoints: EndpointReader
     webhook_secrets: WebhookSecrets
     clock: Clock
+    callback_bodies: CallbackBodies | None = None
 
     async def open(self, endpoint_id: str) -> Json | None:
         """Return the target of a delivery to this endpoint, None while it is paused.

@@ -22,6 +22,7 @@ TAGS = {
     "deliveries": "Deliveries of events to handlers, dead letters, and replay.",
     "models": "Models and their parameters.",
     "operation": "Probes, metrics, this document, and the pass of a cron job.",
+    "Drop-in": "The APIs of others over this service: existing clients change their base address and key.",
     "upstream": "The address that the provider calls.",
     "webhooks": "What this service posts to the addresses of its clients.",
 }

@@ -11,6 +11,7 @@ from service.api.content_schemas import ContentBytes, Link, LinkRequest
 from service.api.endpoint_request_schemas import EndpointPatch, EndpointRequest, MissedRequest, RotateRequest
 from service.api.endpoint_schemas import Endpoint, EndpointPage, EndpointTest, EndpointWithSecret, MissedReport
 from service.api.event_schemas import StreamedEvent
+from service.api.openapi.vtrix_examples import VTRIX_EXAMPLES
 from service.api.problems import TYPE_PREFIX
 from service.api.replay_schemas import ReplayReport, ReplayRequest
 from service.api.request_schemas import ProviderCallback, TaskRequest
@@ -214,6 +215,7 @@ EXAMPLES: Mapping[type[BaseModel], Any] = {
     Counts: {"swept": 0, "submitted": 1, "polled": 2, "dispatched": 3},
     ProcessState: {"status": "ready"},
     MetricsText: 'boomerang_tasks{status="queued"} 1.0\n',
+    **VTRIX_EXAMPLES,
     OpenApiDocument: {"openapi": "3.1.0", "info": {"title": "Boomerang", "version": "1"}, "paths": {}},
 }
 

@@ -1,7 +1,7 @@
 """The description of one operation: a route and method with its parameters, bodies and responses."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -37,8 +37,8 @@ class Operation:
     """One method of one route.
 
     `responses` are the successful ones, by status. `errors` are the statuses of problem responses; `all_responses`
-    adds those of every operation. `request_required`: whether the body may not be left out. `authenticated`: whether an
-    API key is needed.
+    adds those of every operation. `error_body` is the form of their bodies. `request_required`: whether the body
+    may not be left out. `authenticated`: whether an API key is needed.
     """
 
     path: str
@@ -52,6 +52,7 @@ class Operation:
     request: type[BaseModel] | None = None
     request_required: bool = True
     errors: Sequence[int] = ()
+    error_body: type[BaseModel] = Problem
     authenticated: bool = True
 
     def all_responses(self) -> dict[int, DeclaredResponse]:
@@ -59,7 +60,13 @@ class Operation:
         common = {401, 403, 500, 503} if self.authenticated else {500, 503}
         statuses = sorted({*self.errors, *common})
         own = {} if statuses[0] < HTTPStatus.INTERNAL_SERVER_ERROR else {431: TOO_LONG}
-        return {**self.responses, **own, **{status: ERRORS[status] for status in statuses}}
+        return {**self.responses, **own, **{status: self._error(status) for status in statuses}}
+
+    def _error(self, status: int) -> DeclaredResponse:
+        declared = ERRORS[status]
+        if self.error_body is Problem:
+            return declared
+        return replace(declared, body=self.error_body, media_type="application/json", example=None)
 
 
 CHALLENGE: Headers = {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}}

@@ -16,6 +16,7 @@ from service.api.openapi.parameters import (
     in_query,
 )
 from service.api.openapi.task_operations import TASK_OPERATIONS
+from service.api.openapi.vtrix_operations import VTRIX_OPERATIONS
 from service.api.replay_schemas import ReplayReport, ReplayRequest
 from service.api.request_schemas import ProviderCallback
 from service.api.schemas import (
@@ -51,6 +52,7 @@ OPERATIONS = (
     *CONTENT_OPERATIONS,
     *EVENT_OPERATIONS,
     *ENDPOINT_OPERATIONS,
+    *VTRIX_OPERATIONS,
     Operation(
         path="/v1/deliveries",
         method="get",

@@ -16,6 +16,7 @@ from service.api import (
     replay_schemas,
     request_schemas,
     schemas,
+    vtrix_schemas,
 )
 from service.domain.models.catalog import known_models
 from service.domain.models.json_schema import json_schema
@@ -71,6 +72,15 @@ COMPONENTS: tuple[type[BaseModel], ...] = (
     schemas.ProcessState,
     schemas.Problem,
     schemas.Fault,
+    vtrix_schemas.GenerationRequest,
+    vtrix_schemas.GenerationTask,
+    vtrix_schemas.GenerationContent,
+    vtrix_schemas.GatewayError,
+    vtrix_schemas.SkillModels,
+    vtrix_schemas.SkillModel,
+    vtrix_schemas.SkillModelSpec,
+    vtrix_schemas.SkillParameter,
+    vtrix_schemas.SkillError,
 )
 """The models with a name in the document. Other models are inlined where they are used."""
 
@@ -99,7 +109,9 @@ def generated_schemas(uses: Iterable[ModelUse], *, allow_off_peak: bool) -> tupl
         named[f"{model}.params"] = _with_described_defaults(params)
     params_refs = [{"$ref": PREFIX + name} for name in named]
     named |= {name: _inlined(definitions[name], inline) for name in names}
-    named["TaskRequest"]["properties"]["params"] = params_refs[0] if len(params_refs) == 1 else {"anyOf": params_refs}
+    params_schema = params_refs[0] if len(params_refs) == 1 else {"anyOf": params_refs}
+    named["TaskRequest"]["properties"]["params"] = params_schema
+    named["GenerationRequest"]["properties"]["input"]["items"]["properties"]["params"] = params_schema
     return {use: _inlined(by_use[use], inline) for use in distinct}, named
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -17,16 +17,17 @@ class ModelParams(BaseModel):
     """The parameters of one model: the class follows the vendor's API page, its docstring is the description.
 
     `model_name` is the name that clients and the provider use. `max_request_bytes` limits the JSON sent to the
-    provider, in bytes. `run_time_by` names the parameters that determine how long a task runs. A field's default is
-    the provider's default for a missing parameter; a `default_factory` means that the page documents none. Null is not
-    the same as missing, so no default is None. Create instances with `validation.validate_params`: several validators
-    need its `ValidationContext`.
+    provider, in bytes. `produces` is what its results are. `run_time_by` names the parameters that determine how long a
+    task runs. A field's default is the provider's default for a missing parameter; a `default_factory` means that the
+    page documents none. Null is not the same as missing, so no default is None. Create instances with
+    `validation.validate_params`: several validators need its `ValidationContext`.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
     model_name: ClassVar[str]
     max_request_bytes: ClassVar[int]
+    produces: ClassVar[Literal["video", "image"]] = "video"
     run_time_by: ClassVar[tuple[str, ...]] = ()
 
     def warnings(self) -> tuple[str, ...]:

@@ -57,6 +57,9 @@ class BlobStore(Protocol):
     async def payload(self, task_id: TaskId) -> str | None:
         """Return the caller's own payload, or None."""
 
+    async def meta_data(self, task_id: TaskId) -> str | None:
+        """Return the caller's own `meta_data`, or None."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskFilter:

@@ -311,6 +311,10 @@ class FakeApplication:
         """Return the caller's payload."""
         return self.payloads.get(task_id)
 
+    async def meta_data(self, task_id: TaskId) -> str | None:
+        """Return the caller's `meta_data`, kept beside the payload."""
+        return self.payloads.get(f"{task_id}/meta_data")
+
     async def ready(self) -> str | None:
         """Return why the database is not ready, or None."""
         self._maybe_fail()

@@ -65,6 +65,10 @@ SUCCESSES: list[tuple[str, int, dict[str, Any]]] = [
     ("testEndpoint", 200, {}),
     ("replayMissedEvents", 200, {"json": {"since": "2026-05-06T11:00:00Z"}}),
     ("streamEvents", 200, {"params": {"wait": 0}}),
+    ("createGeneration", 200, {"json": {"model": GOOD["model"], "input": [{"params": GOOD["params"]}]}}),
+    ("showGeneration", 200, {}),
+    ("listSkillModels", 200, {}),
+    ("showSkillModel", 200, {}),
     ("listModels", 200, {}),
     ("showModel", 200, {}),
     ("reconcile", 200, {}),
@@ -87,7 +91,8 @@ def path_of(operation: Operation) -> str:
     ids = {"endpoints": "endpoint-1", "deliveries": "delivery-1", "models": known_models()[0]}
     task = COMPLETED if operation.id in CONTENT else "task-1"
     token = LinkTokens(["a signing key of the tests"]).token(COMPLETED, NOW + timedelta(hours=1))
-    return operation.path.format(id=ids.get(operation.tag, task), token=token if operation.id in CONTENT else "t")
+    of_models = ids["models"] if operation.id == "showSkillModel" else task
+    return operation.path.format(id=ids.get(operation.tag, of_models), token=token if operation.id in CONTENT else "t")
 
 
 def a_full_task(status: Status, number: int = 1) -> Task:

@@ -1,0 +1,94 @@
+"""Renders problems in the form of the API that a request addresses: our own (RFC 9457), or that of a drop-in API.
+
+A client that was written for another API reads only that API's errors.
+"""
+
+from collections.abc import Callable, Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from service.api.endpoints import json_response
+from service.api.problems import REQUEST_ID, Problem, problem_of
+from service.domain.errors import Fault
+from service.domain.task import Json
+
+VTRIX_CODES: Mapping[int, str] = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "TaskNotFound",
+    405: "MethodNotAllowed",
+    409: "Conflict",
+    413: "BodyTooLarge",
+    415: "BadRequest",
+    422: "FieldInvalid",
+    429: "TooManyRequests",
+    503: "ServiceUnavailable",
+}
+"""The provider's code for each status; `InternalServiceFailure` for others."""
+
+UNPROCESSABLE, BAD_REQUEST = 422, 400
+"""The provider answers 400 to what our own API answers 422."""
+
+
+def vtrix_response(problem: Problem, scope: Scope) -> Response:
+    """Return `problem` as the provider's gateway writes an error; `errors` has every fault, as in our own problems."""
+    error = {"code": _vtrix_code(problem), "message": _message(problem)}
+    body: Json = {"error": error, "request_id": scope.get("state", {}).get(REQUEST_ID, "")}
+    if problem.faults:
+        body["errors"] = [{"loc": list(_vtrix_loc(fault)), "msg": fault.msg} for fault in problem.faults]
+    return json_response(body, status=_vtrix_status(problem), headers=problem.headers)
+
+
+def vtrix_envelope(problem: Problem, scope: Scope) -> Response:
+    """Return `problem` in the envelope of the provider's lists and specifications of models."""
+    del scope
+    status = _vtrix_status(problem)
+    body = {"status": {"code": status, "message": _message(problem)}, "data": None}
+    return json_response(body, status=status, headers=problem.headers)
+
+
+SHAPES: tuple[tuple[str, Callable[[Problem, Scope], Response]], ...] = (
+    ("/model/v1/", vtrix_response),
+    ("/api/v1/skill/", vtrix_envelope),
+)
+"""The beginnings of the paths of drop-in APIs, with the form of their errors."""
+
+
+def problem_response(problem: Problem, scope: Scope) -> Response:
+    """Return the response for `problem` in the form of the API that the path belongs to."""
+    for prefix, render in SHAPES:
+        if scope["path"].startswith(prefix):
+            return render(problem, scope)
+    return problem.response()
+
+
+async def error_response(request: Request, error: Exception) -> Response:
+    """Return the response for an error of an endpoint or the router."""
+    return problem_response(problem_of(error), request.scope)
+
+
+def _vtrix_status(problem: Problem) -> int:
+    return BAD_REQUEST if problem.status == UNPROCESSABLE else problem.status
+
+
+def _vtrix_code(problem: Problem) -> str:
+    if not problem.faults:
+        return VTRIX_CODES.get(problem.status, "InternalServiceFailure")
+    first = problem.faults[0]
+    if first.loc == ("model",):
+        return "ModelUnavailable"
+    return "FieldLacking" if first.msg.startswith("is required") else "FieldInvalid"
+
+
+def _vtrix_loc(fault: Fault) -> tuple[str | int, ...]:
+    """Return where in the provider's body a fault is: its parameters are those of the first input."""
+    return ("input", 0, *fault.loc) if fault.loc[:1] == ("params",) else fault.loc
+
+
+def _message(problem: Problem) -> str:
+    """Return one text: every fault with its parameter, or the detail."""
+    faults = [f"{'.'.join(map(str, fault.loc))} {fault.msg}".strip() for fault in problem.faults]
+    return "; ".join(faults) or problem.detail or "the request failed"
