@@ -23,7 +23,7 @@ VTRIX_CODES: Mapping[int, str] = {
     409: "Conflict",
     413: "BodyTooLarge",
     415: "BadRequest",
-    422: "FieldInvalid",
+    422: "BadRequest",
     429: "TooManyRequests",
     503: "ServiceUnavailable",
 }
@@ -78,9 +78,9 @@ def _vtrix_code(problem: Problem) -> str:
     if not problem.faults:
         return VTRIX_CODES.get(problem.status, "InternalServiceFailure")
     first = problem.faults[0]
-    if first.loc == ("model",):
-        return "ModelUnavailable"
-    return "FieldLacking" if first.msg.startswith("is required") else "FieldInvalid"
+    if first.msg.startswith("is required"):
+        return "FieldLacking"
+    return "ModelUnavailable" if first.loc == ("model",) else "FieldInvalid"
 
 
 def _vtrix_loc(fault: Fault) -> tuple[str | int, ...]:
