@@ -11,14 +11,15 @@ from service.domain.task import Status
 from tests.unit.api.fakes import GOOD, KEYS, FakeApplication, a_task, app_of, client_of
 
 CREATE = "/model/v1/generation"
-BODY = {"model": GOOD["model"], "input": [{"params": GOOD["params"]}], "stream": False}
+PARAMS: dict[str, Any] = {"prompt": "a cat", "images": ["https://example.org/cat.png"]}
+BODY: dict[str, Any] = {"model": GOOD["model"], "input": [{"params": PARAMS}], "stream": False}
 
 
 async def test_create_is_the_task_of_our_own_api(client: httpx.AsyncClient, fake: FakeApplication) -> None:
     """Model and parameters are the same; the form of the callback is noted; unknown keys are ignored."""
     answer = await client.post(CREATE, json=BODY, headers={"Idempotency-Key": "k-1"})
     [new] = fake.accepted
-    assert (new.model, new.params, new.callback_form) == (GOOD["model"], GOOD["params"], VTRIX)
+    assert (new.model, new.params, new.callback_form) == (GOOD["model"], PARAMS, VTRIX)
     assert new.idempotency is not None
     assert (answer.status_code, answer.json()["id"], answer.json()["status"]) == (200, "task-1", "in_progress")
 
@@ -33,7 +34,7 @@ async def test_create_is_the_task_of_our_own_api(client: httpx.AsyncClient, fake
         ({"model": "x", "input": ["p"]}, "FieldLacking", "input.0.params is required"),
         ({"model": "x", "input": [{"params": 1}]}, "ModelUnavailable", "unknown model 'x'"),
         (BODY | {"input": [{"params": {"prompt": 5}}]}, "FieldLacking", "params.prompt must be a string"),
-        ({**BODY, "input": [{"params": {**GOOD["params"], "seed": "\0"}}]}, "FieldInvalid", "U+0000"),
+        ({**BODY, "input": [{"params": PARAMS | {"seed": "\0"}}]}, "FieldInvalid", "U+0000"),
     ],
 )
 async def test_refusal_is_the_provider_s_error(client: httpx.AsyncClient, body: Any, code: str, words: str) -> None:
