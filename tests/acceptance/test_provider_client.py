@@ -84,8 +84,8 @@ async def test_client_of_the_provider_runs_unchanged(kind: str, workspace: Works
         _check_completed(callback, task)
         assert (callback["payload"], callback["meta_data"]) == (PARAMS["payload"], PARAMS["meta_data"])
         await _check_refusals(client)
-        async with provider_client(base, "a-wrong-key") as stranger:
-            await _refused(stranger, 401, "Unauthorized", model=MODEL, params=PARAMS)
+        async with provider_client(base, "a-wrong-key") as unknown_caller:
+            await _refused(unknown_caller, 401, "Unauthorized", model=MODEL, params=PARAMS)
     if kind == "service":
         _check_signed(server)
 

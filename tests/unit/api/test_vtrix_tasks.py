@@ -66,11 +66,11 @@ async def test_failure_is_the_provider_s_error(fake: FakeApplication, error: Exc
 
 
 @pytest.mark.parametrize("path", [f"{CREATE}/task/task-1", CREATE, "/api/v1/skill/models"])
-async def test_stranger_gets_nothing(fake: FakeApplication, path: str) -> None:
+async def test_unknown_caller_gets_nothing(fake: FakeApplication, path: str) -> None:
     """Without a key the form of the error is that of the API; another client's task is unknown."""
     fake.add(a_task(client="ann"))
-    async with client_of(app_of(fake, api_keys=KEYS)) as stranger:
-        answer = await stranger.request("POST" if path == CREATE else "GET", path, json=BODY)
+    async with client_of(app_of(fake, api_keys=KEYS)) as unknown_caller:
+        answer = await unknown_caller.request("POST" if path == CREATE else "GET", path, json=BODY)
     assert answer.status_code == 401
     assert answer.json().keys() in ({"error", "request_id"}, {"status", "data"})
 
@@ -114,7 +114,7 @@ async def test_specification_names_this_service_and_every_limit(client: httpx.As
 @pytest.mark.parametrize(
     ("path", "status"), [("/api/v1/skill/models?page=0", 400), ("/api/v1/skill/models/none/spec", 404)]
 )
-async def test_wrong_question_is_answered_in_the_envelope(client: httpx.AsyncClient, path: str, status: int) -> None:
+async def test_wrong_request_is_answered_in_the_envelope(client: httpx.AsyncClient, path: str, status: int) -> None:
     """The envelope repeats the status, and has no data."""
     answer = await client.get(path)
     assert answer.status_code == status

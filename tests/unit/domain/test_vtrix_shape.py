@@ -50,7 +50,7 @@ def test_code_of_an_error_is_a_number_where_nothing_is_lost(code: str, shown: ob
     assert vtrix_task(task_json(task))["error"] == {"code": shown, "error_message": "no"}
 
 
-def test_canceled_and_expired_tasks_say_why() -> None:
+def test_canceled_and_expired_tasks_have_a_reason() -> None:
     """A client reads the reason where it reads that of a failure."""
     canceled = vtrix_task(task_json(a_task(status=Status.CANCELED)))
     expired = vtrix_task(task_json(a_task(status=Status.EXPIRED, deadline_at=NOW + timedelta(hours=2))))
