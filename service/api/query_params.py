@@ -39,9 +39,7 @@ class QueryParams:
     With `lenient` unknown ones are ignored, as other APIs do.
     """
 
-    def __init__(
-        self, request: Request, *known: str, repeatable: Collection[str] = (), lenient: bool = False
-    ) -> None:
+    def __init__(self, request: Request, *known: str, repeatable: Collection[str] = (), lenient: bool = False) -> None:
         self._values = request.query_params
         self._faults: list[Fault] = []
         counts = Counter(map(itemgetter(0), self._values.multi_items()))

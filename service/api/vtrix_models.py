@@ -100,7 +100,7 @@ class VtrixModelApi:
 
 def parameter(name: str, schema: Json, *, required: bool) -> Json:
     """Return one parameter as the provider's specifications describe it; defaults are texts there."""
-    constraints = {new: schema[old] for old, new in CONSTRAINTS.items() if ours in schema}
+    constraints = {new: schema[old] for old, new in CONSTRAINTS.items() if old in schema}
     if "enum" in schema:
         constraints["enum"] = schema["enum"]
     if "default" in schema:
