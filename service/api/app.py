@@ -12,7 +12,8 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from service.api.authentication import ApiKeyMiddleware
+from service.api.audit import AuditMiddleware, Auditor
+from service.api.authentication import ApiKeyMiddleware, Pages
 from service.api.callbacks import CallbackEndpoint
 from service.api.connections import MAX_CONNECTIONS
 from service.api.contents import ContentApi
@@ -20,6 +21,7 @@ from service.api.deliveries import DeliveryApi
 from service.api.event_streams import MAX_STREAMS, EventStreamApi
 from service.api.handler_routes import HandlerEndpoint, HandlerRoutes
 from service.api.health import ProbeApi
+from service.api.logins import LoginApi, SignInTokens
 from service.api.long_poll import MAX_WAITS, WAIT_MAX, LongPoll, Watching, not_watched
 from service.api.models import ModelApi
 from service.api.openapi.endpoint import OpenApi
@@ -50,6 +52,7 @@ from service.api.webhook_endpoints import WebhookEndpointApi
 from service.domain.api_key import ApiKey
 from service.domain.duration_histogram import Histograms
 from service.domain.errors import BoomerangError
+from service.domain.ports.audit import AuditLog
 from service.domain.ports.health import Health
 from service.domain.ports.replays import Replayer
 from service.domain.ports.signals import Clock, Signals
@@ -107,6 +110,8 @@ class Services(ProbeServices):
     `feed` has the events for the streams of this process, which end when `stopped` returns.
 
     `public_url` is the beginning of signed links, None for that of the request.
+    `public_url` is the beginning of signed links, None for that of the request. `logins` creates the tokens of links
+    that sign in, None where there is no dashboard.
     """
 
     task_service: TaskService
@@ -122,6 +127,7 @@ class Services(ProbeServices):
     endpoints: EndpointService
     missed_replay: MissedReplay
     endpoint_tester: EndpointTester
+    audit_log: AuditLog
     signals: Signals
     feed: EventFeed
     stopped: Stopped = field(default_factory=lambda: asyncio.Event().wait)
@@ -131,11 +137,12 @@ class Services(ProbeServices):
     handler_endpoints: Sequence[HandlerEndpoint] = ()
     public_url: str | None = None
     probes: ProbeAnswers | None = None
+    logins: SignInTokens | None = None
     limits: WebLimits = field(default_factory=WebLimits)
 
 
-def create_app(services: Services) -> ASGIApp:
-    """Return the application of a web process: the API, callbacks and probes."""
+def create_app(services: Services, pages: Pages | None = None) -> ASGIApp:
+    """Return the application of a web process: the API, callbacks and probes, and the `pages` of the dashboard."""
     callbacks = CallbackEndpoint(
         receiver=services.receiver,
         bodies=BodyReader(services.limits.callbacks),
@@ -155,6 +162,7 @@ def create_app(services: Services) -> ASGIApp:
         work=services.work,
     )
     routes = [
+        *(pages.routes() if pages else ()),
         *callbacks.routes(),
         *_task_routes(services, turns, acceptor),
         *_content_routes(services),
@@ -170,12 +178,14 @@ def create_app(services: Services) -> ASGIApp:
             bodies=BodyReader(FILTER_BODIES),
         ).routes(),
         *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
+        *LoginApi(tokens=services.logins, clock=services.clock, public_url=services.public_url).routes(),
         *ReconcileApi(services.single_pass).routes(),
         *OpenApi(allow_off_peak=services.allow_off_peak).routes(),
         *HandlerRoutes(services.handler_endpoints, services.work).routes(),
         *_probe_routes(services, lambda: {**services.counters(), **callbacks.counters()}),
     ]
-    router = _router(routes, services, max_requests=services.limits.requests)
+    audit = Middleware(AuditMiddleware, auditor=Auditor(audit_log=services.audit_log, clock=services.clock))
+    router = _router(routes, services, audit, max_requests=services.limits.requests, pages=pages)
     return RequestContextMiddleware(router, callbacks=callbacks)
 
 
@@ -252,17 +262,24 @@ def _probe_routes(services: ProbeServices, counters: "Callable[[], Counters]") -
     ).routes()
 
 
-def _router(routes: Sequence[Route], services: ProbeServices, *, max_requests: int = MAX_CONNECTIONS) -> Starlette:
+def _router(
+    routes: Sequence[Route],
+    services: ProbeServices,
+    *inner: Middleware,
+    max_requests: int = MAX_CONNECTIONS,
+    pages: Pages | None = None,
+) -> Starlette:
     keys = Middleware(
         ApiKeyMiddleware,
         routes=routes,
         api_keys=services.api_keys,
         metrics_key=services.metrics_key,
         max_requests=max_requests,
+        pages=pages,
     )
     app = Starlette(
         routes=routes,
-        middleware=[keys],
+        middleware=[keys, *inner],
         exception_handlers={
             **dict.fromkeys((BoomerangError, HTTPException, ClientDisconnect), error_response),
             Exception: raise_unexpected,

@@ -3,8 +3,9 @@
 import hmac
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -18,40 +19,78 @@ from service.api.problems import (
     ADMIN_ONLY,
     LOCAL_ONLY,
     METRICS_ONLY_ADMIN,
+    READ_ONLY,
     TOO_MANY_OF_CLIENT,
     UNKNOWN_KEY,
     Problem,
     ProblemError,
+    problem_of,
 )
 from service.domain.api_key import ApiKey
+from service.domain.errors import BoomerangError
 from service.domain.hosts import is_loopback
+from service.domain.session_tokens import LOCAL_KEY, key_fingerprint
 
 OPEN_PREFIXES = (CALLBACK_PREFIX, HANDLER_PREFIX)
 OPEN_PATHS = frozenset({"/", "/healthz", "/healthz/", "/readyz", "/readyz/"})
 FORWARDED = frozenset({"forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip", "fly-client-ip"})
 FORWARDED_PREFIX = "x-forwarded"
+LOGIN_PATH = "/v1/login-links"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 SAME_SITE = frozenset({"same-origin", "none"})
 """Values of Sec-Fetch-Site for requests that no page of another site made."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """The client that sent a request."""
+    """The client that sent a request.
+
+    A `read_only` caller sees what an admin sees and changes nothing. `key_id` is the fingerprint of its API key;
+    `session` the id of the session of a browser, None for a request with a key.
+    """
 
     name: str
     admin: bool = False
+    read_only: bool = False
+    key_id: str = LOCAL_KEY
+    session: str | None = None
+
+    @property
+    def sees_all(self) -> bool:
+        """Return whether the caller may read what belongs to any client."""
+        return self.admin or self.read_only
+
+    @property
+    def role(self) -> str:
+        """Return the role: admin, read-only or client."""
+        return "admin" if self.admin else "read-only" if self.read_only else "client"
 
     @property
     def scope(self) -> str | None:
         """Return the client whose tasks the caller may see; None for all clients."""
-        return None if self.admin else self.name
+        return None if self.sees_all else self.name
 
     def sees(self, client: str) -> bool:
         """Return whether the caller may read the tasks and deliveries of `client`."""
-        return self.admin or client == self.name
+        return self.sees_all or client == self.name
+
+
+class Pages(Protocol):
+    """The pages of the dashboard, and the sessions of the browsers that are signed in to it."""
+
+    def routes(self) -> Sequence[Route]:
+        """Return the routes of the pages, which find out by themselves who may see them."""
+
+    async def session(self, request: Request) -> tuple[str, str] | None:
+        """Return the key id and the id of the session of a request, None without a valid one.
+
+        Raises KeyMissing or StoreUnavailable.
+        """
 
 
 LOCAL = Caller(name="local", admin=True)
+VISITOR = "visitor"
+"""The name under which requests for pages share connections before anybody signed in."""
 METRICS_READER = Caller(name="metrics")
 LINK_READER = Caller(name="link")
 """The callers of signed links, who share the requests of one client; their endpoint checks the token."""
@@ -68,6 +107,10 @@ class ApiKeyMiddleware:
     Without `api_keys` only callers on this machine are served, as the admin `local`. `/metrics` is for admins and for
     `metrics_key`, which opens nothing else.
 
+    A browser that is signed in to `pages` may read the API with its session, and change nothing there: no page of
+    another site can use it. Addresses of pages are served to everybody; without a caller in the request's state they
+    ask to sign in. A read-only caller may only read, everywhere but on pages, which check it themselves.
+
     There are at most `max_requests` at once, and one of a client begins only while it has fewer than are free (as in
     `domain/fair_share.py`): slow bodies and waits of one client leave connections for others and for callbacks.
     """
@@ -80,23 +123,27 @@ class ApiKeyMiddleware:
         api_keys: Sequence[ApiKey],
         metrics_key: str | None = None,
         max_requests: int = MAX_CONNECTIONS,
+        pages: Pages | None = None,
     ) -> None:
         self._app = app
         self._routes = routes
+        self._pages = pages
+        self._page_routes = list(pages.routes()) if pages else []
         self._free = max_requests
         self._running: Counter[str] = Counter()
-        self._callers = [
-            (sha256(each.key.encode()).digest(), Caller(name=each.name, admin=each.admin)) for each in api_keys
-        ]
+        callers = [(each, _caller_with(each)) for each in api_keys]
+        self._callers = [(sha256(each.key.encode()).digest(), caller) for each, caller in callers]
+        self._by_key_id = {caller.key_id: caller for _, caller in callers}
         self._metrics_key = sha256(metrics_key.encode()).digest() if metrics_key else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or respond with 401, 403 or 503."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_PREFIXES):
+        if scope["type"] != "http" or self._is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        caller = self._caller(request)
+        page = any(route.path_regex.match(scope["path"]) for route in self._page_routes)
+        caller = await self._identified(request, page=page)
         if isinstance(caller, Problem):
             app = problem_response(caller, scope) if self._is_protected(scope) else self._app
             await app(scope, receive, send)
@@ -104,14 +151,52 @@ class ApiKeyMiddleware:
         request.state.caller = caller
         if self._running[caller.name] >= self._free:
             await problem_response(TOO_MANY_OF_CLIENT, scope)(scope, receive, send)
+            if not page:
+                app = caller.response() if self._is_protected(scope) else self._app
+                await app(scope, receive, send)
+                return
+            request.state.refusal = caller
+        else:
+            request.state.caller = caller
+        await self._serve(VISITOR if isinstance(caller, Problem) else caller.name, scope, receive, send)
+
+    async def _serve(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request that shares the connections of the client `name`."""
+        if self._running[name] >= self._free:
+            await TOO_MANY_OF_CLIENT.response()(scope, receive, send)
             return
         self._free -= 1
-        self._running[caller.name] += 1
+        self._running[name] += 1
         try:
             await self._app(scope, receive, send)
         finally:
             self._free += 1
-            self._running[caller.name] -= 1
+            self._running[name] -= 1
+
+    def _is_open(self, path: str) -> bool:
+        if path == "/" and self._pages:
+            return False
+        return path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
+
+    async def _identified(self, request: Request, *, page: bool) -> Caller | Problem:
+        """Return the caller by its key, else by its session, or why the request is refused."""
+        caller = self._caller(request)
+        if isinstance(caller, Problem) and self._pages and "authorization" not in request.headers:
+            try:
+                caller = await self._by_session(self._pages, request) or caller
+            except BoomerangError as error:
+                return problem_of(error)
+        changes = request.method not in SAFE_METHODS
+        if page or isinstance(caller, Problem) or not changes:
+            return caller
+        if caller.session is not None:
+            return UNKNOWN_KEY
+        return READ_ONLY if caller.read_only and request.scope["path"] != LOGIN_PATH else caller
+
+    async def _by_session(self, pages: Pages, request: Request) -> Caller | None:
+        found = await pages.session(request)
+        caller = self._by_key_id.get(found[0]) if found else None
+        return replace(caller, session=found[1]) if found and caller else None
 
     def _is_protected(self, scope: Scope) -> bool:
         exists = any(route.path_regex.match(scope["path"]) for route in self._routes)
@@ -130,9 +215,13 @@ class ApiKeyMiddleware:
         for known, caller in self._callers:  # all of them, so that the time does not depend on the match
             if hmac.compare_digest(known, digest):
                 found = caller
-        if found and for_metrics and not found.admin:
+        if found and for_metrics and not found.sees_all:
             return METRICS_ONLY_ADMIN
         return found or UNKNOWN_KEY
+
+
+def _caller_with(key: ApiKey) -> Caller:
+    return Caller(name=key.name, admin=key.admin, read_only=key.read_only, key_id=key_fingerprint(key.key))
 
 
 def _key_digest(request: Request) -> bytes:

@@ -27,11 +27,11 @@ def history_object(row: Json, caller: Caller) -> Json:
         return row
     shown = row | {error: _visible(row[error], caller, requested=bool(row["requested"]))}
     if row["kind"] == "attempt":
-        if not (caller.admin or row["requested"]):  # it answered the operator, not the client
+        if not (caller.sees_all or row["requested"]):  # it answered the operator, not the client
             shown |= {"answer_status": None, "answer_body": None}
         del shown["requested"]
     return shown
 
 
 def _visible(error: str | None, caller: Caller, *, requested: bool) -> str | None:
-    return error if caller.admin else error_for_client(error, requested=requested)
+    return error if caller.sees_all else error_for_client(error, requested=requested)

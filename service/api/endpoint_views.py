@@ -43,7 +43,7 @@ def _health_object(endpoint: Endpoint, caller: Caller) -> Json:
         "last_success_at": rfc3339(health.last_success_at),
         "last_failure_at": rfc3339(health.last_failure_at),
         "last_failure_status": health.last_failure_status,
-        "last_failure_error": error if caller.admin else error_for_client(error, requested=True),
+        "last_failure_error": error if caller.sees_all else error_for_client(error, requested=True),
         "consecutive_failures": health.consecutive_failures,
         "failing_since": rfc3339(health.failing_since),
         "recent": {"succeeded": health.recent.count("+"), "failed": health.recent.count("-")},
@@ -61,7 +61,7 @@ def test_object(result: EndpointTestResult, caller: Caller) -> Json:
         "delivered": result.error is None,
         "status": result.answer.status if result.answer else None,
         "answer": result.answer.body if result.answer else None,
-        "error": result.error if caller.admin else error_for_client(result.error, requested=True),
+        "error": result.error if caller.sees_all else error_for_client(result.error, requested=True),
         "seconds": round(result.seconds, 3),
         "message_id": result.message_id,
     }

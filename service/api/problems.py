@@ -207,6 +207,13 @@ LOCAL_ONLY = Problem(
 ADMIN_ONLY = Problem(status=403, kind="admin-only", detail="this needs the API key of an admin")
 
 
+READ_ONLY = Problem(
+    status=403,
+    kind="read-only",
+    detail="this API key may only read; a key without :read in BOOMERANG_API_KEYS is needed to change something",
+)
+
+
 METRICS_ONLY_ADMIN = Problem(
     status=403, kind="admin-only", detail="this needs the API key of an admin, or the key of BOOMERANG_METRICS_KEY"
 )

@@ -274,6 +274,13 @@ class ModelList(ItemList[Model]):
     """Every model."""
 
 
+class LoginLink(ApiModel):
+    """A link that signs a browser in to the dashboard, once."""
+
+    url: str
+    expires_at: Moment
+
+
 class ProcessState(ApiModel):
     """The state of the process that answered."""
 

@@ -133,6 +133,10 @@ class Client(AbstractAsyncContextManager["Client"]):
         path = f"v1/endpoints/{_path_segment(endpoint_id)}/{action}"
         return await self._call("POST", path, is_endpoint_result, **({} if body is None else {"json": body}))
 
+    async def login_link(self) -> Json:
+        """Return a one-time link to the dashboard and its expiry."""
+        return await self._call("POST", "v1/login-links", lambda body: isinstance(body.get("url"), str))
+
     async def _call(self, method: str, path: str, is_valid: Callable[[Json], bool], **options: Any) -> Json:
         try:
             async with self._http.stream(method, path, **options) as response:

@@ -16,10 +16,12 @@ from service.api.handler_routes import HandlerEndpoint
 from service.api.probe_answers import ProbeAnswers
 from service.api.request_work import BACKGROUND, RequestWork
 from service.api.server import listen, serving
+from service.dashboard.app import Dashboard
 from service.deliveries.handler_parts import HandlerRoute
 from service.deliveries.tools import Tools
 from service.domain.errors import BadSetting
 from service.domain.probe_tokens import ProbeTokens
+from service.domain.session_tokens import SessionTokens
 from service.runtime.application import Application
 from service.runtime.config.settings import Settings
 from service.runtime.noted_pass import NotedPass
@@ -75,7 +77,21 @@ def build_app(
 ) -> ASGIApp:
     """Return the application of a process with this role: a worker has the probes and the metrics only."""
     services = build_services(application, stopping, failure_reason, limits or WebLimits(), work)
-    return create_probe_app(services) if role == "worker" else create_app(services)
+    if role == "worker":
+        return create_probe_app(services)
+    return create_app(services, build_dashboard(application, services))
+
+
+def build_dashboard(application: Application, services: Services) -> Dashboard | None:
+    """Return the dashboard over the same services as the API, None where DASHBOARD is off."""
+    if application.settings.dashboard == "off":
+        return None
+    return Dashboard(services=services, tokens=_session_tokens(application), sign_ins=application.store.ended_sign_ins)
+
+
+def _session_tokens(application: Application) -> SessionTokens:
+    keys = application.keys
+    return SessionTokens(keys.key_ring, may_lack_keys=keys.may_lack_keys)
 
 
 def build_services(
@@ -117,6 +133,8 @@ def build_services(
         links=application.links,
         public_url=application.settings.public_url,
         probes=ProbeAnswers(tokens=ProbeTokens(application.keys.key_ring), clock=application.clock),
+        audit_log=application.store.audit_log,
+        logins=_session_tokens(application) if application.settings.dashboard == "on" else None,
         signals=application.store.signals,
         feed=EventFeed(application.store.events, application.store.signals),
         stopped=stopping.wait,

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from service.domain.ports.signals import Signals
+from service.storage.audit_log import SqlAuditLog, SqlEndedSignIns
 from service.storage.blob_store import SqlBlobStore
 from service.storage.clock_jump import SqlClockJumpRepair
 from service.storage.credit_pauses import SqlCreditPauses
@@ -57,6 +58,8 @@ class Store:
         self.watched_tasks = SqlWatchedTasks(database)
         self.handler_state = SqlHandlerState(database)
         self.handler_jobs = SqlHandlerJobs(database)
+        self.audit_log = SqlAuditLog(database)
+        self.ended_sign_ins = SqlEndedSignIns(database)
         self.clock_jump_repair = SqlClockJumpRepair(database)
 
     def listening(self) -> AbstractAsyncContextManager[None]:

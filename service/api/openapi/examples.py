@@ -21,6 +21,7 @@ from service.api.schemas import (
     DeliveryPage,
     Event,
     HistoryPage,
+    LoginLink,
     MetricsText,
     Model,
     ModelList,
@@ -206,6 +207,10 @@ EXAMPLES: Mapping[type[BaseModel], Any] = {
     },
     ContentBytes: "",
     LinkRequest: {"expires_in": 3600},
+    LoginLink: {
+        "url": "https://boomerang.example.org/sign-in/local~h2Vx9~1778069982.Zm9v",
+        "expires_at": "2026-05-06T12:19:42.000Z",
+    },
     Link: {"url": f"https://boomerang.example.org/links/{CALLBACK_TOKEN}", "expires_at": "2026-05-06T13:05:00.000Z"},
     DeliveryPage: {"data": [_DELIVERY], "next_cursor": None},
     Event: _EVENT,

@@ -45,6 +45,7 @@ COMPONENTS: tuple[type[BaseModel], ...] = (
     replay_schemas.ReplayReport,
     content_schemas.LinkRequest,
     content_schemas.Link,
+    schemas.LoginLink,
     endpoint_request_schemas.EndpointRequest,
     endpoint_request_schemas.EndpointPatch,
     endpoint_request_schemas.RotateRequest,

@@ -22,6 +22,8 @@ Parse = Callable[[str], T]
 MAX_DOLLARS = 10**9
 MIN_SECRET_LENGTH = 32
 MIN_API_KEY_LENGTH = 8
+ROLES = frozenset({"admin", "read"})
+"""What may follow a key, behind a colon."""
 CLIENT_NAME = re.compile(r"[\w.@-]{1,64}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -247,7 +249,7 @@ def webhook_secrets(text: str) -> tuple[str, ...]:
 
 
 def api_keys(text: str) -> tuple[ApiKey, ...]:
-    """Return the keys of clients from `name=key` and `name=key:admin`; a client may have several keys."""
+    """Return the keys of clients from `name=key`, `name=key:admin` and `name=key:read`; a client may have several."""
     keys = tuple(_api_key(part) for part in comma_separated(text))
     if len({key.key for key in keys}) < len(keys):
         raise ValueError("must not give the same key twice")
@@ -264,8 +266,8 @@ def access_key(text: str) -> str:
 def _api_key(text: str) -> ApiKey:
     name, _, rest = text.partition("=")
     key, colon, role = rest.partition(":")
-    if not CLIENT_NAME.fullmatch(name) or not re.fullmatch(r"[!-~]+", key) or (colon and role != "admin"):
-        raise ValueError("must be name=key or name=key:admin, with commas between")
+    if not CLIENT_NAME.fullmatch(name) or not re.fullmatch(r"[!-~]+", key) or (colon and role not in ROLES):
+        raise ValueError("must be name=key, name=key:admin or name=key:read, with commas between")
     if len(key) < MIN_API_KEY_LENGTH:
         raise ValueError(f"must have keys of at least {MIN_API_KEY_LENGTH} characters")
-    return ApiKey(name=name, key=key, admin=bool(colon))
+    return ApiKey(name=name, key=key, admin=role == "admin", read_only=role == "read")

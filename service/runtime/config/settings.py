@@ -186,6 +186,7 @@ class Settings(BaseModel):
         "info", "lowest level"
     )
     keep_alive: ShortTime = setting("75s", "how long an idle client connection is kept")
+    dashboard: Annotated[Literal["on", "off"], Word] = setting("on", "the pages at `/`; off removes them")
     wait_max: ShortTime = setting("25s", "longest `wait` of a request; a longer one is shortened to it")
     serverless: Annotated[Literal["off", "on"], Word] = setting(
         "off", "on: the platform runs the process only while a request is open"

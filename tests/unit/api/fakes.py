@@ -17,9 +17,11 @@ from service.domain.blob import Blob
 from service.domain.errors import BadToken
 from service.domain.link_tokens import LinkTokens
 from service.domain.media.limits import Unreadable
+from service.domain.ports.audit import AuditEntry, AuditRow
 from service.domain.ports.health import Gauges
 from service.domain.ports.replays import Matches, Replayable, ReplayFilter, ReplayOutcome
 from service.domain.ports.tasks import DeliveryView, TaskFilter
+from service.domain.session_tokens import SessionTokens
 from service.domain.task import Json, Status, Task, TaskId
 from service.domain.tokens import TokenClaims
 from service.storage.local_signals import LocalSignals
@@ -339,10 +341,32 @@ class FakeApplication:
         return True
 
 
+@dataclass
+class FakeAuditLog:
+    """An audit log in memory; `error` is raised by `add`."""
+
+    rows: list[AuditEntry] = field(default_factory=list)
+    error: Exception | None = None
+
+    async def add(self, entry: AuditEntry) -> None:
+        """Record an entry."""
+        if self.error:
+            raise self.error
+        self.rows.append(entry)
+
+    async def entries(
+        self, *, actor: str | None, action: str | None, target: str | None, before: int | None, limit: int
+    ) -> Sequence[AuditRow]:
+        """Return all entries."""
+        assert (actor, action, target, before) == (None, None, None, None)
+        return [AuditRow(seq=seq, entry=entry) for seq, entry in enumerate(self.rows)][:limit]
+
+
 def app_of(fake: FakeApplication, **services: Any) -> ASGIApp:
     """Return the application over `fake`, with `services` in place of some of its parts."""
     parts: dict[str, Any] = dict.fromkeys(PARTS, fake)
     parts["feed"] = EventFeed(FakeEventLog(), LocalSignals())
+    parts |= {"audit_log": FakeAuditLog(), "logins": SessionTokens(["a signing key of the tests"])}
     parts |= endpoint_parts(fake.endpoints, clock=fake, replays=fake)
     return create_app(Services(**(parts | services)))
 

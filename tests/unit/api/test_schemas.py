@@ -52,6 +52,7 @@ SUCCESSES: list[tuple[str, int, dict[str, Any]]] = [
     *((name, 302, {"params": {"variant": "thumbnail"}}) for name in ("taskContent", "linkedContent")),
     *((name, 304, {"headers": {"If-None-Match": '"v1"'}}) for name in ("taskContent", "linkedContent")),
     ("createLink", 201, {"json": {"expires_in": 60}}),
+    ("createLoginLink", 201, {}),
     ("listDeliveries", 200, {}),
     ("showDelivery", 200, {}),
     ("replayDelivery", 202, {}),

@@ -71,7 +71,11 @@ def test_defaults() -> None:
         ({"HEROKU_APP_DEFAULT_DOMAIN_NAME": "a.example"}, "PUBLIC_URL", "https://a.example"),
         ({"KOYEB_PUBLIC_DOMAIN": "a.example"}, "PUBLIC_URL", "https://a.example"),
         ({"SPACE_HOST": "a.example"}, "PUBLIC_URL", "https://a.example"),
-        ({"BOOMERANG_API_KEYS": "a=12345678:admin"}, "API_KEYS", [{"name": "a", "key": "12345678", "admin": True}]),
+        (
+            {"BOOMERANG_API_KEYS": "a=12345678:admin"},
+            "API_KEYS",
+            [{"name": "a", "key": "12345678", "admin": True, "read_only": False}],
+        ),
     ],
 )
 def test_alternative_names(given: dict[str, str], name: str, value: object) -> None:

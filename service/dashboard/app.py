@@ -1,0 +1,59 @@
+"""The dashboard: builds the pages over the services of the API."""
+
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+from starlette.routing import Route
+
+from service.api.app import Services
+from service.api.audit import Auditor
+from service.api.request_bodies import FILTER_BODIES, BodyReader
+from service.dashboard.assets import asset_routes
+from service.dashboard.attention import AttentionPage
+from service.dashboard.audit import AuditPage
+from service.dashboard.layout import Layout
+from service.dashboard.sign_in import SignIns
+from service.dashboard.task_list import TaskListPage
+from service.domain.ports.audit import EndedSignIns
+from service.domain.session_tokens import SessionTokens
+
+
+@dataclass(kw_only=True)
+class Dashboard:
+    """Implements `Pages`: the pages, and the sessions of the browsers that are signed in.
+
+    `tokens` creates the tokens of sessions and forms; `sign_ins` stores which sessions and links ended.
+    """
+
+    services: Services
+    tokens: SessionTokens
+    sign_ins: EndedSignIns
+    _sessions: SignIns = field(init=False)
+    _routes: list[Route] = field(init=False)
+
+    def __post_init__(self) -> None:
+        services = self.services
+        layout = Layout(
+            tokens=self.tokens,
+            auditor=Auditor(audit_log=services.audit_log, clock=services.clock),
+            clock=services.clock,
+            bodies=BodyReader(FILTER_BODIES),
+            public_url=services.public_url,
+        )
+        keys = list(services.api_keys)
+        self._sessions = SignIns(layout=layout, tokens=self.tokens, ended=self.sign_ins, api_keys=keys)
+        self._routes = [
+            *asset_routes(),
+            *self._sessions.routes(),
+            *AttentionPage(layout=layout, services=services).routes(),
+            *TaskListPage(layout=layout, services=services).routes(),
+            *AuditPage(layout=layout, audit_log=services.audit_log).routes(),
+        ]
+
+    def routes(self) -> list[Route]:
+        """Return the routes of all pages."""
+        return self._routes
+
+    async def session(self, request: Request) -> tuple[str, str] | None:
+        """Return the key id and the id of the session of a request, None without a valid one."""
+        return await self._sessions.session(request)

@@ -1,0 +1,271 @@
+"""What all pages share: who may see them, the layout, forms with their tokens, errors as pages, and JSON."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from http import HTTPStatus
+from typing import Any, cast
+from urllib.parse import parse_qsl, quote, urlencode
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from service.api.audit import Auditor
+from service.api.authentication import SAME_SITE, Caller
+from service.api.endpoints import json_response, route
+from service.api.problems import ADMIN_ONLY, READ_ONLY, Problem, ProblemError, problem_of
+from service.api.request_bodies import BodyReader
+from service.dashboard import cookies
+from service.dashboard.templates import render
+from service.domain.errors import BoomerangError, UnreadableBody
+from service.domain.ports.signals import Clock
+from service.domain.session_tokens import SessionTokens
+from service.domain.task import Json
+
+SIGN_IN = "/sign-in"
+NAVIGATION = (
+    ("/", "Attention"),
+    ("/tasks", "Tasks"),
+    ("/new", "New task"),
+    ("/deliveries", "Deliveries"),
+    ("/endpoints", "Endpoints"),
+    ("/health", "Health"),
+    ("/audit", "Audit log"),
+)
+FORM_TYPE = "application/x-www-form-urlencoded"
+MAX_FIELDS = 2000
+LIVE = "x-live-update"
+"""Header of requests that the script makes to update a page."""
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "same-origin",  # with no-referrer, browsers send forms with `Origin: null`
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=()",
+    "Vary": "Cookie, Accept",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A page: its template with values, and its JSON, either as `data` or at the address `json_url` of the API."""
+
+    template: str
+    title: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    data: Json | None = None
+    json_url: str | None = None
+    status: int = 200
+
+
+class Form:
+    """The fields of a submitted form."""
+
+    def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
+        self._pairs = pairs
+
+    def get(self, name: str, default: str = "") -> str:
+        """Return the last value of a field."""
+        return next((value for key, value in reversed(self._pairs) if key == name), default)
+
+    def all(self, name: str) -> list[str]:
+        """Return all values of a field in their order."""
+        return [value for key, value in self._pairs if key == name]
+
+
+View = Callable[[Request, Caller], Awaitable[Page | Response]]
+Action = Callable[[Request, Caller, Form], Awaitable[Page | Response]]
+
+
+@dataclass(kw_only=True)
+class Layout:
+    """Makes routes of views and actions. `admins` are the paths of pages for admins alone."""
+
+    tokens: SessionTokens
+    auditor: Auditor
+    clock: Clock
+    bodies: BodyReader
+    public_url: str | None
+    paths: set[str] = field(default_factory=set)
+    admins: set[str] = field(default_factory=set)
+
+    def route(
+        self,
+        path: str,
+        *,
+        get: View | None = None,
+        post: Action | None = None,
+        admins_only: bool = False,
+        read_only_too: bool = False,
+    ) -> Route:
+        """Return the route of a page that needs a caller; its actions need one who may change something.
+
+        Actions that change nothing are for read-only callers too.
+        """
+        self.paths.add(path)
+        if admins_only:
+            self.admins.add(path)
+
+        async def show(request: Request) -> Response:
+            return await self._answer(request, partial(self._shown, get, request, admins_only=admins_only))
+
+        async def act(request: Request) -> Response:
+            changes = not read_only_too
+            return await self._answer(
+                request, partial(self._done, post, request, admins_only=admins_only, changes=changes)
+            )
+
+        return route(path, get=show if get else None, post=act if post else None)
+
+    async def _shown(
+        self, view: View | None, request: Request, caller: Caller, *, admins_only: bool
+    ) -> Page | Response:
+        if admins_only and not caller.sees_all:
+            raise ProblemError(ADMIN_ONLY)
+        return await cast("View", view)(request, caller)
+
+    async def _done(
+        self, action: Action | None, request: Request, caller: Caller, *, admins_only: bool, changes: bool
+    ) -> Page | Response:
+        if changes and caller.read_only:
+            raise ProblemError(READ_ONLY)
+        if admins_only and not caller.admin:
+            raise ProblemError(ADMIN_ONLY)
+        return await cast("Action", action)(request, caller, await self.form(request, subject_of(caller)))
+
+    async def _answer(self, request: Request, view: Callable[[Caller], Awaitable[Page | Response]]) -> Response:
+        caller = getattr(request.state, "caller", None)
+        if not isinstance(caller, Caller):
+            return self._unknown(request)
+        try:
+            found = await view(caller)
+        except (BoomerangError, HTTPException, ClientDisconnect) as error:
+            return self.problem_page(request, problem_of(error), caller)
+        return found if isinstance(found, Response) else self.response(request, found, caller)
+
+    def _unknown(self, request: Request) -> Response:
+        """Return the way to the sign-in page, or the reason why nobody can sign in."""
+        refusal: Problem = request.state.refusal
+        if refusal.status != HTTPStatus.UNAUTHORIZED:
+            return self.problem_page(request, refusal, None)
+        if request.method == "POST" or wants_json(request):
+            return refusal.response() if wants_json(request) else redirect(SIGN_IN)
+        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return redirect(f"{SIGN_IN}?{urlencode({'next': wanted})}" if wanted != "/" else SIGN_IN)
+
+    async def form(self, request: Request, subject: str) -> Form:
+        """Return the fields of the form of a request; raises a 403 problem unless a page of this service sent it."""
+        if request.headers.get("content-type", "").split(";")[0].strip().lower() != FORM_TYPE:
+            raise ProblemError(Problem(status=415, kind="not-a-form", detail=f"send the form as {FORM_TYPE}"))
+        async with self.bodies.read(request) as body:
+            try:
+                pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+            except ValueError as error:
+                raise UnreadableBody("the form cannot be read") from error
+        form = Form(pairs)
+        self.check_token(request, subject, form.get("form_token"))
+        return form
+
+    def check_token(self, request: Request, subject: str, token: str) -> None:
+        """Raise a 403 problem unless `token` is that of the forms of `subject`, and no other site sent the request."""
+        origins, host = request.headers.getlist("origin"), request.headers.get("host", "")
+        same_site = SAME_SITE.issuperset(request.headers.getlist("sec-fetch-site"))
+        if not (same_site and all(each.partition("://")[2] == host for each in origins)):
+            raise ProblemError(FOREIGN_FORM)
+        if not self.tokens.is_form_token(subject, token):
+            raise ProblemError(OLD_FORM)
+
+    def response(self, request: Request, page: Page, caller: Caller | None) -> Response:
+        """Return a page as HTML, or its JSON where that is asked for."""
+        if wants_json(request):
+            if page.data is not None:
+                return json_response(page.data, status=page.status, headers={"Vary": HEADERS["Vary"]})
+            if page.json_url is not None:
+                return redirect(page.json_url)
+        shown = None if LIVE in request.headers else cookies.read_notice(request)
+        text = render(page.template, **self._values(request, page, caller), notice=shown, **page.values)
+        response = Response(text, page.status, HEADERS, "text/html")
+        if shown:
+            secure = cookies.is_secure(request, self.public_url)
+            cookies.write(response, cookies.NOTICE, "", seconds=0, secure=secure)
+        return response
+
+    def problem_page(self, request: Request, problem: Problem, caller: Caller | None) -> Response:
+        """Return a problem as a page, or as it is where JSON is asked for."""
+        if wants_json(request):
+            return problem.response()
+        title = HTTPStatus(problem.status).phrase
+        values = {"problem": problem, "back": _back(request)}
+        return self.response(
+            request, Page(template="problem.html", title=title, values=values, status=problem.status), caller
+        )
+
+    def done(self, request: Request, address: str, text: str, *, level: cookies.Level = "done") -> Response:
+        """Return the way to the page at `address`, which shows the notice `text` once."""
+        response = redirect(address)
+        secure = cookies.is_secure(request, self.public_url)
+        value = cookies.notice_value(level, text)
+        cookies.write(response, cookies.NOTICE, value, seconds=cookies.NOTICE_SECONDS, secure=secure)
+        return response
+
+    def now(self) -> datetime:
+        """Return the current time."""
+        return self.clock.now()
+
+    def _values(self, request: Request, page: Page, caller: Caller | None) -> dict[str, Any]:
+        json_url = page.json_url or (_with_json(request) if page.data is not None else None)
+        hidden = set() if caller and caller.sees_all else self.admins
+        return {
+            "title": page.title,
+            "caller": caller,
+            "path": request.url.path,
+            "now": self.clock.now(),
+            "navigation": [(path, name) for path, name in NAVIGATION if path in self.paths - hidden],
+            "json_url": json_url,
+            "form_token": self.tokens.form_token(subject_of(caller)) if caller else "",
+        }
+
+
+FOREIGN_FORM = Problem(status=403, kind="foreign-form", detail="another site sent this form; open the page here")
+OLD_FORM = Problem(
+    status=403, kind="old-form", detail="this form belongs to a session that ended; go back, reload and send it again"
+)
+
+
+def subject_of(caller: Caller) -> str:
+    """Return whose forms a caller sends: those of its session, else those of its key."""
+    return f"session {caller.session}" if caller.session else f"key {caller.key_id}"
+
+
+def redirect(address: str) -> RedirectResponse:
+    """Return the way to another page, which is read by GET."""
+    return RedirectResponse(address, int(HTTPStatus.SEE_OTHER), {"Cache-Control": "no-store", "Vary": HEADERS["Vary"]})
+
+
+def wants_json(request: Request) -> bool:
+    """Return whether a request asks for JSON, by `format=json` or as the only type that it accepts."""
+    accepted = request.headers.get("accept", "")
+    return request.query_params.get("format") == "json" or ("json" in accepted and "html" not in accepted)
+
+
+def own_path(text: str, default: str = "/") -> str:
+    """Return `text` if it is a path of this service, else `default`: no redirect leads to another site."""
+    if not text.startswith("/") or text.startswith(("//", "/\\")) or not text.isprintable() or "\\" in text:
+        return default
+    return quote(text, safe="/?&=%:+,~@!$'()*;-._")
+
+
+def _with_json(request: Request) -> str:
+    pairs = [pair for pair in request.query_params.multi_items() if pair[0] != "format"]
+    return f"{request.url.path}?{urlencode([*pairs, ('format', 'json')])}"
+
+
+def _back(request: Request) -> str:
+    """Return the page before the address of an action: that of the task for `/tasks/{id}/cancel`."""
+    path = request.url.path
+    return own_path(path.rsplit("/", 1)[0] or "/") if request.method == "POST" else "/"

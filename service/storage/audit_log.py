@@ -1,0 +1,56 @@
+"""The audit log, and the sign-ins that ended."""
+
+from datetime import datetime
+
+from sqlalchemy import delete, select
+
+from service.domain.ports.audit import AuditEntry, AuditRow
+from service.storage.audit_tables import audit_log, ended_sign_ins
+from service.storage.database import Database
+from service.storage.dialects import insert
+
+
+class SqlAuditLog:
+    """Implements `AuditLog`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, entry: AuditEntry) -> None:
+        """Store an entry durably."""
+        async with self._database.writing() as write:
+            await write.connection.execute(audit_log.insert().values(**vars(entry)))
+
+    async def entries(
+        self, *, actor: str | None, action: str | None, target: str | None, before: int | None, limit: int
+    ) -> list[AuditRow]:
+        """Return entries, newest first, with numbers below `before`."""
+        query = select(audit_log)
+        for column, value in (("actor", actor), ("action", action), ("target", target)):
+            query = query if value is None else query.where(audit_log.c[column] == value)
+        if before is not None:
+            query = query.where(audit_log.c.seq < before)
+        async with self._database.reading() as connection:
+            rows = await connection.execute(query.order_by(audit_log.c.seq.desc()).limit(limit))
+            found = [dict(row) for row in rows.mappings()]
+        return [AuditRow(seq=row.pop("seq"), entry=AuditEntry(**row)) for row in found]
+
+
+class SqlEndedSignIns:
+    """Implements `EndedSignIns`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def end(self, sign_in_id: str, *, expires: datetime, now: datetime) -> bool:
+        """Store that a sign-in ended, and delete what expired; return whether it had not ended before."""
+        async with self._database.writing() as write:
+            await write.connection.execute(delete(ended_sign_ins).where(ended_sign_ins.c.expires_at < now))
+            statement = insert(write.connection, ended_sign_ins).values(id=sign_in_id, expires_at=expires)
+            return bool((await write.connection.execute(statement.on_conflict_do_nothing())).rowcount)
+
+    async def ended(self, sign_in_id: str) -> bool:
+        """Return whether a sign-in ended."""
+        query = select(ended_sign_ins.c.id).where(ended_sign_ins.c.id == sign_in_id)
+        async with self._database.reading() as connection:
+            return (await connection.execute(query)).first() is not None
