@@ -109,7 +109,6 @@ class Services(ProbeServices):
 
     `feed` has the events for the streams of this process, which end when `stopped` returns.
 
-    `public_url` is the beginning of signed links, None for that of the request.
     `public_url` is the beginning of signed links, None for that of the request. `logins` creates the tokens of links
     that sign in, None where there is no dashboard.
     """

@@ -145,14 +145,8 @@ class ApiKeyMiddleware:
         page = any(route.path_regex.match(scope["path"]) for route in self._page_routes)
         caller = await self._identified(request, page=page)
         if isinstance(caller, Problem):
-            app = problem_response(caller, scope) if self._is_protected(scope) else self._app
-            await app(scope, receive, send)
-            return
-        request.state.caller = caller
-        if self._running[caller.name] >= self._free:
-            await problem_response(TOO_MANY_OF_CLIENT, scope)(scope, receive, send)
             if not page:
-                app = caller.response() if self._is_protected(scope) else self._app
+                app = problem_response(caller, scope) if self._is_protected(scope) else self._app
                 await app(scope, receive, send)
                 return
             request.state.refusal = caller
@@ -163,7 +157,7 @@ class ApiKeyMiddleware:
     async def _serve(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request that shares the connections of the client `name`."""
         if self._running[name] >= self._free:
-            await TOO_MANY_OF_CLIENT.response()(scope, receive, send)
+            await problem_response(TOO_MANY_OF_CLIENT, scope)(scope, receive, send)
             return
         self._free -= 1
         self._running[name] += 1
