@@ -12,9 +12,11 @@ from service.dashboard.assets import asset_routes
 from service.dashboard.attention import AttentionPage
 from service.dashboard.audit import AuditPage
 from service.dashboard.layout import Layout
+from service.dashboard.new_task import NewTaskPage
 from service.dashboard.sign_in import SignIns
 from service.dashboard.task_list import TaskListPage
 from service.domain.ports.audit import EndedSignIns
+from service.domain.ports.prices import PriceList
 from service.domain.session_tokens import SessionTokens
 
 
@@ -22,12 +24,14 @@ from service.domain.session_tokens import SessionTokens
 class Dashboard:
     """Implements `Pages`: the pages, and the sessions of the browsers that are signed in.
 
-    `tokens` creates the tokens of sessions and forms; `sign_ins` stores which sessions and links ended.
+    `tokens` creates the tokens of sessions and forms; `sign_ins` stores which sessions and links ended. The other ports
+    read what only pages show.
     """
 
     services: Services
     tokens: SessionTokens
     sign_ins: EndedSignIns
+    prices: PriceList
     _sessions: SignIns = field(init=False)
     _routes: list[Route] = field(init=False)
 
@@ -47,6 +51,7 @@ class Dashboard:
             *self._sessions.routes(),
             *AttentionPage(layout=layout, services=services).routes(),
             *TaskListPage(layout=layout, services=services).routes(),
+            *NewTaskPage(layout=layout, services=services, prices=self.prices).routes(),
             *AuditPage(layout=layout, audit_log=services.audit_log).routes(),
         ]
 

@@ -13,7 +13,7 @@ from service.api.endpoints import route
 from service.domain.errors import NotFound
 
 PREFIX = "/assets/"
-NAMES = ("style.css", "dashboard.js", "icon.svg")
+NAMES = ("style.css", "dashboard.js", "new_task.js", "icon.svg")
 TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 FOREVER = "public, max-age=31536000, immutable"
 """For an address with the version of the content; another version has another address."""

@@ -20,6 +20,7 @@ from service.api.problems import ADMIN_ONLY, READ_ONLY, Problem, ProblemError, p
 from service.api.request_bodies import BodyReader
 from service.dashboard import cookies
 from service.dashboard.templates import render
+from service.dashboard.uploads import MULTIPART_TYPE, Upload, read_multipart
 from service.domain.errors import BoomerangError, UnreadableBody
 from service.domain.ports.signals import Clock
 from service.domain.session_tokens import SessionTokens
@@ -64,10 +65,11 @@ class Page:
 
 
 class Form:
-    """The fields of a submitted form."""
+    """The fields and files of a submitted form."""
 
-    def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, pairs: Sequence[tuple[str, str]], files: Sequence[tuple[str, Upload]] = ()) -> None:
         self._pairs = pairs
+        self._files = files
 
     def get(self, name: str, default: str = "") -> str:
         """Return the last value of a field."""
@@ -76,6 +78,10 @@ class Form:
     def all(self, name: str) -> list[str]:
         """Return all values of a field in their order."""
         return [value for key, value in self._pairs if key == name]
+
+    def files(self, name: str) -> list[Upload]:
+        """Return all files of a field in their order."""
+        return [file for key, file in self._files if key == name]
 
 
 View = Callable[[Request, Caller], Awaitable[Page | Response]]
@@ -102,10 +108,12 @@ class Layout:
         post: Action | None = None,
         admins_only: bool = False,
         read_only_too: bool = False,
+        uploads: BodyReader | None = None,
     ) -> Route:
         """Return the route of a page that needs a caller; its actions need one who may change something.
 
-        Actions that change nothing are for read-only callers too.
+        Actions that change nothing are for read-only callers too. With `uploads`, which reads the bodies, a form may
+        contain files; they take the memory of the body until the action ends.
         """
         self.paths.add(path)
         if admins_only:
@@ -115,10 +123,8 @@ class Layout:
             return await self._answer(request, partial(self._shown, get, request, admins_only=admins_only))
 
         async def act(request: Request) -> Response:
-            changes = not read_only_too
-            return await self._answer(
-                request, partial(self._done, post, request, admins_only=admins_only, changes=changes)
-            )
+            done = partial(self._done, post, request, uploads=uploads, admins_only=admins_only)
+            return await self._answer(request, partial(done, changes=not read_only_too))
 
         return route(path, get=show if get else None, post=act if post else None)
 
@@ -130,13 +136,26 @@ class Layout:
         return await cast("View", view)(request, caller)
 
     async def _done(
-        self, action: Action | None, request: Request, caller: Caller, *, admins_only: bool, changes: bool
+        self,
+        action: Action | None,
+        request: Request,
+        caller: Caller,
+        *,
+        uploads: BodyReader | None,
+        admins_only: bool,
+        changes: bool,
     ) -> Page | Response:
         if changes and caller.read_only:
             raise ProblemError(READ_ONLY)
         if admins_only and not caller.admin:
             raise ProblemError(ADMIN_ONLY)
-        return await cast("Action", action)(request, caller, await self.form(request, subject_of(caller)))
+        subject = subject_of(caller)
+        if uploads is None or content_type(request) != MULTIPART_TYPE:
+            return await cast("Action", action)(request, caller, await self.form(request, subject))
+        async with uploads.read(request) as body:
+            form = Form(*await read_multipart(request.headers, body))
+            self.check_token(request, subject, form.get("form_token"))
+            return await cast("Action", action)(request, caller, form)
 
     async def _answer(self, request: Request, view: Callable[[Caller], Awaitable[Page | Response]]) -> Response:
         caller = getattr(request.state, "caller", None)
@@ -160,7 +179,7 @@ class Layout:
 
     async def form(self, request: Request, subject: str) -> Form:
         """Return the fields of the form of a request; raises a 403 problem unless a page of this service sent it."""
-        if request.headers.get("content-type", "").split(";")[0].strip().lower() != FORM_TYPE:
+        if content_type(request) != FORM_TYPE:
             raise ProblemError(Problem(status=415, kind="not-a-form", detail=f"send the form as {FORM_TYPE}"))
         async with self.bodies.read(request) as body:
             try:
@@ -240,6 +259,11 @@ OLD_FORM = Problem(
 def subject_of(caller: Caller) -> str:
     """Return whose forms a caller sends: those of its session, else those of its key."""
     return f"session {caller.session}" if caller.session else f"key {caller.key_id}"
+
+
+def content_type(request: Request) -> str:
+    """Return the media type of a body without its parameters, in lower case."""
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
 def redirect(address: str) -> RedirectResponse:

@@ -86,7 +86,13 @@ def build_dashboard(application: Application, services: Services) -> Dashboard |
     """Return the dashboard over the same services as the API, None where DASHBOARD is off."""
     if application.settings.dashboard == "off":
         return None
-    return Dashboard(services=services, tokens=_session_tokens(application), sign_ins=application.store.ended_sign_ins)
+    store = application.store
+    return Dashboard(
+        services=services,
+        tokens=_session_tokens(application),
+        sign_ins=store.ended_sign_ins,
+        prices=store.prices,
+    )
 
 
 def _session_tokens(application: Application) -> SessionTokens:

@@ -107,14 +107,15 @@ async def known_prices(connection: AsyncConnection, buckets: Collection[str], ea
 
     Costs of zero and costs that are not plausible for `each` (BUDGET_EACH) determine no price.
     """
-    prices = await _prices(connection, buckets, each)
+    prices = await bucket_prices(connection, buckets, each)
     if prices.keys() >= set(buckets):
         return prices
     others = set((await connection.execute(BUCKETS_WITH_COSTS)).scalars()) - set(buckets)
-    return prices | await _prices(connection, others, each)
+    return prices | await bucket_prices(connection, others, each)
 
 
-async def _prices(connection: AsyncConnection, buckets: Collection[str], each: float) -> dict[str, float]:
+async def bucket_prices(connection: AsyncConnection, buckets: Collection[str], each: float) -> dict[str, float]:
+    """Return the known prices of `buckets` in US dollars, without those that have none."""
     prices: dict[str, float] = {}
     for bucket in sorted(buckets):
         costs = (await connection.execute(NEWEST_COSTS, {"of_bucket": bucket})).scalars()

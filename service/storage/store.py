@@ -18,6 +18,7 @@ from service.storage.handler_state import SqlHandlerState
 from service.storage.health import SqlHealth
 from service.storage.inbox import SqlInbox
 from service.storage.local_signals import LocalSignals
+from service.storage.price_list import SqlPriceList
 from service.storage.process_registry import SqlLastRuns, SqlProcessRegistry
 from service.storage.queries import SqlTaskQueries
 from service.storage.refusals import SqlRefusals
@@ -60,6 +61,7 @@ class Store:
         self.handler_jobs = SqlHandlerJobs(database)
         self.audit_log = SqlAuditLog(database)
         self.ended_sign_ins = SqlEndedSignIns(database)
+        self.prices = SqlPriceList(database)
         self.clock_jump_repair = SqlClockJumpRepair(database)
 
     def listening(self) -> AbstractAsyncContextManager[None]:
