@@ -116,10 +116,10 @@ def _is_huge(schema: Json) -> bool:
 def _media_limits(model: str, name: str, schema: Json) -> Json:
     rules = next((each for each in MODELS[model].model_fields[name].metadata if isinstance(each, MediaList)), None)
     with_others = rules.maximum_with if rules else {}
-    most = f"At most {schema['maxItems']}"
-    most += "".join(f", {count} together with {other}" for other, count in with_others.items())
+    at_most = f"At most {schema['maxItems']}"
+    at_most += "".join(f", {count} together with {other}" for other, count in with_others.items())
     return {
-        "help": f"{str(schema.get('description', '')).replace(INLINE, '')} {most}.".strip(),
+        "help": f"{str(schema.get('description', '')).replace(INLINE, '')} {at_most}.".strip(),
         "minimum": schema.get("minItems"),
         "maximum": schema.get("maxItems"),
         "accept": ",".join(rules.limits.formats) if rules else "",

@@ -69,14 +69,14 @@ def read_request(fields: Sequence[FormField], form: Form, blobs: Mapping[str, Bl
     faults: list[Fault] = []
     shown: list[FormField] = []
     items: dict[str, list[str]] = {}
-    room = MAX_KEPT
+    left = MAX_KEPT
     for each in fields:
         if each.kind == "media":
             media = _Media(each, form, blobs)
             if media.values:
                 params[each.name] = media.values
-            items[each.name], room = media.labels, room - media.kept_size
-            shown.append(media.view(keep=room >= 0))
+            items[each.name], left = media.labels, left - media.kept_size
+            shown.append(media.view(keep=left >= 0))
             continue
         text = form.get(each.name)
         value, fault = read_value(each, text)

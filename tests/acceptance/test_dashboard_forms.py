@@ -186,7 +186,7 @@ def test_forged_and_foreign_forms_are_refused(service: DashboardService, browser
 
 
 def test_malformed_and_large_forms_are_refused(service: DashboardService) -> None:
-    """A body that is cut off or nameless gets a 400, one over the limit a 413, and the service goes on."""
+    """A body that is cut off or unnamed gets a 400, one over the limit a 413, and the service goes on."""
     http, headers = service.api(), {"Origin": service.url, "Content-Type": "multipart/form-data; boundary=x"}
     part = 'Content-Disposition: form-data; name="prompt"'
     bodies = {

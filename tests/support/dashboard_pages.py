@@ -22,7 +22,7 @@ ADMIN, READER, ANN, BOB = "admin-key-of-the-tests", "reader-key-of-the-tests", "
 API_KEYS = f"ops={ADMIN}:admin,view={READER}:read,ann={ANN},bob={BOB}"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PHONE = {"width": 390, "height": 844}
-DESK = {"width": 1280, "height": 900}
+WIDE = {"width": 1280, "height": 900}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def signed_in(
     context = browser.new_context(
         base_url=service.url,
         java_script_enabled=script,
-        viewport=PHONE if phone else DESK,  # type: ignore[arg-type]
+        viewport=PHONE if phone else WIDE,  # type: ignore[arg-type]
         color_scheme="dark" if dark else "light",
     )
     page, errors = context.new_page(), list[str]()
