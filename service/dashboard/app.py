@@ -15,6 +15,7 @@ from service.dashboard.layout import Layout
 from service.dashboard.new_task import NewTaskPage
 from service.dashboard.sign_in import SignIns
 from service.dashboard.task_list import TaskListPage
+from service.dashboard.task_page import TaskPage
 from service.domain.ports.audit import EndedSignIns
 from service.domain.ports.prices import PriceList
 from service.domain.session_tokens import SessionTokens
@@ -52,6 +53,7 @@ class Dashboard:
             *AttentionPage(layout=layout, services=services).routes(),
             *TaskListPage(layout=layout, services=services).routes(),
             *NewTaskPage(layout=layout, services=services, prices=self.prices).routes(),
+            *TaskPage(layout=layout, services=services).routes(),
             *AuditPage(layout=layout, audit_log=services.audit_log).routes(),
         ]
 

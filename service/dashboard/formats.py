@@ -1,5 +1,6 @@
 """How values read in pages: times, durations, amounts, sizes and states."""
 
+import json
 from datetime import datetime, timedelta
 
 from service.domain.task import Json, Status
@@ -83,6 +84,11 @@ def shape(state: str) -> str:
 def word(state: str) -> str:
     """Return the word of a state."""
     return WORDS.get(state, state.replace("_", " "))
+
+
+def pretty(value: object) -> str:
+    """Return a JSON value on several lines; a lone surrogate is escaped."""
+    return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def prompt(params: Json) -> str:

@@ -208,7 +208,8 @@ class Layout:
                 return redirect(page.json_url)
         shown = None if LIVE in request.headers else cookies.read_notice(request)
         text = render(page.template, **self._values(request, page, caller), notice=shown, **page.values)
-        response = Response(text, page.status, HEADERS, "text/html")
+        body = text.encode("utf-8", "replace")  # a client's JSON may have lone surrogates
+        response = Response(body, page.status, HEADERS, "text/html; charset=utf-8")
         if shown:
             secure = cookies.is_secure(request, self.public_url)
             cookies.write(response, cookies.NOTICE, "", seconds=0, secure=secure)

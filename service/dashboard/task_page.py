@@ -1,0 +1,151 @@
+"""The page of one task: its result, inputs, cost, errors and time line, and its actions."""
+
+import json
+import shlex
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.api.app import Services
+from service.api.authentication import Caller
+from service.api.delivery_views import history_object
+from service.api.history import waiting_entry
+from service.api.problems import NOT_REQUESTED, ProblemError
+from service.api.query_params import QueryParams, path_id
+from service.api.request_context import TASK
+from service.dashboard.advice import advice
+from service.dashboard.inputs import input_views
+from service.dashboard.layout import Form, Layout, Page
+from service.dashboard.timeline import timeline, waiting_since
+from service.domain.errors import Conflict, NotFound
+from service.domain.task import Status, Task
+from service.domain.task_view import task_json
+
+MAX_ENTRIES = 1000
+"""Entries of the history that the page shows, the newest; the API has all of them."""
+
+CANCELABLE = frozenset({Status.QUEUED, Status.IN_PROGRESS})
+RESUBMITTABLE = frozenset({Status.IN_DOUBT, Status.FAILED, Status.EXPIRED, Status.CANCELED})
+PICTURES = frozenset({"image/png", "image/jpeg", "image/webp", "video/mp4", "video/quicktime", "video/x-msvideo"})
+"""Media types of inputs that a browser gets: never one in which it would run something."""
+INPUT_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
+STEPS = ("all", "important")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskPage:
+    """The pages under `/tasks/{id}`."""
+
+    layout: Layout
+    services: Services
+
+    def routes(self) -> list[Route]:
+        """Return their routes."""
+        return [
+            self.layout.route("/tasks/{id}", get=self.show),
+            self.layout.route("/tasks/{id}/inputs/{place}", get=self.show_input),
+            self.layout.route("/tasks/{id}/cancel", post=self.cancel),
+            self.layout.route("/tasks/{id}/resubmit", post=self.resubmit),
+            self.layout.route("/tasks/{id}/replay", post=self.replay),
+        ]
+
+    async def show(self, request: Request, caller: Caller) -> Page:
+        """Show a task."""
+        query = QueryParams(request, "steps", "format")
+        important = query.choice("steps", STEPS) == "important"
+        query.reject_errors()
+        [task] = await self.services.notes.noted([await self._visible(request, caller)])
+        now = self.layout.now()
+        entries = await self.services.queries.history(task.id, data=False)
+        waiting = waiting_entry(task, now)
+        shown = [history_object(each, caller) for each in [*entries[-MAX_ENTRIES:], *([waiting] if waiting else [])]]
+        steps = timeline(shown)
+        values = {
+            "task": task,
+            "advice": advice(task),
+            "inputs": input_views(task.params),
+            "steps": [step for step in steps if not important or step.kind != "poll" or step.tone != "idle"],
+            "important": important,
+            "left_out": max(0, len(entries) - MAX_ENTRIES),
+            "waiting": waiting_since(task, steps, now),
+            "can": _actions(task, caller),
+            "payload": await self.services.blobs.payload(task.id),
+            "json_text": json.dumps(task_json(task), indent=2, ensure_ascii=False),
+            "curl": _curl(request, self.services.public_url, task),
+        }
+        return Page(template="task.html", title="Task", values=values, json_url=f"/v1/tasks/{task.id}")
+
+    async def show_input(self, request: Request, caller: Caller) -> Response:
+        """Respond with a stored input."""
+        task = await self._visible(request, caller)
+        blob = (await self.services.blobs.load(task.id)).get(str(request.path_params["place"]))
+        if blob is None or blob.media_type not in PICTURES:
+            raise NotFound("this input is not stored, or no longer")
+        headers = {"Cache-Control": "private, max-age=3600", "Content-Security-Policy": INPUT_POLICY}
+        return Response(blob.data, headers=headers, media_type=blob.media_type)
+
+    async def cancel(self, request: Request, caller: Caller, _: Form) -> Response:
+        """Cancel the task."""
+        task = await self._visible(request, caller)
+        canceled = await self.services.work.tried(await self.services.task_service.cancel(task.id))
+        await self.layout.auditor.record(caller, "task.cancel", task.id, road="dashboard")
+        text = (
+            "The task was canceled." if canceled.status is Status.CANCELED else "The provider was asked to cancel it."
+        )
+        return self.layout.done(request, _address(task), text)
+
+    async def resubmit(self, request: Request, caller: Caller, _: Form) -> Response:
+        """Submit the same again as a new task, and go there."""
+        task = await self._visible(request, caller)
+        new = await self.services.work.tried(await self.services.task_service.resubmit(task.id))
+        await self.layout.auditor.record(caller, "task.resubmit", task.id, f"as {new.id}", road="dashboard")
+        return self.layout.done(request, _address(new), "This is the new task. It was submitted again.")
+
+    async def replay(self, request: Request, caller: Caller, form: Form) -> Response:
+        """Replay one delivery of the task."""
+        task = await self._visible(request, caller)
+        delivery = await self.services.deliveries.delivery(form.get("delivery")[:64])
+        if delivery is None or delivery.task_id != task.id:
+            raise NotFound("this task has no such delivery")
+        if not (delivery.requested or caller.admin):
+            raise ProblemError(NOT_REQUESTED)
+        outcomes = await self.services.replayer.replay([delivery.id], now=self.layout.now())
+        if outcomes.get(delivery.id) != "replayed":
+            running = outcomes.get(delivery.id) == "running"
+            raise Conflict("an attempt runs now" if running else "its secret is deleted: it can no longer be signed")
+        await self.services.work.drive(task.id)
+        await self.layout.auditor.record(caller, "delivery.replay", delivery.id, f"of {task.id}", road="dashboard")
+        return self.layout.done(request, f"{_address(task)}#{delivery.id}", "The delivery is tried again now.")
+
+    async def _visible(self, request: Request, caller: Caller) -> Task:
+        """Return the task of the path; raises NotFound for an unknown one and for that of another client."""
+        task = await self.services.queries.task(path_id(request))
+        if task is None or not caller.sees(task.client):
+            raise NotFound("there is no such task")
+        request.scope["state"][TASK] = task.id
+        return task
+
+
+def _actions(task: Task, caller: Caller) -> dict[str, bool]:
+    """Return which actions the caller may take now."""
+    return {
+        "cancel": task.status in CANCELABLE and not caller.read_only,
+        "resubmit": (task.status in RESUBMITTABLE or task.without_result) and not caller.read_only,
+        "edit": not caller.read_only,
+        "replay_all": caller.admin,
+        "replay": not caller.read_only,
+    }
+
+
+def _address(task: Task) -> str:
+    return f"/tasks/{quote(task.id, safe='')}"
+
+
+def _curl(request: Request, public_url: str | None, task: Task) -> str:
+    """Return a command that reads the task; its key is that of the shell, never one of this service."""
+    base = public_url or str(request.base_url).rstrip("/")
+    url = shlex.quote(f"{base}/v1/tasks/{task.id}")
+    return f'curl -H "Authorization: Bearer $BOOMERANG_API_KEY" {url}'
