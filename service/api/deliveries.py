@@ -18,7 +18,8 @@ from service.api.replays import replay_request, report_object
 from service.api.request_bodies import BodyReader, require_json
 from service.api.request_context import TASK
 from service.api.request_work import RequestWork
-from service.domain.errors import Conflict, NotFound
+from service.domain.errors import Conflict, Fault, InvalidParams, NotFound
+from service.domain.ports.queues import ResponsibleParty
 from service.domain.ports.replays import Replayer
 from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import DeliveryView, TaskQueries
@@ -27,6 +28,7 @@ from service.tasks.bulk_replay import BulkReplay
 
 DeliveryStatus = Literal["pending", "delivered", "dead"]
 STATUSES: tuple[DeliveryStatus, ...] = get_args(DeliveryStatus)
+FAULTS: tuple[ResponsibleParty, ...] = get_args(ResponsibleParty)
 
 RUNNING = "an attempt of the delivery is running now"
 SECRET_DELETED = "its secret was deleted with the last delivery of the task: it can no longer be signed"  # noqa: S105
@@ -59,16 +61,19 @@ class DeliveryApi:
 
     async def list_deliveries(self, request: Request) -> Response:
         """List deliveries, newest first."""
-        query = QueryParams(request, "status", "handler", "limit", "cursor")
+        query = QueryParams(request, "status", "handler", "fault", "limit", "cursor")
         status, handler = query.choice("status", STATUSES), query.text("handler")
+        fault = query.choice("fault", FAULTS)
         limit = query.integer("limit", 50, minimum=1, maximum=MAX_ROWS)
         cursor = query.cursor("delivery")
         query.reject_errors()
+        if fault is not None and status not in {None, "dead"}:
+            raise InvalidParams([Fault(loc=("query", "fault"), msg="is for dead letters: give status=dead, or none")])
         caller = caller_of(request)
 
         async def read(count: int, after: str | None) -> list[DeliveryView]:
             return await self.queries.deliveries(
-                client=caller.scope, status=status, handler=handler, limit=count, cursor=after
+                client=caller.scope, status=status, handler=handler, limit=count, cursor=after, fault=fault
             )
 
         async with self.turns.turn(caller.name) as pause:

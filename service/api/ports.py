@@ -105,6 +105,13 @@ class EndpointTester(Protocol):
         """Send one marked event to `endpoint` now, signed and guarded as any delivery; return what became of it."""
 
 
+class PendingHandlers(Protocol):
+    """Names the handlers for which deliveries wait."""
+
+    async def pending_handlers(self) -> list[str]:
+        """Return the names of handlers with pending deliveries, loaded or not, in order."""
+
+
 class DeliveryLookup(Protocol):
     """Reads one delivery."""
 

@@ -16,8 +16,8 @@ import click
 import httpx
 
 from service.cli import CommandFailed, Unreachable, UsageError
+from service.cli import response_checks as checks
 from service.cli.output import clean, console
-from service.cli.response_checks import is_delivery, is_endpoint, is_endpoint_result, is_page, is_replay_report, is_task
 from service.domain.errors import BadSetting
 from service.domain.task import Json
 from service.network.addresses import names_loopback
@@ -68,21 +68,20 @@ class Client(AbstractAsyncContextManager["Client"]):
     async def submit(self, task: Json, *, idempotency_key: str | None = None) -> Json:
         """Submit a task and return it. `idempotency_key` makes a repeat safe; the default is a new key."""
         headers = {"Idempotency-Key": str(uuid.uuid4()) if idempotency_key is None else idempotency_key}
-        return await self._call("POST", "v1/tasks", is_task, json=task, headers=headers)
+        return await self._call("POST", "v1/tasks", checks.is_task, json=task, headers=headers)
 
     async def task(self, task_id: str, *, wait: int = 0) -> Json:
         """Return a task when it settles, or after `wait` seconds at the latest."""
-        return await self._call(
-            "GET", f"v1/tasks/{_path_segment(task_id)}", is_task, params={"wait": wait} if wait else {}
-        )
+        path = f"v1/tasks/{_path_segment(task_id)}"
+        return await self._call("GET", path, checks.is_task, params={"wait": wait} if wait else {})
 
     async def tasks(self, **filters: object) -> Json:
         """Return a page of tasks; `filters` are status, model, limit and cursor."""
-        return await self._call("GET", "v1/tasks", partial(is_page, is_row=is_task), params=_query(filters))
+        return await self._page("v1/tasks", checks.is_task, filters)
 
     async def history(self, task_id: str) -> list[Json]:
         """Return the history of a task, oldest first, from all pages."""
-        rows, path = partial(is_page, is_row=lambda _: True), f"v1/tasks/{_path_segment(task_id)}/events"
+        rows, path = partial(checks.is_page, is_row=lambda _: True), f"v1/tasks/{_path_segment(task_id)}/events"
         found: list[Json] = []
         cursor: object = None
         while True:
@@ -94,15 +93,15 @@ class Client(AbstractAsyncContextManager["Client"]):
 
     async def cancel(self, task_id: str) -> Json:
         """Cancel a task and return it."""
-        return await self._call("POST", f"v1/tasks/{_path_segment(task_id)}/cancel", is_task)
+        return await self._call("POST", f"v1/tasks/{_path_segment(task_id)}/cancel", checks.is_task)
 
     async def resubmit(self, task_id: str) -> Json:
         """Submit a task again and return the new task."""
-        return await self._call("POST", f"v1/tasks/{_path_segment(task_id)}/resubmit", is_task)
+        return await self._call("POST", f"v1/tasks/{_path_segment(task_id)}/resubmit", checks.is_task)
 
     async def deliveries(self, **filters: object) -> Json:
-        """Return a page of deliveries; `filters` are status, handler, limit and cursor."""
-        return await self._call("GET", "v1/deliveries", partial(is_page, is_row=is_delivery), params=_query(filters))
+        """Return a page of deliveries; `filters` are status, handler, fault, limit and cursor."""
+        return await self._page("v1/deliveries", checks.is_delivery, filters)
 
     async def replay(self, delivery_id: str) -> Json:
         """Replay a delivery."""
@@ -110,19 +109,19 @@ class Client(AbstractAsyncContextManager["Client"]):
 
     async def replay_many(self, wanted: Json) -> Json:
         """Replay, or count, what a filter selects; return the report of one call."""
-        return await self._call("POST", "v1/deliveries/replay", is_replay_report, json=wanted)
+        return await self._call("POST", "v1/deliveries/replay", checks.is_replay_report, json=wanted)
 
     async def endpoints(self, **filters: object) -> Json:
         """Return a page of endpoints; `filters` are client, limit and cursor."""
-        return await self._call("GET", "v1/endpoints", partial(is_page, is_row=is_endpoint), params=_query(filters))
+        return await self._page("v1/endpoints", checks.is_endpoint, filters)
 
     async def add_endpoint(self, endpoint: Json) -> Json:
         """Create an endpoint and return it with its secret."""
-        return await self._call("POST", "v1/endpoints", is_endpoint, json=endpoint)
+        return await self._call("POST", "v1/endpoints", checks.is_endpoint, json=endpoint)
 
     async def change_endpoint(self, endpoint_id: str, changes: Json) -> Json:
         """Change an endpoint and return it."""
-        return await self._call("PATCH", f"v1/endpoints/{_path_segment(endpoint_id)}", is_endpoint, json=changes)
+        return await self._call("PATCH", f"v1/endpoints/{_path_segment(endpoint_id)}", checks.is_endpoint, json=changes)
 
     async def remove_endpoint(self, endpoint_id: str) -> None:
         """Delete an endpoint."""
@@ -131,7 +130,14 @@ class Client(AbstractAsyncContextManager["Client"]):
     async def endpoint_action(self, endpoint_id: str, action: str, body: Json | None = None) -> Json:
         """Rotate, test or replay an endpoint; return the answer."""
         path = f"v1/endpoints/{_path_segment(endpoint_id)}/{action}"
-        return await self._call("POST", path, is_endpoint_result, **({} if body is None else {"json": body}))
+        return await self._call("POST", path, checks.is_endpoint_result, **({} if body is None else {"json": body}))
+
+    async def handler_action(self, name: str, action: str) -> Json:
+        """Pause or resume a handler and return it."""
+        return await self._call("POST", f"v1/handlers/{_path_segment(name)}/{action}", checks.is_handler)
+
+    async def _page(self, path: str, is_row: Callable[[Json], bool], filters: Mapping[str, object]) -> Json:
+        return await self._call("GET", path, partial(checks.is_page, is_row=is_row), params=_query(filters))
 
     async def login_link(self) -> Json:
         """Return a one-time link to the dashboard and its expiry."""

@@ -9,28 +9,39 @@ from service.domain.task import Json
 
 DEAD = ("id", "finished (UTC)", "handler", "event", "task", "error")
 FAILING = ("id", "next try (UTC)", "handler", "event", "task", "error")
+FAULTS = ("destination", "ours")
 MAX_PAGES = 50
 """Maximum number of pages of pending deliveries that one call of `dead --failing` reads."""
 
 
 @click.command()
 @click.option("--handler", help="Only deliveries to this handler.")
+@click.option("--fault", type=click.Choice(FAULTS), help="Only those for which this party is responsible.")
 @click.option("--failing", is_flag=True, help="List failing deliveries that are still retried.")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Maximum number.")
 @click.option("--cursor", help="Start after the previous page; its last line shows the cursor.")
 @as_json
 @with_client
 async def dead(
-    client: Client, *, handler: str | None, failing: bool, limit: int, cursor: str | None, as_json: bool
+    client: Client,
+    *,
+    handler: str | None,
+    fault: str | None,
+    failing: bool,
+    limit: int,
+    cursor: str | None,
+    as_json: bool,
 ) -> None:
     """List dead letters: deliveries that failed for good.
 
     `boomerang replay` delivers them again.
     """
+    if failing and fault:
+        raise click.UsageError("--fault is for dead letters, not for --failing")
     if failing:
         page = await _failing(client, handler, limit, cursor)
     else:
-        page = await client.deliveries(status="dead", handler=handler, limit=limit, cursor=cursor)
+        page = await client.deliveries(status="dead", handler=handler, fault=fault, limit=limit, cursor=cursor)
     if as_json:
         print_json(page)
         return
@@ -38,7 +49,7 @@ async def dead(
     empty = "No delivery fails." if failing else "No dead letters."
     show_table(FAILING if failing else DEAD, rows, empty=empty, below=2)
     if page.get("next_cursor"):
-        flag = " --failing" if failing else ""
+        flag = " --failing" if failing else f" --fault {fault}" if fault else ""
         console().print(f"More: boomerang dead{flag} --cursor {text_of(page['next_cursor'])}", soft_wrap=True)
 
 

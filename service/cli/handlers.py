@@ -5,16 +5,20 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
 
 from service.cli import EXIT_FAILED
+from service.cli.api_client import Client, with_client
 from service.cli.output import clean, print_json, result_console, show_fields
 from service.cli.server import operator_settings
 from service.domain.errors import BadSetting, InvalidParams
-from service.domain.task import EventType
+from service.domain.task import EventType, Json
+
+if TYPE_CHECKING:
+    from service.runtime.config.settings import Settings
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 
@@ -41,6 +45,7 @@ def _list(as_json: bool) -> None:
     except BadSetting:
         settings = operator_settings()  # if a broken handler may own the setting, report the handler
     found = list_handlers(settings)
+    _add_pauses(settings, found)
     if as_json:
         print_json(found)
     else:
@@ -48,6 +53,16 @@ def _list(as_json: bool) -> None:
             _show(row)
     if any(row["broken"] for row in found):
         raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _add_pauses(settings: "Settings", found: Iterable[dict[str, Any]]) -> None:
+    """Add since when each handler is paused: None for one that is not, and where no database can be read."""
+    from service.runtime.process import handler_pauses  # noqa: PLC0415 - heavy
+
+    pauses = anyio.run(handler_pauses, settings)
+    since = {name: pause.since for pause in pauses for name in pause.names}
+    for row in found:
+        row["paused_at"] = since[row["name"]].isoformat() if row["name"] in since else None
 
 
 def _show(row: Mapping[str, Any]) -> None:
@@ -68,7 +83,7 @@ def _state(row: Mapping[str, Any]) -> str:
     if row["broken"]:
         return f"broken: {row['why']}"
     if row["loaded"]:
-        return "loaded"
+        return f"loaded, paused since {row['paused_at']}" if row["paused_at"] else "loaded"
     return str(row["why"]) if row["passed_over"] else f"not loaded: {row['why']}"
 
 
@@ -107,6 +122,32 @@ def _check_free(name: str, module: str) -> None:
     taken = {each for handler in survey().handlers.values() for each in handler.names}
     if name in taken or module in taken or f"{module.upper()}_URL" in NAMES or module in {"test", "handler"}:
         raise click.UsageError(f"the name {name} is taken; choose another")
+
+
+@handlers.command()
+@click.argument("name")
+@json_option
+@with_client
+async def pause(client: Client, *, name: str, as_json: bool) -> None:
+    """Pause a handler in every process: its deliveries wait, and lose no attempt."""
+    _show_pause(await client.handler_action(name, "pause"), as_json=as_json)
+
+
+@handlers.command()
+@click.argument("name")
+@json_option
+@with_client
+async def resume(client: Client, *, name: str, as_json: bool) -> None:
+    """Resume a handler: what waits is delivered at once."""
+    _show_pause(await client.handler_action(name, "resume"), as_json=as_json)
+
+
+def _show_pause(handler: Json, *, as_json: bool) -> None:
+    if as_json:
+        print_json(handler)
+        return
+    state = {"handler": handler["name"], "state": "paused" if handler["paused"] else "active"}
+    show_fields({**state, "since": handler["paused_at"], "by": handler["paused_by"]})
 
 
 @handlers.command("test")

@@ -21,6 +21,7 @@ TASK: Mapping[str, tuple[type, ...]] = {
 DELIVERY: Mapping[str, tuple[type, ...]] = {"id": (str,), "handler": (str,), "event_type": (str,)}
 
 
+HANDLER: Mapping[str, tuple[type, ...]] = {"name": (str,), "paused": (bool,), "paused_at": TEXT, "paused_by": TEXT}
 ENDPOINT: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "url"), (str,)),
     "events": (list, type(None)),
@@ -52,6 +53,11 @@ def is_task(body: Json) -> bool:
 def is_delivery(body: Json) -> bool:
     """Return whether `body` is a delivery."""
     return DELIVERY.keys() <= body.keys() and _has_types(body, DELIVERY)
+
+
+def is_handler(body: Json) -> bool:
+    """Return whether `body` is a handler of the service."""
+    return HANDLER.keys() <= body.keys() and _has_types(body, HANDLER)
 
 
 def is_endpoint(body: Json) -> bool:

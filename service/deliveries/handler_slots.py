@@ -66,11 +66,27 @@ class HandlerSlots:
         self._taken: Counter[str] = Counter()
         self._held: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._waiting: set[tuple[str, str | None]] = set()  # a handler and a client, None for all clients
+        self._paused: frozenset[str] | None = frozenset()  # stored names, None for all handlers
         self._past_served_at = datetime.min.replace(tzinfo=UTC)
 
     def handler(self, name: str) -> Handler:
         """Return the handler with this `name`, its own or a former one; KeyError for an unknown one."""
         return self._by_name[name]
+
+    def hold_all(self) -> None:
+        """Start no delivery until `hold` says which handlers are paused."""
+        self._paused = None
+
+    def hold(self, paused: frozenset[str]) -> None:
+        """Start no delivery of the handlers with these stored names; those that run may end."""
+        resumed = self._paused is None or self._paused - paused
+        self._paused = paused
+        if resumed:
+            self.notify()
+
+    def paused(self, handler: Handler) -> bool:
+        """Return whether no delivery of the handler may start."""
+        return self._paused is None or handler.stored_name in self._paused
 
     @property
     def full(self) -> bool:
@@ -98,8 +114,10 @@ class HandlerSlots:
     def run(self, handler: Handler, client: str | None, seconds: float) -> AbstractAsyncContextManager[None]:
         """Run the block within the handler's concurrency and the share of `client`.
 
-        Raises TimeoutError if it cannot begin in `seconds`.
+        Raises TimeoutError if it cannot begin in `seconds`, or if the handler is paused now.
         """
+        if self.paused(handler):
+            raise TimeoutError(f"handler {handler.name} is paused")
         return self._runs[handler.name].hold(1, client=client, seconds=seconds)
 
     def put_back(self, handler: Handler) -> None:
@@ -123,7 +141,7 @@ class HandlerSlots:
         free = {
             name: slots
             for name, handler in self._handlers.items()
-            if self._few_ahead(handler) and (slots := self._free(handler))
+            if not self.paused(handler) and self._few_ahead(handler) and (slots := self._free(handler))
         }
         waiting, self._waiting = self._waiting, {(name, None) for name in self._handlers.keys() - free.keys()}
         self._taken.update(free)
@@ -170,6 +188,9 @@ class HandlerSlots:
             return None
         shares = FairShare(free=self._free(handler), held=self._held[handler.name])
         older = self._waiting.intersection([(handler.name, None), (handler.name, client)])
+        if self.paused(handler):
+            self._waiting.add((handler.name, None))
+            return None
         if older or not shares.may_take(client):
             self._waiting.add((handler.name, client if shares.free else None))
             return None

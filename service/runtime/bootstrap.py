@@ -14,6 +14,7 @@ from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.egress_clients import EgressClients
 from service.deliveries.error_text import SecretMask
 from service.deliveries.handler_api import Handler
+from service.deliveries.handler_controls import HandlerControls
 from service.deliveries.handler_loader import handler_schedules, load_handlers
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.handler_tools import ToolsFactory
@@ -212,6 +213,7 @@ class ApplicationBuilder:
             handler_retention=handler_retention(self.settings, self.store, self.clock),
             provider=self.upstream,
             clock_jumps=ClockJumpDetector(self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease),
+            controls=HandlerControls(pauses=self.store.handler_pauses, slots=self.slots),
             missing_handlers=MissingHandlerMonitor(self.store.deliveries, handlers),
         )
 

@@ -13,6 +13,7 @@ from service.domain.ports.signals import Clock
 from service.domain.webhook_secrets import PREFIX
 from service.runtime.config.settings import Settings
 from service.runtime.handler_settings import egress_settings, secret_mask
+from service.runtime.handler_tester import HandlerTests
 from service.storage import Store
 from service.tasks.callback_bodies import CallbackBodies
 from service.tasks.endpoint_targets import EndpointTargets
@@ -25,13 +26,14 @@ SECRET_BYTES = 32
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryParts:
-    """The tools of handlers, and the use cases of endpoints, which `targets` reads for attempts."""
+    """The tools of handlers and their tests, and the use cases of endpoints, which `targets` reads for attempts."""
 
     tools: ToolsFactory
     targets: EndpointTargets
     endpoints: EndpointService
     missed_replay: MissedReplay
     tester: EndpointTester
+    handler_tester: HandlerTests
 
 
 def build_delivery_parts(
@@ -72,6 +74,7 @@ def build_delivery_parts(
             new_id=new_id,
             mask=secret_mask(settings),
         ),
+        handler_tester=HandlerTests(settings=settings, handlers=handlers, tools=tools, clock=clock),
     )
 
 

@@ -8,11 +8,13 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 
+import anyio
 import structlog
 
 from service.api.request_work import BACKGROUND
 from service.deliveries import handler_loader
-from service.domain.errors import SchemaBehind
+from service.domain.errors import BadSetting, SchemaBehind, StoreUnavailable
+from service.domain.ports.handler_pauses import HandlerPause
 from service.runtime.application import Application
 from service.runtime.bootstrap import build_application
 from service.runtime.config.required_settings import ensure_secret_keys
@@ -28,7 +30,7 @@ from service.runtime.shutdown import DRAIN_TIMEOUT, EXIT_GRACE, SHUTDOWN_TIMEOUT
 from service.runtime.startup_checks import check_delivery_targets, log_warnings
 from service.runtime.web import FailureReason, Role, build_app, open_port, web_limits
 from service.runtime.worker import Worker
-from service.storage import migrate
+from service.storage import migrate, open_store
 
 DISTRIBUTION = "boomerang-service"
 
@@ -38,6 +40,9 @@ Scheduler = JobScheduler | ServerlessWork
 
 READY_CHECK_INTERVAL = 2.0
 """Seconds between two checks of a database that is not ready."""
+
+PAUSES_TIMEOUT = 3.0
+"""Seconds that a list of handlers waits for the database."""
 
 START_TIMEOUT = 5.0
 """Seconds that a serverless process waits for its database before it opens its port."""
@@ -251,6 +256,17 @@ async def migrate_database(settings: Settings) -> str:
     """Bring the database to the newest schema; return a message for the terminal."""
     await migrate(settings.database_url)
     return "The database has the newest schema."
+
+
+async def handler_pauses(settings: Settings) -> list[HandlerPause]:
+    """Return which handlers are paused; nothing where the database does not exist, does not answer or is older."""
+    file = database_file(settings.database_url)
+    if file is not None and not await anyio.Path(file).exists():
+        return []
+    with suppress(StoreUnavailable, SchemaBehind, BadSetting, TimeoutError):
+        async with asyncio.timeout(PAUSES_TIMEOUT), open_store(settings.database_url) as store:
+            return list((await store.handler_pauses.paused()).values())
+    return []
 
 
 def list_handlers(settings: Settings) -> list[dict[str, object]]:

@@ -239,6 +239,7 @@ class ServerlessWork:
             total += self._count("submitted", len(await worker.submitter.start_due()))
             total += self._count("polled", len(await worker.poller.start_due()))
         if self._may_start(waiting):
+            await worker.controls.refresh_old()
             total += self._count("dispatched", len(await worker.dispatcher.start_due()))
         if self._may_start(waiting):
             total += self._count("handler_jobs", len(await worker.handler_jobs.start_due()))

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from service.api.app import Services, WebLimits, create_app, create_probe_app
 from service.api.handler_routes import HandlerEndpoint
+from service.api.handlers import LoadedHandler
 from service.api.probe_answers import ProbeAnswers
 from service.api.request_work import BACKGROUND, RequestWork
 from service.api.server import listen, serving
@@ -146,6 +147,13 @@ def build_services(
         stopped=stopping.wait,
         watching=application.worker.watch.watching,
         allow_off_peak=application.settings.allow_off_peak,
+        handlers=[
+            LoadedHandler(names=each.names, events=each.events, by_request=each.by_request)
+            for each in application.handlers.values()
+        ],
+        handler_pauses=application.store.handler_pauses,
+        pending_handlers=application.store.deliveries,
+        handler_tester=application.delivery_parts.handler_tester,
         handler_endpoints=_handler_endpoints(application),
         limits=limits,
     )

@@ -8,9 +8,11 @@ from functools import partial
 from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.refusals import Refusals
 from service.deliveries.dispatcher import Dispatcher
+from service.deliveries.handler_controls import HandlerControls
 from service.deliveries.handler_jobs import TOPIC, JobRunner
 from service.deliveries.handler_retention import HandlerRetention
 from service.deliveries.missing_handlers import MissingHandlerMonitor
+from service.domain.ports.handler_pauses import CONTROLS
 from service.domain.ports.provider import RateLimitedProvider
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.scheduler import PeriodicJob
@@ -42,6 +44,7 @@ class Worker:
     handler_jobs: JobRunner
     handler_retention: HandlerRetention
     endpoints: EndpointService
+    controls: HandlerControls
     _single_pass: SinglePass = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,6 +76,7 @@ class Worker:
 
         From now on this process also starts deliveries and polls for what it records itself, while slots are free.
         """
+        self.controls.open()
         self.dispatcher.open()
         self.inbox_worker.enable_cache()
         self.poller.open()
@@ -81,6 +85,7 @@ class Worker:
             self._refusals_job(),
             PeriodicJob(name="inbox", run=self.inbox_worker.run_once, every=timedelta(seconds=0.5), topic="inbox"),
             self._sweep_job(),
+            self._controls_job(),
             PeriodicJob(name="submit", run=self.submitter.run_once, every=timedelta(seconds=0.5), topic="submit"),
             PeriodicJob(name="reconcile", run=self.poller.run_once, every=timedelta(seconds=0.5), topic="reconcile"),
             PeriodicJob(name="dispatch", run=self.dispatcher.run_once, every=timedelta(seconds=1), topic="dispatch"),
@@ -94,10 +99,14 @@ class Worker:
         """Return the jobs beside submissions, polls and deliveries, for a process that starts those itself."""
         self.inbox_worker.enable_cache()
         often = [self._sweep_job(), self._estimates_job(), self._refusals_job(), self._watch_job()]
-        return [*often, *self._rare_jobs()]
+        return [*often, self._controls_job(), *self._rare_jobs()]
 
     def _sweep_job(self) -> PeriodicJob:
         return PeriodicJob(name="sweep", run=self._sweep, every=timedelta(seconds=5), repeat=False)
+
+    def _controls_job(self) -> PeriodicJob:
+        every, run = timedelta(seconds=1), self.controls.refresh
+        return PeriodicJob(name="controls", run=run, every=every, topic=CONTROLS, repeat=False)
 
     def _rare_jobs(self) -> list[PeriodicJob]:
         check, seal_again = self.missing_handlers.check, self.endpoints.seal_again
@@ -133,6 +142,7 @@ class Worker:
 
     async def reconcile_once(self, *, start_within: timedelta | None = None) -> dict[str, int]:
         """Process everything that is due now and what becomes due by that; return how many of each kind."""
+        await self.controls.refresh()
         return await self._single_pass.run(start_within=start_within)
 
     async def drain(self, seconds: float) -> None:

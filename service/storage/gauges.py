@@ -18,6 +18,7 @@ from service.storage.delivery_queue import pending_handlers
 from service.storage.delivery_tables import IS_DEAD, IS_PENDING, attempts, deliveries
 from service.storage.dialects import allow_whole_tables
 from service.storage.endpoint_store import endpoint_states
+from service.storage.handler_pauses import paused_names
 from service.storage.inbox import OLDEST_UNREAD
 from service.storage.tables import HAS_STATUS_WORD, OPEN, POLLED, QUEUED, inbox, tasks
 
@@ -34,6 +35,7 @@ REUSE = timedelta(seconds=60)
 """How long counts of more rows are used; one second more for each FEW_ROWS, so that counting takes few percent."""
 
 
+DEAD_FAULT = func.coalesce(deliveries.c.fault, "ours")
 NUMBER_OF_DELIVERIES = select(func.count()).select_from(deliveries)
 
 
@@ -46,6 +48,7 @@ class Totals:
     ended: Mapping[str, int]
     deliveries: int
     dead_letters: Mapping[str, int]
+    dead_faults: Mapping[str, int]
     attempts: Mapping[tuple[str, str], int]
     callbacks: Mapping[str, int]
     day_costs: Mapping[str, float]
@@ -91,6 +94,7 @@ class SqlGauges:
                 status_words=await _status_words(connection, now),
                 day_costs=totals.day_costs,
                 dead_letters=totals.dead_letters,
+                dead_faults=totals.dead_faults,
                 spent=totals.spent,
                 endpoints=await endpoint_states(connection),
             )
@@ -137,6 +141,7 @@ async def _totals(connection: AsyncConnection, now: datetime, each: float) -> To
         ended=ended,
         deliveries=stored,
         dead_letters=await _counts(connection, deliveries.c.handler, IS_DEAD),
+        dead_faults=await _counts(connection, DEAD_FAULT, IS_DEAD),
         attempts=tried,
         callbacks=callbacks,
         day_costs=await reported_today(connection, now),
@@ -166,7 +171,8 @@ async def _age(connection: AsyncConnection, now: datetime, query: Select[Any]) -
 
 async def _oldest_due(connection: AsyncConnection, now: datetime) -> list[Select[Any]]:
     """Return queries for the oldest due time of rows without a lease; each reads one end of an index."""
-    handlers = await pending_handlers(connection)
+    paused = await paused_names(connection)
+    handlers = [name for name in await pending_handlers(connection) if name not in paused]
     return [
         OLDEST_UNREAD,
         _oldest_unleased(tasks.c.due_at, tasks.c.leased_until, QUEUED, now),

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.task import SETTLED, Json, Status, Task, TaskId
 from service.storage.database import Database
-from service.storage.delivery_tables import DEAD, DELIVERED, PENDING, REQUESTED, deliveries
+from service.storage.delivery_tables import DEAD, DELIVERED, IS_DEAD, PENDING, REQUESTED, deliveries
 from service.storage.tables import events, tasks
 from service.storage.task_history import load_history
 from service.storage.task_rows import TASK_COLUMNS, task_from_row
@@ -87,12 +87,21 @@ class SqlTaskQueries:
             return {row.id: row.data for row in rows}
 
     async def deliveries(
-        self, *, client: str | None, status: str | None, handler: str | None, limit: int, cursor: str | None
+        self,
+        *,
+        client: str | None,
+        status: str | None,
+        handler: str | None,
+        limit: int,
+        cursor: str | None,
+        fault: str | None = None,
     ) -> list[DeliveryView]:
-        """Return deliveries, newest first."""
+        """Return deliveries, newest first; with `fault` the dead letters for which that party is responsible."""
         query = DELIVERIES
         for column, value in ((deliveries.c.client, client), (deliveries.c.handler, handler)):
             query = query if value is None else query.where(column == value)
+        if fault is not None:
+            query = query.where(IS_DEAD, deliveries.c.fault == fault)
         if status is not None:  # known statuses as literals, so that the partial indexes fit
             query = query.where(deliveries.c.status == STATUSES.get(status, status))
         async with self._database.reading() as connection:

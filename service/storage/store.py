@@ -14,6 +14,7 @@ from service.storage.delivery_queue import SqlDeliveryQueue
 from service.storage.endpoint_store import SqlEndpoints
 from service.storage.event_log import SqlEventLog
 from service.storage.handler_jobs import SqlHandlerJobs
+from service.storage.handler_pauses import SqlHandlerPauses
 from service.storage.handler_state import SqlHandlerState
 from service.storage.health import SqlHealth
 from service.storage.inbox import SqlInbox
@@ -62,6 +63,7 @@ class Store:
         self.audit_log = SqlAuditLog(database)
         self.ended_sign_ins = SqlEndedSignIns(database)
         self.prices = SqlPriceList(database)
+        self.handler_pauses = SqlHandlerPauses(database)
         self.clock_jump_repair = SqlClockJumpRepair(database)
 
     def listening(self) -> AbstractAsyncContextManager[None]:

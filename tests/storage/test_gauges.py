@@ -70,7 +70,7 @@ async def test_scrapes_at_the_same_time_count_once(
 
 def test_counts_of_huge_tables_are_used_longer() -> None:
     """A million rows are counted once a minute, a hundred million once in 83: counting takes few percent."""
-    counts = ("ended", "dead_letters", "attempts", "callbacks", "day_costs", "spent")
+    counts = ("ended", "dead_letters", "dead_faults", "attempts", "callbacks", "day_costs", "spent")
     empty: dict[str, Any] = {"at": NOW, "deliveries": 0, **{name: {} for name in counts}}
     for rows, seconds in ((1_000_000, 60), (100_000_000, 5000)):
         totals = gauges.Totals(rows=rows, **empty)

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.handler_api import Handler
+from service.deliveries.handler_controls import HandlerControls
 from service.deliveries.handler_jobs import JobRunner
 from service.deliveries.handler_retention import HandlerRetention
 from service.deliveries.handler_slots import HandlerSlots
@@ -66,6 +67,7 @@ def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Wo
         ),
         provider=loop.rate_limited,
         clock_jumps=ClockJumpDetector(loop.store.clock_jump_repair, clock=loop.clock, lease=LEASE),
+        controls=HandlerControls(pauses=loop.store.handler_pauses, slots=dispatcher.slots),
         missing_handlers=MissingHandlerMonitor(loop.store.deliveries, []),
         endpoints=endpoint_use_cases(loop.store, loop.clock).service,
     )

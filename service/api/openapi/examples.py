@@ -11,6 +11,7 @@ from service.api.content_schemas import ContentBytes, Link, LinkRequest
 from service.api.endpoint_request_schemas import EndpointPatch, EndpointRequest, MissedRequest, RotateRequest
 from service.api.endpoint_schemas import Endpoint, EndpointPage, EndpointTest, EndpointWithSecret, MissedReport
 from service.api.event_schemas import StreamedEvent
+from service.api.openapi.handler_examples import HANDLER_EXAMPLES
 from service.api.openapi.vtrix_examples import VTRIX_EXAMPLES
 from service.api.problems import TYPE_PREFIX
 from service.api.replay_schemas import ReplayReport, ReplayRequest
@@ -158,6 +159,7 @@ EXAMPLES: Mapping[type[BaseModel], Any] = {
     EndpointPatch: {"paused": True},
     RotateRequest: {"overlap_seconds": 86_400},
     MissedRequest: {"since": _CREATED, "dry_run": True},
+    **HANDLER_EXAMPLES,
     Endpoint: _ENDPOINT,
     EndpointWithSecret: _ENDPOINT | _SECRET,
     EndpointPage: {"data": [_ENDPOINT], "next_cursor": None},

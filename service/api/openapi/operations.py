@@ -5,10 +5,12 @@ from service.api.openapi import examples
 from service.api.openapi.content_operations import CONTENT_OPERATIONS
 from service.api.openapi.endpoint_operations import ENDPOINT_OPERATIONS
 from service.api.openapi.event_operations import EVENT_OPERATIONS
+from service.api.openapi.handler_operations import HANDLER_OPERATIONS
 from service.api.openapi.operation import DeclaredResponse, Method, Operation
 from service.api.openapi.parameters import (
     DELIVERY_ID,
     DELIVERY_STATUS,
+    FAULT,
     NAME,
     PAGE,
     TEXT,
@@ -54,6 +56,7 @@ OPERATIONS = (
     *EVENT_OPERATIONS,
     *ENDPOINT_OPERATIONS,
     *VTRIX_OPERATIONS,
+    *HANDLER_OPERATIONS,
     Operation(
         path="/v1/deliveries",
         method="get",
@@ -64,6 +67,7 @@ OPERATIONS = (
         parameters=[
             in_query("status", "Only rows with this status.", DELIVERY_STATUS),
             in_query("handler", "Only deliveries of this handler.", NAME),
+            in_query("fault", "Only dead letters for which this party is responsible.", FAULT),
             *PAGE,
         ],
         responses={200: DeclaredResponse("One page.", DeliveryPage)},

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from service.api.deliveries import STATUSES
+from service.api.deliveries import FAULTS, STATUSES
 from service.api.openapi import examples
 from service.api.query_params import MAX_INTEGER, MAX_KEY, MAX_ROWS, MAX_TEXT
 from service.api.schema_types import ID_PATTERN
@@ -19,6 +19,7 @@ SECONDS = {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}
 ROWS = {"type": "integer", "minimum": 1, "maximum": MAX_ROWS, "default": 50}
 TASK_STATUS = {"type": "string", "enum": [status.value for status in Status]}
 DELIVERY_STATUS = {"type": "string", "enum": list(STATUSES)}
+FAULT = {"type": "string", "enum": list(FAULTS)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,6 +123,13 @@ class TaskQueries(Protocol):
         """Return the data of events by their ids."""
 
     async def deliveries(
-        self, *, client: str | None, status: str | None, handler: str | None, limit: int, cursor: str | None
+        self,
+        *,
+        client: str | None,
+        status: str | None,
+        handler: str | None,
+        limit: int,
+        cursor: str | None,
+        fault: str | None = None,
     ) -> list[DeliveryView]:
-        """Return deliveries, newest first."""
+        """Return deliveries, newest first; with `fault` the dead letters for which that party is responsible."""

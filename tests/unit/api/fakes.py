@@ -30,6 +30,7 @@ from service.tasks.new_task import NewTask, validate_new_task
 from tests.support.fake_event_log import FakeEventLog
 from tests.support.no_egress_guard import any_address
 from tests.unit.api.fake_endpoints import FakeEndpoints, endpoint_parts
+from tests.unit.api.fake_handlers import FakeHandlers
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, tzinfo=UTC)
 PARTS = (
@@ -131,6 +132,7 @@ class FakeApplication:
     waits: list[tuple[str, float]] = field(default_factory=list)
     entries: list[Json] = field(default_factory=lambda: [POLL])
     endpoints: FakeEndpoints = field(default_factory=FakeEndpoints)
+    handlers: FakeHandlers = field(default_factory=FakeHandlers)
     data_by_event: dict[str, Json] = field(default_factory=dict)
     stored: dict[str, StoredContent] = field(default_factory=dict)
     signs: bool = False
@@ -262,11 +264,19 @@ class FakeApplication:
         return {each: self.data_by_event[each] for each in event_ids}
 
     async def deliveries(
-        self, *, client: str | None, status: str | None, handler: str | None, limit: int, cursor: str | None
+        self,
+        *,
+        client: str | None,
+        status: str | None,
+        handler: str | None,
+        limit: int,
+        cursor: str | None,
+        fault: str | None = None,
     ) -> list[DeliveryView]:
         """Return deliveries, newest (last added) first."""
         rows = [each for each in reversed(self.deliveries_by_id.values()) if client in (None, each.client)]
         rows = [each for each in rows if status in (None, each.status) and handler in (None, each.handler)]
+        rows = [each for each in rows if fault in (None, each.fault)]
         start = [each.id for each in rows].index(cursor) + 1 if cursor else 0
         return rows[start : start + limit]
 
@@ -367,6 +377,7 @@ def app_of(fake: FakeApplication, **services: Any) -> ASGIApp:
     parts: dict[str, Any] = dict.fromkeys(PARTS, fake)
     parts["feed"] = EventFeed(FakeEventLog(), LocalSignals())
     parts |= {"audit_log": FakeAuditLog(), "logins": SessionTokens(["a signing key of the tests"])}
+    parts |= {"handler_pauses": fake.handlers, "pending_handlers": fake.handlers, "handler_tester": fake.handlers}
     parts |= endpoint_parts(fake.endpoints, clock=fake, replays=fake)
     return create_app(Services(**(parts | services)))
 

@@ -70,6 +70,7 @@ SUCCESSES: list[tuple[str, int, dict[str, Any]]] = [
     ("showGeneration", 200, {}),
     ("listSkillModels", 200, {}),
     ("showSkillModel", 200, {}),
+    *((name, 200, {}) for name in ("listHandlers", "pauseHandler", "resumeHandler", "testHandler")),
     ("listModels", 200, {}),
     ("showModel", 200, {}),
     ("reconcile", 200, {}),
@@ -93,7 +94,8 @@ def path_of(operation: Operation) -> str:
     task = COMPLETED if operation.id in CONTENT else "task-1"
     token = LinkTokens(["a signing key of the tests"]).token(COMPLETED, NOW + timedelta(hours=1))
     of_models = ids["models"] if operation.id == "showSkillModel" else task
-    return operation.path.format(id=ids.get(operation.tag, of_models), token=token if operation.id in CONTENT else "t")
+    token = token if operation.id in CONTENT else "t"
+    return operation.path.format(id=ids.get(operation.tag, of_models), name="log", token=token)
 
 
 def a_full_task(status: Status, number: int = 1) -> Task:
@@ -129,6 +131,7 @@ def full_fake() -> FakeApplication:
     pending = a_delivery(4, status="pending", due_at=NOW, fault=None, finished_at=None)
     fake.endpoints.rows = {each.id: each for each in (an_endpoint(), an_endpoint("endpoint-2", client="shop"))}
     fake.deliveries_by_id = {each.id: each for each in (a_delivery(), *others, pending)}
+    fake.handlers.pending = ["log"]
     return fake
 
 

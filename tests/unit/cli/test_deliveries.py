@@ -176,3 +176,11 @@ def test_person_at_a_terminal_confirms(
     result = run("replay", "--handler", "webhook", *arguments, url=service.url, typed=typed)
     assert (result.exit_code, len(service.requests)) == (exit_code, 1 if exit_code else 2)
     assert ("Replay them?" in result.stderr) == (not arguments)
+
+
+def test_dead_letters_of_one_party(service: FakeService) -> None:
+    """`--fault` goes to the service, and is not for what is still retried."""
+    service.respond_to("GET /v1/deliveries", (200, {"data": [], "next_cursor": None}))
+    assert run("dead", "--fault", "ours", url=service.url).exit_code == 0
+    assert "fault=ours" in service.requests[0].path
+    assert run("dead", "--fault", "ours", "--failing", url=service.url).exit_code == 2

@@ -249,3 +249,41 @@ async def test_commit_after_close_starts_do_nothing() -> None:
             async with asyncio.timeout(0):
                 await slots.immediate.close()
     assert started.ids == []
+
+
+# ── paused handlers ──────────────────────────────────────────────────────────
+
+
+def test_paused_handler_gets_nothing_until_it_is_resumed() -> None:
+    """Neither a claim nor an insert leases for it, under any of its names; the resume looks for what waits."""
+    slots, _, notified = _slots()
+    slots.hold(frozenset({"former"}))
+    with slots.reserve_free(NOW) as capacities:
+        assert [each.names for each in capacities] == [("other",)]
+    with slots.reservations() as reservations:
+        assert reservations.lease("sample", NOW) is None
+        assert reservations.lease("other", NOW) is not None
+    assert notified == []
+    slots.hold(frozenset())
+    assert notified == ["notified"]
+    with slots.reserve_free(NOW) as capacities:
+        assert ("sample", "former") in [each.names for each in capacities]
+
+
+async def test_delivery_leased_ahead_does_not_begin_while_its_handler_is_paused() -> None:
+    """It goes back to the store at once, uncounted."""
+    slots, _, _ = _slots()
+    slots.hold(frozenset({"former"}))
+    with pytest.raises(TimeoutError):
+        async with slots.run(SAMPLE, None, 60):
+            raise AssertionError
+
+
+def test_nothing_starts_before_the_pauses_are_known() -> None:
+    """A process that has just started leases for no handler until it has read them."""
+    slots, _, notified = _slots()
+    slots.hold_all()
+    with slots.reserve_free(NOW) as capacities:
+        assert capacities == []
+    slots.hold(frozenset())
+    assert notified == ["notified"]

@@ -1,0 +1,58 @@
+"""The operations of handlers."""
+
+from service.api.handler_schemas import Handler, HandlerList, HandlerTest, HandlerTestRequest
+from service.api.openapi.operation import DeclaredResponse, Operation
+from service.api.openapi.parameters import NAME, in_path
+
+HANDLER_NAME = in_path("name", "Name of the handler, its own or a former one.", NAME, example="webhook")
+
+HANDLER_OPERATIONS = (
+    Operation(
+        path="/v1/handlers",
+        method="get",
+        id="listHandlers",
+        tag="handlers",
+        summary="Every handler that is loaded, is paused or has pending deliveries; only for an admin.",
+        description="A handler that only another process has loaded appears while deliveries wait for it.",
+        responses={200: DeclaredResponse("All handlers, by name.", HandlerList)},
+        errors=[422],
+    ),
+    Operation(
+        path="/v1/handlers/{name}/pause",
+        method="post",
+        id="pauseHandler",
+        tag="handlers",
+        summary="Pause a handler in every process; only for an admin.",
+        description=(
+            "Its deliveries wait and lose no attempt; attempts that run may end. Every process obeys within two "
+            "seconds. A handler that is paused stays as it is."
+        ),
+        parameters=[HANDLER_NAME],
+        responses={200: DeclaredResponse("The handler.", Handler)},
+        errors=[404, 422],
+    ),
+    Operation(
+        path="/v1/handlers/{name}/resume",
+        method="post",
+        id="resumeHandler",
+        tag="handlers",
+        summary="Resume a handler; only for an admin.",
+        description="What waits is delivered at once, oldest first.",
+        parameters=[HANDLER_NAME],
+        responses={200: DeclaredResponse("The handler.", Handler)},
+        errors=[404, 422],
+    ),
+    Operation(
+        path="/v1/handlers/{name}/test",
+        method="post",
+        id="testHandler",
+        tag="handlers",
+        summary="Send a sample event through a handler now; only for an admin.",
+        description="It is clearly marked and stored nowhere. A handler that is paused is tested, too.",
+        parameters=[HANDLER_NAME],
+        request=HandlerTestRequest,
+        request_required=False,
+        responses={200: DeclaredResponse("How the attempt ended.", HandlerTest)},
+        errors=[400, 404, 408, 409, 413, 415, 422],
+    ),
+)

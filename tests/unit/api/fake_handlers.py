@@ -1,0 +1,45 @@
+"""The pauses and tests of handlers in memory, behind the HTTP API."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from service.domain.errors import NotFound
+from service.domain.ports.handler_pauses import HandlerPause
+from service.domain.ports.handler_tests import HandlerTestResult
+
+
+@dataclass
+class FakeHandlers:
+    """Implements `HandlerPauses`, `PendingHandlers` and `HandlerTester`; `pending` have pending deliveries."""
+
+    pending: list[str] = field(default_factory=list)
+    pauses: dict[str, HandlerPause] = field(default_factory=dict)
+    tests: list[tuple[str, Mapping[str, object] | None, str | None]] = field(default_factory=list)
+
+    async def paused(self) -> dict[str, HandlerPause]:
+        """Return the pauses."""
+        return dict(self.pauses)
+
+    async def pause(self, handler: str, *, names: Sequence[str], by: str, now: datetime) -> HandlerPause:
+        """Pause a handler."""
+        return self.pauses.setdefault(handler, HandlerPause(handler=handler, names=tuple(names), since=now, by=by))
+
+    async def resume(self, handler: str) -> bool:
+        """Resume a handler."""
+        return self.pauses.pop(handler, None) is not None
+
+    async def pending_handlers(self) -> list[str]:
+        """Return the handlers with pending deliveries."""
+        return self.pending
+
+    async def send(
+        self, name: str, *, target: Mapping[str, object] | None = None, event_type: str | None = None
+    ) -> HandlerTestResult:
+        """Record the test; `gone` is not loaded."""
+        if name == "gone":
+            raise NotFound("there is no handler 'gone'")
+        self.tests.append((name, target, event_type))
+        return HandlerTestResult(
+            handler=name, event=event_type or "task.completed", outcome="dead", error="Reject: closed", seconds=0.25
+        )
