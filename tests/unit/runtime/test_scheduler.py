@@ -238,7 +238,7 @@ async def test_missed_triggers_are_merged() -> None:
 
 
 def test_worker_has_every_job(tmp_path: Path) -> None:
-    """Each of the fourteen jobs has a name and an interval."""
+    """Each job has a name and an interval."""
 
     async def names() -> list[str]:
         async with open_loop(tmp_path) as loop:
