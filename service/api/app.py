@@ -20,7 +20,7 @@ from service.api.contents import ContentApi
 from service.api.deliveries import DeliveryApi
 from service.api.event_streams import MAX_STREAMS, EventStreamApi
 from service.api.handler_routes import HandlerEndpoint, HandlerRoutes
-from service.api.handlers import HandlerApi, LoadedHandler
+from service.api.handlers import HandlerApi
 from service.api.health import ProbeApi
 from service.api.logins import LoginApi, SignInTokens
 from service.api.long_poll import MAX_WAITS, WAIT_MAX, LongPoll, Watching, not_watched
@@ -31,7 +31,6 @@ from service.api.ports import (
     DeliveryLookup,
     EndpointTester,
     Links,
-    PendingHandlers,
     Receiver,
     SinglePassRunner,
     Stopped,
@@ -55,8 +54,6 @@ from service.domain.api_key import ApiKey
 from service.domain.duration_histogram import Histograms
 from service.domain.errors import BoomerangError
 from service.domain.ports.audit import AuditLog
-from service.domain.ports.handler_pauses import HandlerPauses
-from service.domain.ports.handler_tests import HandlerTester
 from service.domain.ports.health import Health
 from service.domain.ports.replays import Replayer
 from service.domain.ports.signals import Clock, Signals
@@ -137,10 +134,7 @@ class Services(ProbeServices):
     work: RequestWork = BACKGROUND
     watching: Watching = not_watched
     allow_off_peak: bool = False
-    handlers: Sequence[LoadedHandler] = ()
-    handler_pauses: HandlerPauses
-    pending_handlers: PendingHandlers
-    handler_tester: HandlerTester
+    handler_controls: HandlerApi
     handler_endpoints: Sequence[HandlerEndpoint] = ()
     public_url: str | None = None
     probes: ProbeAnswers | None = None
@@ -184,7 +178,7 @@ def create_app(services: Services, pages: Pages | None = None) -> ASGIApp:
             turns=turns,
             bodies=BodyReader(FILTER_BODIES),
         ).routes(),
-        *_handler_routes(services),
+        *services.handler_controls.routes(),
         *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
         *LoginApi(tokens=services.logins, clock=services.clock, public_url=services.public_url).routes(),
         *ReconcileApi(services.single_pass).routes(),
@@ -255,17 +249,6 @@ def _event_routes(services: Services) -> list[Route]:
         watching=services.watching,
         stopped=services.stopped,
         max_streams=services.limits.streams,
-    ).routes()
-
-
-def _handler_routes(services: Services) -> list[Route]:
-    return HandlerApi(
-        loaded=services.handlers,
-        pauses=services.handler_pauses,
-        pending=services.pending_handlers,
-        tester=services.handler_tester,
-        clock=services.clock,
-        bodies=BodyReader(FILTER_BODIES),
     ).routes()
 
 

@@ -67,13 +67,13 @@ class Client(AbstractAsyncContextManager["Client"]):
 
     async def submit(self, task: Json, *, idempotency_key: str | None = None) -> Json:
         """Submit a task and return it. `idempotency_key` makes a repeat safe; the default is a new key."""
-        headers = {"Idempotency-Key": str(uuid.uuid4()) if idempotency_key is None else idempotency_key}
-        return await self._call("POST", "v1/tasks", checks.is_task, json=task, headers=headers)
+        key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
+        return await self._call("POST", "v1/tasks", checks.is_task, json=task, headers={"Idempotency-Key": key})
 
     async def task(self, task_id: str, *, wait: int = 0) -> Json:
         """Return a task when it settles, or after `wait` seconds at the latest."""
-        path = f"v1/tasks/{_path_segment(task_id)}"
-        return await self._call("GET", path, checks.is_task, params={"wait": wait} if wait else {})
+        query = _query({"wait": wait or None})
+        return await self._call("GET", f"v1/tasks/{_path_segment(task_id)}", checks.is_task, params=query)
 
     async def tasks(self, **filters: object) -> Json:
         """Return a page of tasks; `filters` are status, model, limit and cursor."""
@@ -81,11 +81,10 @@ class Client(AbstractAsyncContextManager["Client"]):
 
     async def history(self, task_id: str) -> list[Json]:
         """Return the history of a task, oldest first, from all pages."""
-        rows, path = partial(checks.is_page, is_row=lambda _: True), f"v1/tasks/{_path_segment(task_id)}/events"
         found: list[Json] = []
         cursor: object = None
         while True:
-            page = await self._call("GET", path, rows, params=_query({"cursor": cursor}))
+            page = await self._page(f"v1/tasks/{_path_segment(task_id)}/events", lambda _: True, {"cursor": cursor})
             found += page["data"]
             if not page["data"] or not page.get("next_cursor") or page["next_cursor"] == cursor:
                 return found

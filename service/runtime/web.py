@@ -13,8 +13,9 @@ from starlette.types import ASGIApp
 
 from service.api.app import Services, WebLimits, create_app, create_probe_app
 from service.api.handler_routes import HandlerEndpoint
-from service.api.handlers import LoadedHandler
+from service.api.handlers import HandlerApi, LoadedHandler
 from service.api.probe_answers import ProbeAnswers
+from service.api.request_bodies import FILTER_BODIES, BodyReader
 from service.api.request_work import BACKGROUND, RequestWork
 from service.api.server import listen, serving
 from service.dashboard.app import Dashboard
@@ -147,15 +148,24 @@ def build_services(
         stopped=stopping.wait,
         watching=application.worker.watch.watching,
         allow_off_peak=application.settings.allow_off_peak,
-        handlers=[
-            LoadedHandler(names=each.names, events=each.events, by_request=each.by_request)
-            for each in application.handlers.values()
-        ],
-        handler_pauses=application.store.handler_pauses,
-        pending_handlers=application.store.deliveries,
-        handler_tester=application.delivery_parts.handler_tester,
+        handler_controls=_handler_controls(application),
         handler_endpoints=_handler_endpoints(application),
         limits=limits,
+    )
+
+
+def _handler_controls(application: Application) -> HandlerApi:
+    loaded = [
+        LoadedHandler(names=each.names, events=each.events, by_request=each.by_request)
+        for each in application.handlers.values()
+    ]
+    return HandlerApi(
+        loaded=loaded,
+        pauses=application.store.handler_pauses,
+        pending=application.store.deliveries,
+        tester=application.delivery_parts.handler_tester,
+        clock=application.clock,
+        bodies=BodyReader(FILTER_BODIES),
     )
 
 

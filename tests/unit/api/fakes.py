@@ -11,6 +11,8 @@ import httpx
 from starlette.types import ASGIApp
 
 from service.api.app import Services, create_app
+from service.api.handlers import HandlerApi
+from service.api.request_bodies import FILTER_BODIES, BodyReader
 from service.domain.api_key import ApiKey
 from service.domain.artifact import StoredContent
 from service.domain.blob import Blob
@@ -377,7 +379,14 @@ def app_of(fake: FakeApplication, **services: Any) -> ASGIApp:
     parts: dict[str, Any] = dict.fromkeys(PARTS, fake)
     parts["feed"] = EventFeed(FakeEventLog(), LocalSignals())
     parts |= {"audit_log": FakeAuditLog(), "logins": SessionTokens(["a signing key of the tests"])}
-    parts |= {"handler_pauses": fake.handlers, "pending_handlers": fake.handlers, "handler_tester": fake.handlers}
+    parts["handler_controls"] = HandlerApi(
+        loaded=services.pop("loaded", ()),
+        pauses=fake.handlers,
+        pending=fake.handlers,
+        tester=fake.handlers,
+        clock=fake,
+        bodies=BodyReader(FILTER_BODIES),
+    )
     parts |= endpoint_parts(fake.endpoints, clock=fake, replays=fake)
     return create_app(Services(**(parts | services)))
 

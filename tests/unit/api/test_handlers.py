@@ -17,7 +17,7 @@ LOADED = [
 async def _call(
     fake: FakeApplication, method: str, path: str = "", body: Any = None, key: str = "key-of-root"
 ) -> httpx.Response:
-    async with client_of(app_of(fake, api_keys=KEYS, handlers=LOADED), key) as client:
+    async with client_of(app_of(fake, api_keys=KEYS, loaded=LOADED), key) as client:
         return await client.request(method, f"/v1/handlers{path}", **({} if body is None else {"json": body}))
 
 
