@@ -1,13 +1,13 @@
 """Shows the events of a task in a chat: progress in one message, then the results, or why there are none."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
 from service import Event, Job, Reject, Retry, TaskView, Tools
 
 from ._chat_progress import MessageGone, may_show, pause, was_shown
+from ._chat_results import Result
 from ._chat_words import end_text, is_open, progress_text
 
 STORED_WITHIN = timedelta(minutes=3)
@@ -21,30 +21,6 @@ SENT_FOR = 30 * 86_400.0
 STORING = "Finished. Storing the video…"
 UNSTORED = "unstored"
 """The job that sends the results of a task whose files were not stored in time."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """One result of a task, and the key of the chat to which it goes."""
-
-    task: TaskView
-    index: int
-    chat: str
-
-    @property
-    def key(self) -> str:
-        """Return the key under which it is remembered that it was sent."""
-        return f"sent/{self.task.id}/{self.index}/{self.chat}"
-
-    @property
-    def url(self) -> str:
-        """Return its address at the provider, empty without one."""
-        return str(self.task.output[self.index].get("url") or "")
-
-    @property
-    def stored(self) -> bool:
-        """Return whether its file is stored."""
-        return bool(self.task.output[self.index].get("archived_url"))
 
 
 class TaskChat(Protocol):

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from http import HTTPStatus
 from typing import Any
@@ -17,31 +17,23 @@ import httpx
 
 from service import Content, NotFound, Reject, Retry, UpstreamError
 
-from ._chat_events import Result
 from ._chat_media import TooLarge, spooled
-from ._chat_words import link_text, shorten
+from ._chat_results import (
+    BYTES_PER_SECOND,
+    LINK_FOR,
+    NO_ADDRESS,
+    STEP_TIME,
+    Result,
+    Unavailable,
+    opened,
+    upload_or_link,
+)
+from ._chat_words import shorten
 from ._slack_api import MAX_TEXT, NoUpload, SlackApi, escaped, pause_of
 from ._slack_settings import SlackTools, Target
 
-ATTEMPTS_OF_CONTENT = 3
-"""From this attempt on, the provider's address is sent where its file cannot be read."""
-
-BYTES_PER_SECOND = 100_000
-STEP_TIME = 60.0
-"""The slowest upload that is waited for, and further seconds for each."""
-
 MB = 1_000_000
-LINK_FOR = timedelta(days=7)
 KEPT = 86_400.0
-NO_ADDRESS = "Slack does not take the result, and there is no address of it; set PUBLIC_URL"
-
-
-class Unavailable(Exception):
-    """The content of a result could not be read; `reason` is the reason."""
-
-    def __init__(self, reason: Exception) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,20 +76,7 @@ class Channel:
 
     async def send_result(self, result: Result, *, attempt: int) -> None:
         """Upload a result, else send a link. Raises Retry, Reject."""
-        try:
-            await self._upload(result)
-        except TooLarge as error:
-            await self._send_link(result, error)
-        except Unavailable as error:
-            if not result.url or (attempt < ATTEMPTS_OF_CONTENT and not isinstance(error.reason, Reject)):
-                raise error.reason from error
-            await self._send_link(result, TooLarge(None))
-
-    async def _send_link(self, result: Result, reason: TooLarge) -> None:
-        url = reason.link or result.url
-        if not url:
-            raise Reject(NO_ADDRESS)
-        await self.send(link_text(url, reason.size, LINK_FOR.days if reason.link else None))
+        await upload_or_link(result, upload=partial(self._upload, result), send=self.send, attempt=attempt)
 
     async def _upload(self, result: Result) -> None:
         """Upload and share the content. Raises TooLarge with a link, Unavailable, Retry, Reject."""
@@ -105,16 +84,11 @@ class Channel:
         known = await self.tools.state.get(remembered)  # uploaded by an attempt that could not share it
         if known and await self._is_shared(known):
             return
+        limit = self.tools.config.slack_max_upload_mb * MB
         async with AsyncExitStack() as stack:
-            limit = self.tools.config.slack_max_upload_mb * MB
-            try:
-                content = await stack.enter_async_context(self.tools.content(result.task, result.index))
-                link = content.link(LINK_FOR)
-                if content.size is not None and content.size > limit:
-                    raise TooLarge(content.size, link)
-                chunks, size = await _sized(content, limit, link, stack)
-            except (Reject, Retry, NotFound, UpstreamError, httpx.HTTPError) as error:
-                raise Unavailable(error) from error
+            content = await stack.enter_async_context(opened(result, self.tools, max_bytes=limit))
+            link = content.link(LINK_FOR)
+            chunks, size = await _sized(content, limit, link, stack)
             try:
                 file_id = await self._send_bytes(content.name, chunks, size)
                 await self.tools.state.set(remembered, file_id, expires_in=KEPT)
@@ -170,7 +144,10 @@ async def _sized(
     """Return the chunks of a content and their total; Slack wants the exact length before the first byte."""
     if content.size is not None:
         return content.chunks, content.size
-    file, size = await stack.enter_async_context(spooled(content.chunks, max_bytes=limit, link=link))
+    try:
+        file, size = await stack.enter_async_context(spooled(content.chunks, max_bytes=limit, link=link))
+    except (Reject, Retry, NotFound, UpstreamError, httpx.HTTPError) as error:
+        raise Unavailable(error) from error
     return _chunks_of(file), size
 
 

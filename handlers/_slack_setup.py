@@ -73,6 +73,18 @@ async def setup(
     yield f"# {_who_may_spend(config)}"
 
 
+async def check(config: Settings, http: httpx.AsyncClient, *, public_url: str) -> str | None:
+    """Return in one line what is wrong with the app, and its fix; None if Slack accepts its token.
+
+    Slack shows the addresses of an app to nobody but its owner. Raises Retry, Reject if Slack cannot be called.
+    """
+    if not config.token:
+        return None  # a webhook alone receives nothing
+    manifest(public_url)
+    await _who(config, http)
+    return None
+
+
 def _missing(config: Settings) -> list[str]:
     """Return a line for each setting that the app needs and that is not set."""
     lines = {

@@ -67,6 +67,27 @@ async def setup(
         yield line
 
 
+async def check(config: Settings, http: httpx.AsyncClient, *, public_url: str) -> str | None:
+    """Return in one line what is wrong with where Telegram sends updates, and its fix; None if all is well.
+
+    Raises Retry, Reject if Telegram cannot be called.
+    """
+    await import_telegram()
+    from telegram.error import TelegramError  # noqa: PLC0415 - heavy
+
+    address = webhook_address(public_url)
+    try:
+        info = await make_bot(config, http).get_webhook_info()
+    except TelegramError as error:
+        raise mapped(error) from error
+    if info.url != address:
+        return f"Telegram sends updates to {info.url or 'no address'}; run `boomerang setup telegram`"
+    if info.last_error_message and info.pending_update_count:
+        waiting = f"{info.pending_update_count} updates wait"
+        return f"Telegram cannot deliver to {address}, {waiting}: {info.last_error_message[:200]}"
+    return None
+
+
 async def _who_and_where(bot: "Bot") -> str:
     me, info = await bot.get_me(), await bot.get_webhook_info()
     before = f", its webhook was {info.url}" if info.url else ", it had no webhook"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from service.deliveries.handler_api import Handler
     from service.runtime.config.settings import Settings
 
-PLATFORMS = ("slack", "telegram")
+PLATFORMS = ("discord", "slack", "telegram")
 """Handlers with a module `handlers/_NAME_setup.py` whose function `setup` registers their bot.
 
 A module with `WITHOUT_SETTINGS` says itself which settings are missing.

@@ -11,6 +11,8 @@ from click.testing import Result
 
 from handlers._telegram_settings import Settings
 from tests.support.chat_server import chat_server
+from tests.support.discord_api import APPLICATION, PUBLIC_KEY, DiscordApi
+from tests.support.discord_api import TOKEN as DISCORD_TOKEN
 from tests.support.slack_api import SCOPES, SIGNING_SECRET, SlackApi
 from tests.support.slack_api import TOKEN as SLACK_TOKEN
 from tests.support.telegram_api import TOKEN, TelegramApi
@@ -187,3 +189,56 @@ def test_what_is_wrong_for_slack_is_named(settings: dict[str, str], words: str) 
     result = slack(**settings)
     assert result.exit_code in {1, 2}
     assert words in result.stderr
+
+
+# ── discord ──────────────────────────────────────────────────────────────────
+
+DISCORD = {"DISCORD_APPLICATION_ID": APPLICATION, "DISCORD_PUBLIC_KEY": PUBLIC_KEY, "DISCORD_TOKEN": DISCORD_TOKEN}
+
+
+def discord(*options: str, **settings: str) -> Result:
+    """Run the command for Discord."""
+    return setup_of("discord", *options, **{**DISCORD, **settings})
+
+
+def test_setup_of_discord_registers_the_commands_with_one_request() -> None:
+    """It prints the address that has to be entered, and the link that invites the bot; `--remove` removes them."""
+    api = DiscordApi()
+    with chat_server(api) as address:
+        result = discord(DISCORD_URL=f"{address}/api/v10", DISCORD_USERS="7")
+        assert [each["name"] for each in api.commands] == ["video", "video-status", "video-cancel"]
+        assert [each["type"] for each in api.commands[0]["options"]] == [3] + [11] * 7
+        assert len(api.requests) == 1
+        assert discord("--remove", DISCORD_URL=f"{address}/api/v10", PUBLIC_URL="").exit_code == 0
+        assert api.commands == []
+    lines = result.stdout.splitlines()
+    assert lines[0] == "register the commands /video, /video-status, /video-cancel"
+    assert lines[1].endswith(": https://video.example/handlers/discord/interactions")
+    assert lines[3] == "1 users, 0 channels and 0 servers may make videos"
+    assert not [text for text in (PUBLIC_KEY, DISCORD_TOKEN) if text in result.output]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (dict.fromkeys(DISCORD, ""), "set BOOMERANG_DISCORD_APPLICATION_ID (General Information: Application ID); "),
+        ({"DISCORD_TOKEN": ""}, "set BOOMERANG_DISCORD_TOKEN (Bot: Reset Token)"),
+        ({"DISCORD_PUBLIC_KEY": "12"}, "BOOMERANG_DISCORD_PUBLIC_KEY must be the Public Key"),
+        ({"DISCORD_PUBLIC_KEY": ""}, "needs BOOMERANG_DISCORD_APPLICATION_ID and BOOMERANG_DISCORD_PUBLIC_KEY"),
+        ({"DISCORD_TOKEN": "Bot x"}, "BOOMERANG_DISCORD_TOKEN must be the token of the bot, without the word Bot"),
+        ({"PUBLIC_URL": "http://video.example"}, "set BOOMERANG_PUBLIC_URL to the https address"),
+    ],
+)
+def test_what_is_wrong_for_discord_is_named(settings: dict[str, str], words: str) -> None:
+    """One line says what to fix, and nothing is sent."""
+    result = discord("--dry-run", **settings)
+    assert result.exit_code in {1, 2}
+    assert words in result.stderr
+
+
+def test_token_that_discord_does_not_accept_is_named() -> None:
+    """The setting to fix, and not the token."""
+    with chat_server(DiscordApi()) as address:
+        result = discord(DISCORD_URL=f"{address}/api/v10", DISCORD_TOKEN="another-token-of-20-letters")
+    assert "Discord does not accept BOOMERANG_DISCORD_TOKEN" in result.stderr
+    assert "another-token" not in result.output

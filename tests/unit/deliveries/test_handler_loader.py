@@ -73,7 +73,7 @@ def test_unknown_name_stops_the_start(directory: Path) -> None:
     """A misspelt name is refused, with the nearest known one."""
     with pytest.raises(BadSetting, match=r"BOOMERANG_HANDLERS names 'webhok'.*did you mean webhook\?"):
         load_handlers(["webhok"], {}, directory=directory)
-    with pytest.raises(BadSetting, match="known are archive, broker, log, slack, telegram, webhook"):
+    with pytest.raises(BadSetting, match="known are archive, broker, discord, log, slack, telegram, webhook"):
         load_handlers(["zzz"], {}, directory=directory)
 
 
@@ -138,7 +138,7 @@ def test_local_modules_may_share_helpers(directory: Path) -> None:
 
 def test_service_runs_without_a_local_directory(tmp_path: Path) -> None:
     """A working directory without `handlers/` is normal."""
-    assert sorted(discover(tmp_path)) == ["archive", "broker", "log", "slack", "telegram", "webhook"]
+    assert sorted(discover(tmp_path)) == ["archive", "broker", "discord", "log", "slack", "telegram", "webhook"]
 
 
 @pytest.mark.parametrize(
@@ -236,6 +236,7 @@ def test_list_contains_reasons(directory: Path) -> None:
         "archive": "needs BOOMERANG_ARCHIVE_URL",
         "log": "not named by BOOMERANG_HANDLERS",
         "broker": "not named by BOOMERANG_HANDLERS",
+        "discord": "not named by BOOMERANG_HANDLERS",
         "slack": "not named by BOOMERANG_HANDLERS",
         "telegram": "not named by BOOMERANG_HANDLERS",
         "webhook": "not named by BOOMERANG_HANDLERS",
@@ -279,7 +280,9 @@ def test_settings_of_handlers_are_known(directory: Path) -> None:
     """The settings of handlers are known settings, those of local handlers too."""
     _write(directory, "mine.py", options='needs=("SAMPLE_URL",)')
     found = {
-        name for name in needed_settings(directory=directory) if not name.startswith(("BROKER_", "SLACK_", "TELEGRAM_"))
+        name
+        for name in needed_settings(directory=directory)
+        if not name.startswith(("BROKER_", "DISCORD_", "SLACK_", "TELEGRAM_"))
     }
     assert found - {"CA_FILE", "PUBLIC_URL"} == {"ARCHIVE_URL", "WEBHOOK_URL", "SAMPLE_URL"}
     assert "TELEGRAM_TOKEN" in needed_settings(directory=directory)

@@ -29,7 +29,7 @@ FOREIGN: dict[str, str | bytes] = {
     "my-view.py": EFFECT,
     "a.b.py": EFFECT,
 }
-BUILT_IN = ["archive", "broker", "log", "slack", "telegram", "webhook"]
+BUILT_IN = ["archive", "broker", "discord", "log", "slack", "telegram", "webhook"]
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def test_handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     with pytest.raises(SystemExit):
         main(["handlers", "--json"])
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert_words("handlers", rows, {"archive", "broker", "log", "slack", "telegram", "webhook"})
+    assert_words("handlers", rows, {"archive", "broker", "discord", "log", "slack", "telegram", "webhook"})
     statuses = ("submitted", "progressed", "in_doubt", "completed", "failed", "canceled", "expired")
     assert_words("events of handlers", rows["log"]["events"], {f"task.{one}" for one in statuses} | {"artifact.stored"})
     assert_words(

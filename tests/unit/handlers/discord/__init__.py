@@ -1,0 +1,1 @@
+"""The Discord handler against the stand-in of the API."""
