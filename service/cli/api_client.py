@@ -1,6 +1,5 @@
 """HTTP client of a running service, and the options --url and --api-key of the commands that use it."""
 
-import json
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,9 +14,10 @@ import anyio
 import click
 import httpx
 
-from service.cli import CommandFailed, Unreachable, UsageError
+from service.cli import Unreachable, UsageError
 from service.cli import response_checks as checks
 from service.cli.output import clean, console
+from service.cli.responses import parse_response, read_body
 from service.domain.errors import BadSetting
 from service.domain.task import Json
 from service.network.addresses import names_loopback
@@ -26,15 +26,8 @@ from service.network.transport import VARIABLES, Outgoing, OutgoingTransport, ou
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 URL_NAME, KEY_NAME = "BOOMERANG_URL", "BOOMERANG_API_KEY"
-USAGE_STATUSES = frozenset({400, 401, 403, 413, 415, 422})
-"""HTTP statuses for an invalid request or API key; the exit code is 2."""
-RETRYABLE_STATUSES = frozenset({408, 429, 502, 503, 504})
-"""HTTP statuses after which a later try may succeed."""
 RESPONSE_TIMEOUT = 60.0
 """Maximum wait for data in seconds."""
-
-MAX_RESPONSE_BYTES = 64 * 1024 * 1024
-"""Maximum response size in bytes; a page of any list fits, of an earlier release too."""
 
 
 class Client(AbstractAsyncContextManager["Client"]):
@@ -110,6 +103,10 @@ class Client(AbstractAsyncContextManager["Client"]):
         """Replay, or count, what a filter selects; return the report of one call."""
         return await self._call("POST", "v1/deliveries/replay", checks.is_replay_report, json=wanted)
 
+    def open_stream(self, path: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[httpx.Response]:
+        """Open a response that does not end; silence for more than a minute raises httpx.ReadTimeout."""
+        return self._http.stream("GET", path, headers=headers)
+
     async def endpoints(self, **filters: object) -> Json:
         """Return a page of endpoints; `filters` are client, limit and cursor."""
         return await self._page("v1/endpoints", checks.is_endpoint, filters)
@@ -145,7 +142,7 @@ class Client(AbstractAsyncContextManager["Client"]):
     async def _call(self, method: str, path: str, is_valid: Callable[[Json], bool], **options: Any) -> Json:
         try:
             async with self._http.stream(method, path, **options) as response:
-                content = await _read_body(response)
+                content = await read_body(response)
         except httpx.ConnectError as error:
             if reason := tls_reason(error):
                 raise Unreachable(
@@ -156,19 +153,7 @@ class Client(AbstractAsyncContextManager["Client"]):
             raise Unreachable(f"{self.url} did not respond in time") from None
         except httpx.HTTPError as error:
             raise Unreachable(f"the connection to {self.url} failed: {transport_reason(error)}") from None
-        return _parse_response(response, content, is_valid)
-
-
-async def _read_body(response: httpx.Response) -> bytes:
-    """Return the body. Raises CommandFailed if it is compressed or longer than MAX_RESPONSE_BYTES."""
-    content = bytearray()
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise CommandFailed(_unexpected_response(response))
-    async for chunk in response.aiter_bytes():
-        content += chunk
-        if len(content) > MAX_RESPONSE_BYTES:
-            raise CommandFailed(_unexpected_response(response))
-    return bytes(content)
+        return parse_response(response, content, is_valid)
 
 
 def _checked_url(url: str) -> str:
@@ -199,46 +184,6 @@ def _path_segment(text: str) -> str:
 
 def _query(filters: Mapping[str, object]) -> dict[str, str]:
     return {name: str(value) for name, value in filters.items() if value is not None}
-
-
-def _parse_response(response: httpx.Response, content: bytes, is_valid: Callable[[Json], bool]) -> Json:
-    try:
-        body = json.loads(content) if content else {}
-    except (ValueError, RecursionError):
-        body = None
-    if response.is_success and isinstance(body, dict) and is_valid(body):
-        return body
-    error_class = CommandFailed
-    if response.status_code in USAGE_STATUSES:
-        error_class = UsageError
-    elif response.status_code in RETRYABLE_STATUSES:
-        error_class = Unreachable
-    raise error_class(_error_message(response, body))
-
-
-def _error_message(response: httpx.Response, body: object) -> str:
-    problem = body if isinstance(body, dict) and not (response.is_success or response.is_redirect) else {}
-    summary = clean(problem.get("detail") or problem.get("title") or "")
-    if not summary:
-        return _unexpected_response(response)
-    message = summary.removesuffix("; see errors")
-    if response.status_code == httpx.codes.UNAUTHORIZED:
-        message += " (set BOOMERANG_API_KEY or --api-key)"
-    errors = problem.get("errors")
-    return "\n".join([message, *map(_field_error, errors if isinstance(errors, list) else [])])
-
-
-def _unexpected_response(response: httpx.Response) -> str:
-    return f"{response.url.host} did not respond like a Boomerang service (HTTP {response.status_code})"
-
-
-def _field_error(error: object) -> str:
-    """Return one entry of a problem's `errors` as an indented line."""
-    if not isinstance(error, dict):
-        return f"  {clean(error)}"
-    loc = error.get("loc")
-    path = ".".join(clean(part) for part in (loc if isinstance(loc, list) else ()))
-    return f"  {path}: {clean(error.get('msg', ''))}"
 
 
 @dataclass(frozen=True, kw_only=True)

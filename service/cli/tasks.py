@@ -138,11 +138,21 @@ async def status(client: Client, *, task_id: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="[ID]", required=False)
 @as_json
 @with_client
-async def watch(client: Client, *, task_id: str, as_json: bool) -> None:
-    """Follow a task until it finishes. The exit code is 1 if it failed, was canceled or expired."""
+async def watch(client: Client, *, task_id: str | None, as_json: bool) -> None:
+    """Follow a task until it finishes, or without ID all tasks until Ctrl-C.
+
+    All tasks are a live table on a terminal, else a line for each change; with --json each line is a task. The exit
+    code is 1 if the task with ID failed, was canceled or expired.
+    """
+    if task_id is None:
+        from service.cli.live_tasks import watch_all  # noqa: PLC0415 - only this form needs it
+        from service.cli.task_feed import TaskFeed  # noqa: PLC0415 - the same
+
+        await watch_all(TaskFeed(client=client), as_json=as_json)
+        return
     await client.task(task_id)
     _finish(await _follow(client, task_id), as_json=as_json)
 

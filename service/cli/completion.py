@@ -1,0 +1,55 @@
+"""The command `boomerang completion`, and the values that a shell completes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+SHELLS = ("bash", "zsh", "fish")
+VARIABLE = "_BOOMERANG_COMPLETE"
+"""The variable by which the script asks this program for the completions."""
+
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the script that completes commands, options, models, statuses and handlers in a shell.
+
+    Add the line of your shell to its start file (~/.bashrc, ~/.zshrc, ~/.config/fish/config.fish), and open a new one.
+    """
+    script = get_completion_class(shell)
+    if script is None:
+        raise click.UsageError(f"there is no completion for {shell}")
+    click.echo(script(context.find_root().command, {}, "boomerang", VARIABLE).source())
+
+
+def _values(names: Callable[[], Sequence[str]]) -> Complete:
+    """Return a completion of the values that `names` returns; an error completes nothing, since nobody would see it."""
+
+    def complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        try:
+            return [CompletionItem(name) for name in names() if name.startswith(incomplete)]
+        except Exception:  # noqa: BLE001 - a shell has no place for an error of a broken handler or setting
+            return []
+
+    return complete
+
+
+def _model_names() -> Sequence[str]:
+    from service.domain.models.catalog import MODELS  # noqa: PLC0415 - heavy, and only completion needs it here
+
+    return sorted(MODELS)
+
+
+def _handler_names() -> Sequence[str]:
+    from service.deliveries.handler_loader import survey  # noqa: PLC0415 - imports every handler
+
+    return sorted(survey().handlers)
+
+
+models: Any = _values(_model_names)
+handlers: Any = _values(_handler_names)
