@@ -7,7 +7,9 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from service.cli.examples import with_examples
 from service.cli.streams_and_signals import end_on_sigterm_as_first_process, open_missing_streams
 from service.domain.errors import BadHandler, BadSetting, BoomerangError
 
@@ -36,6 +38,7 @@ COMMANDS = {
     "reconcile": ("service.cli.server", "Process everything that is due once, then exit."),
     "handlers": ("service.cli.handlers", "List the handlers, write a new one, or send a test event through one."),
     "doctor": ("service.cli.doctor", "Check the installation, and say how to fix what is wrong."),
+    "completion": ("service.cli.completion", "Print the script of shell completion."),
     "secret": ("service.cli.server", "Print a new signing key."),
     "setup": ("service.cli.setup", "Register a chat bot at its platform."),
 }
@@ -70,7 +73,14 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
-        return command if isinstance(command, click.Command) else None
+        return with_examples(command, cmd_name) if isinstance(command, click.Command) else None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands and options that begin with `incomplete`, without importing the commands."""
+        found = [
+            CompletionItem(name, help=about) for name, (_, about) in COMMANDS.items() if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

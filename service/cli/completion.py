@@ -51,5 +51,17 @@ def _handler_names() -> Sequence[str]:
     return sorted(survey().handlers)
 
 
+def _parameter_names() -> Sequence[str]:
+    from service.domain.models.catalog import MODELS  # noqa: PLC0415 - heavy, and only completion needs it here
+
+    return sorted({f"{name}=" for model in MODELS.values() for name in model.model_fields})
+
+
+def _files(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="file")]
+
+
 models: Any = _values(_model_names)
+parameters: Any = _values(_parameter_names)
 handlers: Any = _values(_handler_names)
+files: Any = _files

@@ -3,6 +3,7 @@
 import click
 
 from service.cli.api_client import Client, with_client
+from service.cli.completion import handlers
 from service.cli.output import console, format_time, print_json, show_table, text_of
 from service.cli.tasks import as_json
 from service.domain.task import Json
@@ -15,7 +16,7 @@ MAX_PAGES = 50
 
 
 @click.command()
-@click.option("--handler", help="Only deliveries to this handler.")
+@click.option("--handler", shell_complete=handlers, help="Only deliveries to this handler.")
 @click.option("--fault", type=click.Choice(FAULTS), help="Only those for which this party is responsible.")
 @click.option("--failing", is_flag=True, help="List failing deliveries that are still retried.")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Maximum number.")

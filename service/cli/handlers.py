@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import click
 
-from service.cli import EXIT_FAILED
+from service.cli import EXIT_FAILED, completion
 from service.cli.api_client import Client, with_client
 from service.cli.output import clean, print_json, result_console, show_fields
 from service.cli.server import operator_settings
@@ -125,7 +125,7 @@ def _check_free(name: str, module: str) -> None:
 
 
 @handlers.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.handlers)
 @json_option
 @with_client
 async def pause(client: Client, *, name: str, as_json: bool) -> None:
@@ -134,7 +134,7 @@ async def pause(client: Client, *, name: str, as_json: bool) -> None:
 
 
 @handlers.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.handlers)
 @json_option
 @with_client
 async def resume(client: Client, *, name: str, as_json: bool) -> None:
@@ -151,7 +151,7 @@ def _show_pause(handler: Json, *, as_json: bool) -> None:
 
 
 @handlers.command("test")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.handlers)
 @click.option("--target", metavar="JSON", help='What a notify entry has beside "handler", as a JSON object.')
 @click.option("--event", "event_type", type=click.Choice([each.value for each in EventType]), help="Type of the event.")
 @json_option

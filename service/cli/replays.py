@@ -10,6 +10,7 @@ import click
 
 from service.cli import EXIT_FAILED, CommandFailed
 from service.cli.api_client import Client, with_client
+from service.cli.completion import handlers
 from service.cli.output import clean, console, format_time, print_json, result_console, text_of
 from service.cli.tasks import as_json
 from service.domain.task import Json
@@ -47,7 +48,7 @@ class Moment(click.ParamType[str]):
 
 @click.command()
 @click.argument("delivery_ids", metavar="[ID]...", nargs=-1)
-@click.option("--handler", help="Deliveries to this handler.")
+@click.option("--handler", shell_complete=handlers, help="Deliveries to this handler.")
 @click.option("--since", type=Moment(), help="Events since this time: RFC 3339, or 2h for two hours ago.")
 @click.option("--until", type=Moment(), help="Events before this time.")
 @click.option("--client", "of_client", metavar="NAME", help="Deliveries of this client (an admin's key).")

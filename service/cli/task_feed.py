@@ -22,7 +22,7 @@ POLL_SECONDS = 2.0
 """Pause between two readings of the list, and before another connection."""
 
 MAX_TRIES = 30
-"""Failures in a row after which the command gives up: a minute."""
+"""Failures in a row after which the command ends: a minute."""
 
 POSITION = "Last-Event-ID"
 MAX_LINE = 4 * 1024 * 1024

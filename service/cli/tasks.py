@@ -1,12 +1,14 @@
 """The task commands: submit, status, watch, tasks, cancel, resubmit. They call the API of a running service."""
 
 import json
+from functools import partial
 from typing import Any
 
 import click
 
 from service.cli import EXIT_FAILED
 from service.cli.api_client import Client, with_client
+from service.cli.completion import files, models, parameters
 from service.cli.media_options import media_values, parse_pairs
 from service.cli.output import (
     console,
@@ -46,15 +48,28 @@ def valid_key(_: click.Context, __: click.Parameter, key: str | None) -> str | N
     )
 
 
+repeated = partial(click.option, multiple=True)
+"""An option that may be given several times."""
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 
 
 @click.command()
 @click.option("--prompt", required=True, help="Description of the video.")
-@click.option("--image", multiple=True, metavar="FILE|URL", help="Reference image; repeat for up to 7.")
-@click.option("--video", multiple=True, metavar="FILE|URL", help="Reference video; repeat for up to 2.")
-@click.option("--param", multiple=True, metavar="NAME=VALUE", help="Model parameter such as duration=8.")
-@click.option("--model", default=MODEL, show_default=True, help="Model.")
+@click.option(
+    "--image", multiple=True, metavar="FILE|URL", shell_complete=files, help="Reference image; repeat for up to 7."
+)
+@click.option(
+    "--video", multiple=True, metavar="FILE|URL", shell_complete=files, help="Reference video; repeat for up to 2."
+)
+@click.option(
+    "--param",
+    multiple=True,
+    metavar="NAME=VALUE",
+    shell_complete=parameters,
+    help="Model parameter such as duration=8.",
+)
+@click.option("--model", default=MODEL, show_default=True, shell_complete=models, help="Model.")
 @click.option("--metadata", multiple=True, metavar="NAME=VALUE|JSON", help="Custom data, returned in every event.")
 @click.option("--notify", multiple=True, metavar="URL", help="Send the events of the task to URL as signed webhooks.")
 @click.option(
@@ -182,7 +197,7 @@ async def resubmit(client: Client, *, task_id: str, as_json: bool) -> None:
 
 @click.command()
 @click.option("--status", "status_filter", type=click.Choice(STATUSES), help="Only tasks with this status.")
-@click.option("--model", help="Only tasks with this model.")
+@click.option("--model", shell_complete=models, help="Only tasks with this model.")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Maximum number.")
 @click.option("--cursor", help="Start after the previous page; its last line shows the cursor.")
 @as_json

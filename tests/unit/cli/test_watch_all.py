@@ -93,7 +93,7 @@ def event(number: int, **changes: object) -> bytes:
 
 
 class Cut(httpx.AsyncByteStream):
-    """A body that ends, or breaks off with an error, after its chunks."""
+    """A body that ends after its chunks, or fails with an error."""
 
     def __init__(self, *chunks: bytes, error: Exception | None = None) -> None:
         self.chunks, self.error = chunks, error

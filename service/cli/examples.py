@@ -1,0 +1,80 @@
+"""Examples of every command, which its `--help` ends with. A test parses each of them."""
+
+from collections.abc import Mapping, Sequence
+
+import click
+
+EXAMPLES: Mapping[str, Sequence[str]] = {
+    "demo": (
+        "boomerang demo",
+        "boomerang demo --image cat.png --prompt 'The cat surfs at dawn'",
+        "boomerang demo --stay",
+    ),
+    "serve": ("boomerang serve", "boomerang serve --host 0.0.0.0 --port 8080", "boomerang serve --role web"),
+    "worker": ("boomerang worker", "boomerang worker --port 8081"),
+    "migrate": ("boomerang migrate",),
+    "sandbox": ("boomerang sandbox", "boomerang sandbox --port 8099 --run-time 2s..5s --seed 7"),
+    "submit": (
+        "boomerang submit --prompt 'The cat surfs at dawn' --image cat.png --param duration=8 --wait",
+        "boomerang submit --prompt 'A walk' --image https://example.org/dog.png --metadata chat=42 --json",
+        "boomerang submit --prompt Walk --image dog.png --notify https://example.org/hook --idempotency-key order-1",
+    ),
+    "status": ("boomerang status 0198c2f4", "boomerang status 0198c2f4 --json"),
+    "watch": ("boomerang watch 0198c2f4", "boomerang watch", "boomerang watch --json"),
+    "tasks": ("boomerang tasks --status in_doubt", "boomerang tasks --limit 100 --json"),
+    "cancel": ("boomerang cancel 0198c2f4",),
+    "resubmit": ("boomerang resubmit 0198c2f4",),
+    "events": ("boomerang events 0198c2f4", "boomerang events 0198c2f4 --json"),
+    "dead": ("boomerang dead --handler webhook", "boomerang dead --failing"),
+    "replay": (
+        "boomerang replay 0198c2f4",
+        "boomerang replay --handler webhook --since 2h --dry-run",
+        "boomerang replay --handler webhook --since 2026-05-06T10:00:00Z --status dead --status pending --yes",
+    ),
+    "endpoints": ("boomerang endpoints", "boomerang endpoints add https://example.org/hook --events task.completed"),
+    "endpoints list": ("boomerang endpoints list --json",),
+    "endpoints add": (
+        "boomerang endpoints add https://example.org/hook --events task.completed,task.failed",
+        "boomerang endpoints add https://example.org/hook --header 'X-Team: video' --description 'the shop'",
+    ),
+    "endpoints rotate": ("boomerang endpoints rotate 0198c2f4 --overlap 24h",),
+    "endpoints pause": ("boomerang endpoints pause 0198c2f4",),
+    "endpoints resume": ("boomerang endpoints resume 0198c2f4",),
+    "endpoints remove": ("boomerang endpoints remove 0198c2f4",),
+    "endpoints test": ("boomerang endpoints test 0198c2f4",),
+    "endpoints replay": ("boomerang endpoints replay 0198c2f4 --since 2h --dry-run",),
+    "reconcile": ("boomerang reconcile --once", "boomerang reconcile --once --json"),
+    "handlers": ("boomerang handlers", "boomerang handlers --json"),
+    "handlers new": ("boomerang handlers new publish-video",),
+    "handlers pause": ("boomerang handlers pause webhook",),
+    "handlers resume": ("boomerang handlers resume webhook", "boomerang handlers resume webhook --json"),
+    "handlers test": (
+        "boomerang handlers test log",
+        'boomerang handlers test webhook --target \'{"url": "https://example.org/hook"}\' --event task.failed',
+    ),
+    "login": ("boomerang login",),
+    "doctor": ("boomerang doctor", "boomerang doctor --host 0.0.0.0 --port 8080 --json"),
+    "completion": (
+        "boomerang completion bash",
+        'eval "$(boomerang completion bash)"   # in ~/.bashrc; zsh in ~/.zshrc',
+        "boomerang completion fish | source    # in ~/.config/fish/config.fish",
+    ),
+    "secret": (
+        "boomerang secret",
+        "boomerang secret --webhook",
+        "boomerang secret --client shop",
+    ),
+    "setup": ("boomerang setup telegram --dry-run", "boomerang setup telegram"),
+}
+"""By the name of the command, with its group."""
+
+
+def with_examples(command: click.Command, name: str) -> click.Command:
+    """Return the command; its help, and that of the commands in it, ends with the examples of EXAMPLES."""
+    lines = EXAMPLES.get(name, ())
+    if lines:
+        command.epilog = "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+    if isinstance(command, click.Group):
+        for inner, each in command.commands.items():
+            with_examples(each, f"{name} {inner}")
+    return command

@@ -1,0 +1,128 @@
+"""The examples in every help, and the completion of three shells."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from service.cli import COMMANDS, boomerang
+from service.cli.examples import EXAMPLES
+from service.domain.models.catalog import known_models
+from service.domain.task import Status
+from tests.unit.cli.fake_service import run
+
+BIN = Path(sys.executable).parent
+
+
+def every_command() -> Iterator[tuple[str, click.Command]]:
+    """Yield each command, and each in a group, with its name."""
+    context = click.Context(boomerang)
+    for name in COMMANDS:
+        command = boomerang.get_command(context, name)
+        assert command, name
+        yield name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {inner}", each) for inner, each in command.commands.items())
+
+
+def test_every_command_has_examples() -> None:
+    """Each help ends with at least one example, and no example is of a command that does not exist."""
+    commands = dict(every_command())
+    assert commands.keys() == EXAMPLES.keys()
+    for name in commands:
+        help_text = run(*name.split(), "--help").stdout
+        tail = help_text.partition("Examples:\n")[2]
+        assert [line.strip() for line in tail.strip().splitlines()] == list(EXAMPLES[name]), name
+
+
+@pytest.mark.parametrize("example", [line for lines in EXAMPLES.values() for line in lines])
+def test_every_example_parses(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each example is a valid command line: its command, its options and their values."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("cat.png", "dog.png"):
+        (tmp_path / name).touch()
+    words = shlex.split(example, comments=True)
+    if words[0] == "eval":
+        words = shlex.split(words[1].removeprefix("$(").removesuffix(")"))
+    assert words[0] == "boomerang"
+    words = words[1 : words.index("|") if "|" in words else None]
+    context = boomerang.make_context("boomerang", words.copy())
+    while isinstance(context.command, click.Group):
+        remaining = [*context._protected_args, *context.args]
+        if not remaining:
+            break
+        name, command, rest = context.command.resolve_command(context, remaining)
+        assert command
+        context = command.make_context(str(name), rest, parent=context)
+    assert context.parent is not None
+
+
+def completions(shell: str, line: str, *, cwd: Path) -> list[str]:
+    """Return what the program itself answers to the script of a shell for a line that is typed."""
+    words = line.split(" ")
+    environment = {
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "_BOOMERANG_COMPLETE": f"{shell}_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1) if shell != "fish" else words[-1],
+    }
+    done = subprocess.run([BIN / "boomerang"], env=environment, cwd=cwd, capture_output=True, check=True, timeout=120)  # noqa: S603
+    return done.stdout.decode().split("\n")[:-1] if done.stdout.strip() else []
+
+
+def test_values_are_completed(tmp_path: Path) -> None:
+    """Commands, options, statuses, models, handlers and parameters are completed; an unknown value by nothing."""
+    assert completions("bash", "boomerang do", cwd=tmp_path) == ["plain,doctor"]
+    assert completions("bash", "boomerang tasks --mo", cwd=tmp_path) == ["plain,--model"]
+    statuses = completions("bash", "boomerang tasks --status ", cwd=tmp_path)
+    assert statuses == [f"plain,{status.value}" for status in Status]
+    assert completions("bash", "boomerang submit --model vidu", cwd=tmp_path) == [
+        f"plain,{name}" for name in sorted(known_models())
+    ]
+    assert completions("bash", "boomerang dead --handler web", cwd=tmp_path) == ["plain,webhook"]
+    assert completions("bash", "boomerang submit --param dur", cwd=tmp_path) == ["plain,duration="]
+    assert completions("bash", "boomerang submit --image ./c", cwd=tmp_path) == ["file,./c"]
+    assert completions("bash", "boomerang dead --handler nothing", cwd=tmp_path) == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_script_of_a_shell(shell: str, tmp_path: Path) -> None:
+    """Each script asks this program by the variable, and its shell accepts the script where it is installed."""
+    result = run("completion", shell)
+    assert result.exit_code == 0
+    assert f"_BOOMERANG_COMPLETE={shell}_complete" in result.stdout
+    if program := shutil.which(shell):
+        script = tmp_path / "script"
+        script.write_text(result.stdout)
+        flags = {"bash": "-n", "zsh": "-n", "fish": "--no-execute"}
+        subprocess.run([program, flags[shell], str(script)], check=True, timeout=60)  # noqa: S603
+
+
+def test_bash_completes_a_typed_command(tmp_path: Path) -> None:
+    """The real bash, with the script loaded, completes what is typed."""
+    (tmp_path / "script").write_text(run("completion", "bash").stdout)
+    program = """
+    . ./script
+    COMP_WORDS=(boomerang wat); COMP_CWORD=1
+    _boomerang_completion boomerang wat boomerang
+    printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    bash = shutil.which("bash")
+    assert bash
+    environment = {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    command = [bash, "-c", program]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, check=True, timeout=60)  # noqa: S603
+    assert done.stdout.decode().split() == ["watch"]
+
+
+def test_unknown_shell_is_refused() -> None:
+    """The message names the shells that there are."""
+    result = run("completion", "csh")
+    assert result.exit_code == 2
+    assert "'bash', 'zsh', 'fish'" in result.stderr
