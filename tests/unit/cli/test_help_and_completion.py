@@ -57,9 +57,9 @@ def test_every_example_parses(example: str, tmp_path: Path, monkeypatch: pytest.
         remaining = [*context._protected_args, *context.args]
         if not remaining:
             break
-        name, command, rest = context.command.resolve_command(context, remaining)
+        inner, command, rest = context.command.resolve_command(context, remaining)
         assert command
-        context = command.make_context(str(name), rest, parent=context)
+        context = command.make_context(str(inner), rest, parent=context)
     assert context.parent is not None
 
 
