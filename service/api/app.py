@@ -47,6 +47,7 @@ from service.api.request_context import RequestContextMiddleware
 from service.api.request_work import BACKGROUND, RequestWork
 from service.api.task_acceptor import TaskAcceptor
 from service.api.tasks import TaskApi
+from service.api.videos import VideoApi
 from service.api.vtrix_models import VtrixModelApi
 from service.api.vtrix_tasks import VtrixTaskApi
 from service.api.webhook_endpoints import WebhookEndpointApi
@@ -169,6 +170,7 @@ def create_app(services: Services, pages: Pages | None = None) -> ASGIApp:
         *_content_routes(services),
         *_event_routes(services),
         *_vtrix_routes(services, acceptor),
+        *_video_routes(services, acceptor),
         *deliveries.routes(),
         *WebhookEndpointApi(
             service=services.endpoints,
@@ -231,7 +233,22 @@ def _vtrix_routes(services: Services, acceptor: TaskAcceptor) -> list[Route]:
     return [*tasks.routes(), *models.routes()]
 
 
+def _video_routes(services: Services, acceptor: TaskAcceptor) -> list[Route]:
+    return VideoApi(
+        acceptor=acceptor,
+        queries=services.queries,
+        notes=services.notes,
+        contents=_content_api(services),
+        work=services.work,
+        clock=services.clock,
+    ).routes()
+
+
 def _content_routes(services: Services) -> list[Route]:
+    return _content_api(services).routes()
+
+
+def _content_api(services: Services) -> ContentApi:
     return ContentApi(
         queries=services.queries,
         contents=services.contents,
@@ -239,7 +256,7 @@ def _content_routes(services: Services) -> list[Route]:
         clock=services.clock,
         bodies=BodyReader(FILTER_BODIES),
         public_url=services.public_url,
-    ).routes()
+    )
 
 
 def _event_routes(services: Services) -> list[Route]:

@@ -82,6 +82,24 @@ class ContentApi:
         position = query.integer("output", 0, minimum=0, maximum=MAX_OUTPUT)
         variant = query.choice("variant", VARIANTS) or "video"
         query.reject_errors()
+        return await self.respond(
+            request, task, position=position, variant=variant, signed_for=signed_for, linked=linked
+        )
+
+    async def respond(
+        self,
+        request: Request,
+        task: Task,
+        *,
+        position: int,
+        variant: str,
+        signed_for: timedelta,
+        linked: bool = False,
+    ) -> Response:
+        """Respond with the stored file of a result; raises a 404 problem with the provider's address without one.
+
+        `signed_for` is how long an address that the store signs is valid. Whoever has only a link gets no address.
+        """
         _require_completed(task)
         if position >= len(task.output):
             raise NotFound(f"the task has {len(task.output)} outputs, counted from 0")

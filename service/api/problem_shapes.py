@@ -29,7 +29,12 @@ VTRIX_CODES: Mapping[int, str] = {
 }
 """The provider's code for each status; `InternalServiceFailure` for others."""
 
-UNPROCESSABLE, BAD_REQUEST = 422, 400
+OPENAI_CODES: Mapping[int, str] = {401: "invalid_api_key", 404: "not_found", 422: "invalid_value"}
+
+MAY_EXIST = "may_exist"
+"""Key of the request's state: whether a task of it may be stored already."""
+
+UNPROCESSABLE, BAD_REQUEST, CONFLICT, TOO_MANY, INTERNAL = 422, 400, 409, 429, 500
 """The provider answers 400 to what our own API answers 422."""
 
 
@@ -50,9 +55,35 @@ def vtrix_envelope(problem: Problem, scope: Scope) -> Response:
     return json_response(body, status=status, headers=problem.headers)
 
 
+def openai_response(problem: Problem, scope: Scope) -> Response:
+    """Return `problem` as OpenAI's API writes an error.
+
+    Its SDK repeats a request after 408, 409, 429 and 5xx by itself: it is told not to where a task may exist, and where
+    nothing changes by itself.
+    """
+    first = problem.faults[0] if problem.faults else None
+    error = {
+        "message": _message(problem),
+        "type": _openai_type(problem.status),
+        "param": ".".join(map(str, first.loc)) or None if first else None,
+        "code": OPENAI_CODES.get(problem.status) or problem.kind.replace("-", "_") or None,
+    }
+    headers = dict(problem.headers)
+    if problem.status == CONFLICT or scope.get("state", {}).get(MAY_EXIST):
+        headers["x-should-retry"] = "false"
+    return json_response({"error": error}, status=_vtrix_status(problem), headers=headers)
+
+
+def _openai_type(status: int) -> str:
+    if status == TOO_MANY:
+        return "rate_limit_error"
+    return "server_error" if status >= INTERNAL else "invalid_request_error"
+
+
 SHAPES: tuple[tuple[str, Callable[[Problem, Scope], Response]], ...] = (
     ("/model/v1/", vtrix_response),
     ("/api/v1/skill/", vtrix_envelope),
+    ("/v1/videos", openai_response),
 )
 """The beginnings of the paths of drop-in APIs, with the form of their errors."""
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -92,6 +92,25 @@ class BodyReader:
         self._announced_size(request)
         with self._memory.share(_share_owner(request)) as share:
             yield await self._receive(request, share)
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[AsyncGenerator[bytes, None]]:
+        """Yield the parts of the body as they arrive, which count like a whole body until the block ends.
+
+        Reading them raises like `read`. They all count: what is made of them takes as much memory.
+        """
+        self._announced_size(request)
+        with self._memory.share(_share_owner(request)) as share:
+            yield self._parts(request, share)
+
+    async def _parts(self, request: Request, share: BodyShare) -> AsyncGenerator[bytes, None]:
+        arrival, more = _Arrival(), True
+        while more:
+            part, more = await self._timed_part(request, arrival)
+            await self._take(share, len(part))
+            self._check_first(share, arrival)
+            arrival.size += len(part)
+            yield part
 
     def _announced_size(self, request: Request) -> int:
         """Return Content-Length, or the maximum size for a body without it."""

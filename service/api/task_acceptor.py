@@ -1,6 +1,6 @@
 """Accepts tasks from request bodies, for every API that creates tasks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
@@ -75,7 +75,7 @@ class TaskAcceptor:
             del body
             idempotency = None if key is None or digest is None else await _idempotency(key, digest, data, size)
             data = translate(data)
-            new = await _new_task(
+            new = await new_task(
                 data,
                 caller=caller_of(request),
                 idempotency=idempotency,
@@ -107,8 +107,15 @@ async def _idempotency(key: str, digest: str, data: object, size: int) -> Idempo
     return IdempotencyKey(key=key, digest=digest, value_digest=value_digest)
 
 
-async def _new_task(
-    data: object, *, caller: Caller, idempotency: IdempotencyKey | None, nul: bool, size: int, callback_form: str | None
+async def new_task(
+    data: object,
+    *,
+    caller: Caller,
+    idempotency: IdempotencyKey | None,
+    nul: bool,
+    size: int,
+    callback_form: str | None = None,
+    known_faults: Sequence[Fault] = (),
 ) -> NewTask:
     """Return the requested task with the faults of its keys; raises InvalidParams unless `data` is an object.
 
@@ -117,7 +124,7 @@ async def _new_task(
     """
     if not isinstance(data, dict):
         raise InvalidParams([Fault(loc=(), msg="the body must be a JSON object with model and params")])
-    faults: list[Fault] = []
+    faults = [*known_faults]
     for name in data:
         if len(faults) == MAX_FAULTS:
             break

@@ -1,9 +1,10 @@
 """Read queries: tasks, deliveries and the history of a task, without blobs and callback bodies."""
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, Table, null, select, tuple_
+from sqlalchemy import Select, Table, func, null, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.tasks import DeliveryView, TaskFilter
@@ -72,8 +73,25 @@ class SqlTaskQueries:
             value = getattr(wanted, column)
             query = query if value is None else query.where(tasks.c[column] == value)
         async with self._database.reading() as connection:
-            rows = await connection.execute(_newest(query, tasks, wanted.limit, wanted.cursor))
+            rows = await connection.execute(
+                _newest(query, tasks, wanted.limit, wanted.cursor, reverse=wanted.oldest_first)
+            )
             return [task_from_row(row, **empty) for row in rows.mappings()]
+
+    async def newest_with_key(self, client: str, prefix: str, since: datetime) -> Task | None:
+        """Return the newest task of `client` since then whose idempotency key begins with `prefix`, or None.
+
+        It reads the client's tasks since then, over the index of its list.
+        """
+        query = select(*TASK_COLUMNS).where(
+            tasks.c.client == client,
+            tasks.c.created_at >= since,
+            func.substr(tasks.c.idempotency_key, 1, len(prefix)) == prefix,
+        )
+        async with self._database.reading() as connection:
+            rows = await connection.execute(_newest(query, tasks, 1, None))
+            row = rows.mappings().one_or_none()
+            return None if row is None else task_from_row(row)
 
     async def history(self, task_id: TaskId, *, data: bool = True) -> list[Json]:
         """Return every event, callback, poll, delivery and attempt of a task, oldest first, as plain JSON."""
@@ -109,12 +127,17 @@ class SqlTaskQueries:
             return [DeliveryView(**row) for row in rows.mappings()]
 
 
-def _newest(query: Select[Any], table: Table, limit: int, cursor: str | None) -> Select[Any]:
-    """Return `query` newest first, after the row with the id `cursor`; an unknown id gives no rows."""
+def _newest(query: Select[Any], table: Table, limit: int, cursor: str | None, *, reverse: bool = False) -> Select[Any]:
+    """Return `query` newest first, after the row with the id `cursor`; an unknown id gives no rows.
+
+    With `reverse` the oldest is first.
+    """
+    place = tuple_(table.c.created_at, table.c.id)
     if cursor is not None:
-        position = select(table.c.created_at, table.c.id).where(table.c.id == cursor)
-        query = query.where(tuple_(table.c.created_at, table.c.id) < position.scalar_subquery())
-    return query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
+        position = select(table.c.created_at, table.c.id).where(table.c.id == cursor).scalar_subquery()
+        query = query.where(place > position if reverse else place < position)
+    columns = (table.c.created_at, table.c.id)
+    return query.order_by(*(each.asc() if reverse else each.desc() for each in columns)).limit(limit)
 
 
 async def delivery_view(connection: AsyncConnection, delivery_id: str) -> DeliveryView | None:

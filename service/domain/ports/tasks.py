@@ -65,6 +65,8 @@ class BlobStore(Protocol):
 class TaskFilter:
     """A filter for lists of tasks: `client` None for all clients; newest first, after `cursor` (a task id).
 
+    With `oldest_first` the order is the other one.
+
     The fields `without` (metadata, notify, hinted_fact) are not read, and are empty in the tasks.
     """
 
@@ -73,6 +75,7 @@ class TaskFilter:
     model: str | None = None
     limit: int = 50
     cursor: str | None = None
+    oldest_first: bool = False
     without: frozenset[str] = frozenset()
 
 
@@ -112,6 +115,9 @@ class TaskQueries(Protocol):
 
     async def tasks(self, wanted: TaskFilter) -> list[Task]:
         """Return tasks, newest first."""
+
+    async def newest_with_key(self, client: str, prefix: str, since: datetime) -> Task | None:
+        """Return the newest task of `client` since then whose idempotency key begins with `prefix`, or None."""
 
     async def history(self, task_id: TaskId, *, data: bool = True) -> list[Json]:
         """Return every event, callback, poll, delivery and attempt of a task, oldest first, as plain JSON.

@@ -1,0 +1,188 @@
+"""Reads the bodies of an OpenAI-shaped video API: JSON, or a form with files. A form is read as JSON is written."""
+
+import base64
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from anyio.to_thread import run_sync
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from service.api.request_bodies import MB, UTF_8, BodyReader, require_json
+from service.api.task_acceptor import NUL_ESCAPE
+from service.domain.errors import Fault, InvalidParams, UnreadableBody
+from service.domain.media.file_headers import sniff
+from service.domain.models.catalog import MODELS
+from service.domain.models.json_schema import json_schema
+from service.domain.strict_json import parse_json
+from service.domain.task import Json
+
+FORM_TYPE = "multipart/form-data"
+MAX_FIELDS, MAX_FILES, MAX_FIELD_BYTES = 64, 16, 4 * MB
+MEDIA_TYPES = {
+    "png": "image/png",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+    "mp4": "video/mp4",
+    "mov": "video/quicktime",
+    "avi": "video/x-msvideo",
+}
+"""The type of a file by its content, where the form names none."""
+
+FormField = tuple[str, str | tuple[str, bytes]]
+"""The name of a field and its text, or the type and content of its file."""
+
+UNTYPED = frozenset({"", "application/octet-stream"})
+REFERENCE = "input_reference"
+_NAME = re.compile(r"([A-Za-z0-9_]{1,64})(?:(\[\])|\[([^\[\]]{1,200})\])?")
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+FLAGS = {"true": True, "false": False}
+
+
+class _InMemoryParser(MultiPartParser):
+    """Keeps files in memory, which is bounded by the size of the body: nothing of a client gets onto the disk."""
+
+    spool_max_size = 64 * MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoBody:
+    """The value of a body; `size` is in bytes, `nul` is true if it may contain the character U+0000."""
+
+    data: object = field(repr=False)
+    size: int
+    nul: bool
+
+
+@asynccontextmanager
+async def video_body(bodies: BodyReader, request: Request) -> AsyncIterator[VideoBody]:
+    """Yield the value of the body; its memory counts until the block ends.
+
+    Raises like `BodyReader.read`, UnreadableBody for a form that cannot be read, InvalidParams for names in it.
+    """
+    if is_form(request):
+        async with bodies.stream(request) as parts:
+            counted = _Counted(parts)
+            data = await run_sync(form_value, await _form(request, counted.read()))
+            yield VideoBody(data=data, size=counted.size, nul=True)
+        return
+    require_json(request)
+    async with bodies.read(request) as body:
+        nul = b"\\" in body and NUL_ESCAPE in body
+        yield VideoBody(data=await run_sync(parse_json, body), size=len(body), nul=nul)
+
+
+def is_form(request: Request) -> bool:
+    """Return whether the body is announced as a form with files."""
+    types = request.headers.getlist("content-type")
+    coded = {each.strip().lower() for each in request.headers.getlist("content-encoding")} - {"identity"}
+    return len(types) == 1 and not coded and types[0].partition(";")[0].strip().lower() == FORM_TYPE
+
+
+class _Counted:
+    """Counts the bytes of a stream."""
+
+    def __init__(self, parts: AsyncGenerator[bytes, None]) -> None:
+        self._parts = parts
+        self.size = 0
+
+    async def read(self) -> AsyncGenerator[bytes, None]:
+        """Yield the parts."""
+        async for part in self._parts:
+            self.size += len(part)
+            yield part
+
+
+async def _form(request: Request, parts: AsyncGenerator[bytes, None]) -> list[FormField]:
+    """Return the fields of a form in their order: texts, and files with their type."""
+    _require_utf_8(request)
+    parser = _InMemoryParser(
+        request.headers, parts, max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
+    )
+    try:
+        form: FormData = await parser.parse()
+    except MultiPartException as error:
+        raise UnreadableBody(f"the form cannot be read: {error.message}") from error
+    try:
+        found: list[FormField] = []
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                found.append((name, (value.content_type or "", await value.read())))
+            else:
+                found.append((name, value))
+        return found
+    finally:
+        await form.close()
+
+
+def _require_utf_8(request: Request) -> None:
+    """Raise UnreadableBody for a form in another charset: some of them decode to what no text may contain."""
+    _, options = parse_options_header(request.headers["content-type"])
+    if options.get(b"charset", b"utf-8").decode("latin-1").lower() not in UTF_8:
+        raise UnreadableBody("the form cannot be read: send it in UTF-8")
+
+
+def form_value(fields: list[FormField]) -> Json:
+    """Return the JSON object that a form means: `a[]` is a list, `a[b]` an object, a file a data URI.
+
+    Texts have the type that the model's parameter has. Raises InvalidParams with every fault.
+    """
+    data: Json = {}
+    faults: list[Fault] = []
+    for name, value in fields:
+        match = _NAME.fullmatch(name)
+        if match is None:
+            faults.append(Fault(loc=(name[:64].encode("ascii", "replace").decode(),), msg="is no name of a field here"))
+            continue
+        text = value if isinstance(value, str) else _data_uri(*value)
+        if not _put(data, match, text, repeatable=match[1] == REFERENCE):
+            faults.append(Fault(loc=(match[1],), msg="is given more than once, or in two forms: give it once"))
+    if faults:
+        raise InvalidParams(faults)
+    return _typed(data)
+
+
+def _put(data: Json, match: re.Match[str], text: str, *, repeatable: bool) -> bool:
+    """Add a field; return False if another one is in its place."""
+    name, listed, key = match.groups()
+    if listed or repeatable:
+        target = data.setdefault(name, [])
+        if isinstance(target, list):
+            target.append(text)
+        return isinstance(target, list)
+    if key is None:
+        return data.setdefault(name, text) is text
+    inner = data.setdefault(name, {})
+    return isinstance(inner, dict) and inner.setdefault(key, text) is text
+
+
+def _data_uri(media_type: str, content: bytes) -> str:
+    declared = media_type.partition(";")[0].strip().lower()
+    if declared in UNTYPED:
+        declared = MEDIA_TYPES.get(sniff(content) or "", "application/octet-stream")
+    return f"data:{declared};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _typed(data: Json) -> Json:
+    """Return `data` with numbers and flags in place of the texts of such parameters; other texts are left to them."""
+    model = data.get("model")
+    schemas = [json_schema(each) for each in MODELS if model in {None, each}]
+    kinds = {name: part["type"] for schema in schemas for name, part in _properties(schema).items()}
+    return {name: _converted(value, kinds.get(name)) for name, value in data.items()}
+
+
+def _properties(schema: Json) -> Json:
+    found: Json = schema["properties"]
+    return found
+
+
+def _converted(value: object, kind: str | None) -> object:
+    if not isinstance(value, str):
+        return value
+    if kind == "integer" and _INTEGER.fullmatch(value):
+        return int(value)
+    return FLAGS.get(value, value) if kind == "boolean" else value

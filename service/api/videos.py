@@ -1,0 +1,160 @@
+"""An OpenAI-shaped video API over this service: an unmodified SDK needs another base address and a key."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http import HTTPStatus
+from typing import get_args
+
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from service.api.authentication import caller_of
+from service.api.contents import ContentApi
+from service.api.endpoints import json_response, route
+from service.api.ports import WaitingNotes
+from service.api.problem_shapes import MAY_EXIST
+from service.api.problems import Problem, ProblemError
+from service.api.query_params import QueryParams, idempotency_key, path_id
+from service.api.repeated_creates import RepeatedCreates, create_key
+from service.api.request_context import TASK
+from service.api.request_work import RequestWork
+from service.api.task_acceptor import TaskAcceptor, new_task
+from service.api.video_bodies import VideoBody, video_body
+from service.api.video_requests import Translation, task_request
+from service.api.video_schemas import VideoVariant
+from service.domain.errors import InvalidParams, NotFound, QueueFull
+from service.domain.json_digest import json_digest
+from service.domain.ports.signals import Clock
+from service.domain.ports.tasks import IdempotencyKey, TaskFilter, TaskQueries
+from service.domain.task import Task, TaskId
+from service.domain.video_shape import COMPLETED, FAILED, video_object
+
+POLL_HEADER = "openai-poll-after-ms"
+POLL_AFTER_MS = 2000
+"""Milliseconds until the next question of a client makes sense; it reads this once and costs the provider nothing."""
+
+PAGE_SIZE, MAX_PAGE_SIZE = 20, 100
+VARIANTS = get_args(VideoVariant)
+SIGNED_FOR = timedelta(hours=1)
+UNLISTED = frozenset({"metadata", "notify", "hinted_fact"})
+NO_SPRITESHEET = Problem(
+    status=400,
+    kind="no-spritesheet",
+    detail="no sprite sheets are made here: use the variant video or thumbnail",
+)
+
+
+@dataclass(kw_only=True, slots=True)
+class VideoApi:
+    """The endpoints under `/v1/videos`."""
+
+    acceptor: TaskAcceptor
+    queries: TaskQueries
+    notes: WaitingNotes
+    contents: ContentApi
+    work: RequestWork
+    clock: Clock
+    repeated: RepeatedCreates = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.repeated = RepeatedCreates(self.queries)
+
+    def routes(self) -> list[Route]:
+        """Return its routes."""
+        return [
+            route("/v1/videos", get=self.list_videos, post=self.create),
+            route("/v1/videos/{id}", get=self.show),
+            route("/v1/videos/{id}/content", get=self.content),
+        ]
+
+    async def create(self, request: Request) -> Response:
+        """Accept a task, and respond with its video once it is durable."""
+        async with video_body(self.acceptor.bodies, request) as body:
+            translated = task_request(body.data)
+            try:
+                task = await self._accepted(request, body, translated)
+            except InvalidParams as invalid:
+                raise InvalidParams(translated.request_faults(invalid.faults)) from invalid
+        return _video(await self.work.tried(task))
+
+    async def list_videos(self, request: Request) -> Response:
+        """List the caller's videos by time."""
+        query = QueryParams(request, "after", "limit", "order", lenient=True)
+        after = query.text("after")
+        limit = query.integer("limit", PAGE_SIZE, minimum=1, maximum=MAX_PAGE_SIZE)
+        order = query.choice("order", ("asc", "desc"))
+        query.reject_errors()
+        wanted = TaskFilter(
+            client=caller_of(request).scope,
+            limit=limit + 1,
+            cursor=(await self._visible(request, after)).id if after else None,
+            without=UNLISTED,
+            oldest_first=order == "asc",
+        )
+        found = await self.queries.tasks(wanted)
+        shown = [video_object(task) for task in found[:limit]]
+        first, last = (shown[0]["id"], shown[-1]["id"]) if shown else (None, None)
+        page = {"object": "list", "data": shown, "first_id": first, "last_id": last, "has_more": len(found) > limit}
+        return json_response(page)
+
+    async def show(self, request: Request) -> Response:
+        """Show one video."""
+        task = await self.work.tried(await self._visible(request, path_id(request)), if_due=True)
+        [task] = await self.notes.noted([task])
+        return _video(task)
+
+    async def content(self, request: Request) -> Response:
+        """Respond with the stored file, or redirect to where it is."""
+        query = QueryParams(request, "variant", lenient=True)
+        variant = query.choice("variant", VARIANTS) or "video"
+        query.reject_errors()
+        task = await self._visible(request, path_id(request))
+        if variant == "spritesheet":
+            raise ProblemError(NO_SPRITESHEET)
+        try:
+            return await self.contents.respond(request, task, position=0, variant=variant, signed_for=SIGNED_FOR)
+        except ProblemError as error:
+            url = error.problem.extra.get("url")
+            if variant != "video" or not url:
+                raise
+            return RedirectResponse(url, HTTPStatus.FOUND, {"Cache-Control": "no-store"})
+
+    async def _accepted(self, request: Request, body: VideoBody, found: Translation) -> Task:
+        """Return the task of a create: that of an equal one which the client repeats, or a new one."""
+        caller, given = caller_of(request), idempotency_key(request)
+        digest = await run_sync(json_digest, found.body)
+        async with self.repeated.turn(caller.name, digest):
+            if given is None:
+                earlier = await self.repeated.earlier(request, caller.name, digest, self.clock.now())
+                if earlier is not None:
+                    return earlier
+            new = await new_task(
+                found.body,
+                caller=caller,
+                idempotency=IdempotencyKey(key=given, digest=digest) if given else create_key(digest),
+                nul=body.nul,
+                size=body.size,
+                known_faults=found.faults,
+            )
+            request.scope["state"][MAY_EXIST] = True
+            try:
+                return (await self.acceptor.accept(request, new)).task
+            except (InvalidParams, QueueFull):
+                request.scope["state"][MAY_EXIST] = False
+                raise
+
+    async def _visible(self, request: Request, task_id: str) -> Task:
+        """Return a task; raises NotFound for an unknown one and for that of another client."""
+        task = await self.queries.task(TaskId(task_id))
+        if task is None or not caller_of(request).sees(task.client):
+            raise NotFound("there is no such video")
+        request.scope["state"][TASK] = task.id
+        return task
+
+
+def _video(task: Task) -> Response:
+    shown = video_object(task)
+    waits = shown["status"] not in {COMPLETED, FAILED}
+    return json_response(shown, headers={POLL_HEADER: str(POLL_AFTER_MS)} if waits else None)
