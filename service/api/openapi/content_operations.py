@@ -9,13 +9,26 @@ from service.api.openapi.operation import DeclaredResponse, Headers, Operation
 from service.api.openapi.parameters import TASK_ID, TEXT, Parameter, in_path, in_query
 
 _TEXT = {"type": "string"}
-_SIZED: Headers = {
+SIZE_HEADERS: Headers = {
     "ETag": {"description": "The version of the file.", "required": True, "schema": _TEXT},
     "Accept-Ranges": {"required": True, "schema": {"const": "bytes"}},
     "Content-Disposition": {"description": "The name of the file.", "required": True, "schema": _TEXT},
 }
-_RANGE: Headers = {"Content-Range": {"description": "`bytes first-last/size`.", "required": True, "schema": _TEXT}}
-_LOCATION: Headers = {"Location": {"description": "An address at the store.", "required": True, "schema": _TEXT}}
+RANGE_HEADERS: Headers = SIZE_HEADERS | {
+    "Content-Range": {"description": "`bytes first-last/size`.", "required": True, "schema": _TEXT}
+}
+CONTENT_LOCATION: Headers = {"Location": {"description": "An address at the store.", "required": True, "schema": _TEXT}}
+
+RANGE_PARAMETERS = [
+    Parameter(
+        name="Range",
+        location="header",
+        description="One range, `bytes=first-last`; several ones are answered with the whole file.",
+        schema=TEXT,
+    ),
+    Parameter(name="If-None-Match", location="header", description="An `ETag` that the client has.", schema=TEXT),
+    Parameter(name="If-Range", location="header", description="The `ETag` that `Range` is about.", schema=TEXT),
+]
 
 _CONDITIONS = [
     in_query(
@@ -28,14 +41,7 @@ _CONDITIONS = [
         "`video`: the stored file, also of an image; `thumbnail`: a JPEG of at most 320 pixels a side.",
         {"type": "string", "enum": list(VARIANTS)},
     ),
-    Parameter(
-        name="Range",
-        location="header",
-        description="One range, `bytes=first-last`; several ones are answered with the whole file.",
-        schema=TEXT,
-    ),
-    Parameter(name="If-None-Match", location="header", description="An `ETag` that the client has.", schema=TEXT),
-    Parameter(name="If-Range", location="header", description="The `ETag` that `Range` is about.", schema=TEXT),
+    *RANGE_PARAMETERS,
 ]
 
 
@@ -49,9 +55,9 @@ def _content(path: str, id_: str, description: str, parameter: Parameter, errors
         description=description,
         parameters=[parameter, *_CONDITIONS],
         responses={
-            200: DeclaredResponse("The whole file.", ContentBytes, media_type="video/mp4", headers=_SIZED),
-            206: DeclaredResponse("The range.", ContentBytes, media_type="video/mp4", headers=_SIZED | _RANGE),
-            302: DeclaredResponse("The file is at the store, at an address that it signs.", headers=_LOCATION),
+            200: DeclaredResponse("The whole file.", ContentBytes, media_type="video/mp4", headers=SIZE_HEADERS),
+            206: DeclaredResponse("The range.", ContentBytes, media_type="video/mp4", headers=RANGE_HEADERS),
+            302: DeclaredResponse("The file is at the store, at an address that it signs.", headers=CONTENT_LOCATION),
             304: DeclaredResponse("The client has this version."),
         },
         errors=errors,

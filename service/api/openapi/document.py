@@ -74,8 +74,9 @@ def document(*, allow_off_peak: bool) -> dict[str, Any]:
 def _model_uses() -> Iterator[ModelUse]:
     yield WEBHOOK_BODY
     for operation in OPERATIONS:
-        if operation.request is not None:
-            yield operation.request, "validation"
+        for body in (operation.request, operation.request_form):
+            if body is not None:
+                yield body, "validation"
         for response in operation.all_responses().values():
             if response.body is not None:
                 yield response.body, "serialization"
@@ -92,6 +93,9 @@ def _operation(operation: Operation, schemas: Mapping[ModelUse, Schema]) -> dict
         rendered["parameters"] = [_parameter(each) for each in operation.parameters]
     if operation.request is not None:
         body = _request_body(schemas[operation.request, "validation"], operation.request)
+        if form := operation.request_form:
+            content = {"schema": schemas[form, "validation"], "example": EXAMPLES[form]}
+            body["content"]["multipart/form-data"] = content
         rendered["requestBody"] = body if operation.request_required else {**body, "required": False}
     rendered["responses"] = {
         str(status): _response(each, schemas) for status, each in operation.all_responses().items()

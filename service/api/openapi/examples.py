@@ -12,6 +12,7 @@ from service.api.endpoint_request_schemas import EndpointPatch, EndpointRequest,
 from service.api.endpoint_schemas import Endpoint, EndpointPage, EndpointTest, EndpointWithSecret, MissedReport
 from service.api.event_schemas import StreamedEvent
 from service.api.openapi.handler_examples import HANDLER_EXAMPLES
+from service.api.openapi.video_examples import VIDEO_EXAMPLES
 from service.api.openapi.vtrix_examples import VTRIX_EXAMPLES
 from service.api.problems import TYPE_PREFIX
 from service.api.replay_schemas import ReplayReport, ReplayRequest
@@ -223,6 +224,7 @@ EXAMPLES: Mapping[type[BaseModel], Any] = {
     ProcessState: {"status": "ready"},
     MetricsText: 'boomerang_tasks{status="queued"} 1.0\n',
     **VTRIX_EXAMPLES,
+    **VIDEO_EXAMPLES,
     OpenApiDocument: {"openapi": "3.1.0", "info": {"title": "Boomerang", "version": "1"}, "paths": {}},
 }
 

@@ -37,8 +37,9 @@ class Operation:
     """One method of one route.
 
     `responses` are the successful ones, by status. `errors` are the statuses of problem responses; `all_responses`
-    adds those of every operation. `error_body` is the form of their bodies. `request_required`: whether the body
-    may not be left out. `authenticated`: whether an API key is needed.
+    adds those of every operation. `error_body` is the form of their bodies. `request_form` is the body as a form
+    with files. `request_required`: whether the body may not be left out. `authenticated`: whether an API key is
+    needed.
     """
 
     path: str
@@ -50,6 +51,7 @@ class Operation:
     responses: Mapping[int, DeclaredResponse]
     parameters: Sequence[Parameter] = ()
     request: type[BaseModel] | None = None
+    request_form: type[BaseModel] | None = None
     request_required: bool = True
     errors: Sequence[int] = ()
     error_body: type[BaseModel] = Problem

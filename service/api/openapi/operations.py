@@ -18,6 +18,7 @@ from service.api.openapi.parameters import (
     in_query,
 )
 from service.api.openapi.task_operations import TASK_OPERATIONS
+from service.api.openapi.video_operations import VIDEO_OPERATIONS
 from service.api.openapi.vtrix_operations import VTRIX_OPERATIONS
 from service.api.replay_schemas import ReplayReport, ReplayRequest
 from service.api.request_schemas import ProviderCallback
@@ -57,6 +58,7 @@ OPERATIONS = (
     *ENDPOINT_OPERATIONS,
     *VTRIX_OPERATIONS,
     *HANDLER_OPERATIONS,
+    *VIDEO_OPERATIONS,
     Operation(
         path="/v1/deliveries",
         method="get",

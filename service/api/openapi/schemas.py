@@ -17,6 +17,7 @@ from service.api import (
     replay_schemas,
     request_schemas,
     schemas,
+    video_schemas,
     vtrix_schemas,
 )
 from service.domain.models.catalog import known_models
@@ -87,6 +88,11 @@ COMPONENTS: tuple[type[BaseModel], ...] = (
     vtrix_schemas.SkillModelSpec,
     vtrix_schemas.SkillParameter,
     vtrix_schemas.SkillError,
+    video_schemas.VideoRequest,
+    video_schemas.VideoForm,
+    video_schemas.Video,
+    video_schemas.VideoList,
+    video_schemas.OpenAiError,
 )
 """The models with a name in the document. Other models are inlined where they are used."""
 

@@ -250,10 +250,19 @@ class FakeApplication:
     async def tasks(self, wanted: TaskFilter) -> list[Task]:
         """Return tasks, newest (last added) first."""
         self.filters.append(wanted)
-        rows = [each for each in reversed(self.tasks_by_id.values()) if wanted.client in (None, each.client)]
+        stored = [*self.tasks_by_id.values()]
+        rows = [
+            each for each in (stored if wanted.oldest_first else stored[::-1]) if wanted.client in (None, each.client)
+        ]
         ids = [each.id for each in rows]
         start = ids.index(TaskId(wanted.cursor)) + 1 if wanted.cursor else 0
         return rows[start : start + wanted.limit]
+
+    async def newest_with_key(self, client: str, prefix: str, since: datetime) -> Task | None:
+        """Return the newest accepted task whose key begins with `prefix`."""
+        assert since.tzinfo
+        keys = [each.idempotency.key for each in self.accepted if each.idempotency and each.client == client]
+        return next(iter(self.tasks_by_id.values())) if any(key.startswith(prefix) for key in keys) else None
 
     async def history(self, task_id: TaskId, *, data: bool = True) -> list[Json]:
         """Return the history of every task: one poll, or `entries`, without the data of events."""

@@ -37,7 +37,7 @@ SMALL = WebLimits(tasks=BodyLimits(max_bytes=100, max_total_bytes=100, receive_t
 FRESH = {"Idempotency-Key": "k-1"}
 
 COMPLETED = TaskId(f"task-{[*Status].index(Status.COMPLETED) + 1}")
-CONTENT = frozenset({"taskContent", "linkedContent", "createLink"})
+CONTENT = frozenset({"taskContent", "linkedContent", "createLink", "videoContent"})
 
 SUCCESSES: list[tuple[str, int, dict[str, Any]]] = [
     ("listTasks", 200, {}),
@@ -71,6 +71,13 @@ SUCCESSES: list[tuple[str, int, dict[str, Any]]] = [
     ("listSkillModels", 200, {}),
     ("showSkillModel", 200, {}),
     *((name, 200, {}) for name in ("listHandlers", "pauseHandler", "resumeHandler", "testHandler")),
+    ("createVideo", 200, {"json": {"prompt": "a cat", "input_reference": {"image_url": "https://example.org/c.png"}}}),
+    ("listVideos", 200, {}),
+    ("showVideo", 200, {}),
+    ("videoContent", 200, {}),
+    ("videoContent", 206, {"headers": {"Range": "bytes=1-2"}}),
+    ("videoContent", 302, {}),
+    ("videoContent", 304, {"headers": {"If-None-Match": '"v1"'}}),
     ("listModels", 200, {}),
     ("showModel", 200, {}),
     ("reconcile", 200, {}),
