@@ -18,6 +18,7 @@ from service.api.callbacks import CallbackEndpoint
 from service.api.connections import MAX_CONNECTIONS
 from service.api.contents import ContentApi
 from service.api.deliveries import DeliveryApi
+from service.api.drop_in_routes import drop_in_routes
 from service.api.event_streams import MAX_STREAMS, EventStreamApi
 from service.api.handler_routes import HandlerEndpoint, HandlerRoutes
 from service.api.handlers import HandlerApi
@@ -47,9 +48,6 @@ from service.api.request_context import RequestContextMiddleware
 from service.api.request_work import BACKGROUND, RequestWork
 from service.api.task_acceptor import TaskAcceptor
 from service.api.tasks import TaskApi
-from service.api.videos import VideoApi
-from service.api.vtrix_models import VtrixModelApi
-from service.api.vtrix_tasks import VtrixTaskApi
 from service.api.webhook_endpoints import WebhookEndpointApi
 from service.domain.api_key import ApiKey
 from service.domain.duration_histogram import Histograms
@@ -151,7 +149,7 @@ def create_app(services: Services, pages: Pages | None = None) -> ASGIApp:
         probes=services.probes,
         work=services.work,
     )
-    turns = PageTurns()
+    turns, contents = PageTurns(), _content_api(services)
     # one reader for all APIs: its limit of memory counts the bodies of all of them
     acceptor = TaskAcceptor(task_service=services.task_service, bodies=BodyReader(services.limits.tasks))
     deliveries = DeliveryApi(
@@ -167,10 +165,9 @@ def create_app(services: Services, pages: Pages | None = None) -> ASGIApp:
         *(pages.routes() if pages else ()),
         *callbacks.routes(),
         *_task_routes(services, turns, acceptor),
-        *_content_routes(services),
+        *contents.routes(),
         *_event_routes(services),
-        *_vtrix_routes(services, acceptor),
-        *_video_routes(services, acceptor),
+        *drop_in_routes(services, acceptor, contents),
         *deliveries.routes(),
         *WebhookEndpointApi(
             service=services.endpoints,
@@ -219,33 +216,6 @@ def _task_routes(services: Services, turns: PageTurns, acceptor: TaskAcceptor) -
         work=services.work,
         clock=services.clock,
     ).routes()
-
-
-def _vtrix_routes(services: Services, acceptor: TaskAcceptor) -> list[Route]:
-    tasks = VtrixTaskApi(
-        acceptor=acceptor,
-        queries=services.queries,
-        blobs=services.blobs,
-        notes=services.notes,
-        work=services.work,
-    )
-    models = VtrixModelApi(allow_off_peak=services.allow_off_peak, public_url=services.public_url)
-    return [*tasks.routes(), *models.routes()]
-
-
-def _video_routes(services: Services, acceptor: TaskAcceptor) -> list[Route]:
-    return VideoApi(
-        acceptor=acceptor,
-        queries=services.queries,
-        notes=services.notes,
-        contents=_content_api(services),
-        work=services.work,
-        clock=services.clock,
-    ).routes()
-
-
-def _content_routes(services: Services) -> list[Route]:
-    return _content_api(services).routes()
 
 
 def _content_api(services: Services) -> ContentApi:

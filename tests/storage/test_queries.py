@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.domain.ports.tasks import DeliveryView, TaskFilter
+from service.domain.ports.tasks import DeliveryView, IdempotencyKey, TaskFilter
 from service.domain.ports.unit_of_work import PollRow
 from service.domain.task import Status, TaskId
 from service.domain.task_view import rfc3339
@@ -44,6 +44,27 @@ async def test_tasks_are_listed_newest_first_page_by_page(store: Store) -> None:
         seen += page
     assert seen == ["t6", "t5", "t4", "t3", "t2", "t1", "t0"]
     assert await _ids(store, TaskFilter(cursor="nobody")) == []
+
+
+async def test_tasks_are_listed_oldest_first_on_request(store: Store) -> None:
+    """Pages follow each other in the other order, too."""
+    await add_tasks(store, *(a_task(f"t{number}", created_at=NOW + (number // 3) * SECOND) for number in range(5)))
+    seen: list[str] = []
+    while page := await _ids(store, TaskFilter(limit=2, cursor=seen[-1] if seen else None, oldest_first=True)):
+        seen += page
+    assert seen == ["t0", "t1", "t2", "t3", "t4"]
+
+
+async def test_newest_task_is_found_by_the_beginning_of_its_key(store: Store) -> None:
+    """Of one client, since a time; the text is no pattern."""
+    for number in range(4):
+        key = IdempotencyKey(key=f"\x1fvideos/a%{number // 3}/{number}", digest="d")
+        await store.intake.add(a_task(f"t{number}", created_at=NOW + number * SECOND), [], key)
+    find, client = store.queries.newest_with_key, a_task("t0").client
+    assert getattr(await find(client, "\x1fvideos/a%0/", NOW), "id", None) == "t2"
+    assert await find(client, "\x1fvideos/a%0/", NOW + 3 * SECOND) is None
+    assert await find("berta", "\x1fvideos/a%0/", NOW) is None
+    assert await find(client, "\x1fvideos/%", NOW) is None
 
 
 async def test_ended_tasks_are_found_by_id(store: Store) -> None:

@@ -14,6 +14,7 @@ from service.storage import Store
 from service.storage.blob_store import delete_unreferenced
 from tests.storage.builders import (
     NOW,
+    SECOND,
     a_blob,
     a_task,
     add_deliveries,
@@ -85,6 +86,14 @@ FREQUENT: dict[str, tuple[Act, set[str]]] = {
     "renew": (_renew, set()),
     "list a client's": (lambda store: store.queries.tasks(TaskFilter(client="c3", cursor="t93")), {"tasks_by_client"}),
     "list all": (lambda store: store.queries.tasks(TaskFilter(cursor="t1")), {"tasks_newest"}),
+    "list a client's oldest": (
+        lambda store: store.queries.tasks(TaskFilter(client="c3", cursor="t93", oldest_first=True)),
+        {"tasks_by_client"},
+    ),
+    "repeated create": (
+        lambda store: store.queries.newest_with_key("c3", "\x1fvideos/", NOW - SECOND),
+        {"tasks_by_client"},
+    ),
     "dead letters": (
         lambda store: store.queries.deliveries(client=None, status="dead", handler=None, limit=5, cursor="x"),
         {"deliveries_dead"},

@@ -1,0 +1,35 @@
+"""The routes of the drop-in APIs: those of the provider and of OpenAI over the use cases of this service."""
+
+from typing import TYPE_CHECKING
+
+from starlette.routing import Route
+
+from service.api.contents import ContentApi
+from service.api.task_acceptor import TaskAcceptor
+from service.api.videos import VideoApi
+from service.api.vtrix_models import VtrixModelApi
+from service.api.vtrix_tasks import VtrixTaskApi
+
+if TYPE_CHECKING:
+    from service.api.app import Services
+
+
+def drop_in_routes(services: "Services", acceptor: TaskAcceptor, contents: ContentApi) -> list[Route]:
+    """Return the routes of every drop-in API."""
+    tasks = VtrixTaskApi(
+        acceptor=acceptor,
+        queries=services.queries,
+        blobs=services.blobs,
+        notes=services.notes,
+        work=services.work,
+    )
+    models = VtrixModelApi(allow_off_peak=services.allow_off_peak, public_url=services.public_url)
+    videos = VideoApi(
+        acceptor=acceptor,
+        queries=services.queries,
+        notes=services.notes,
+        contents=contents,
+        work=services.work,
+        clock=services.clock,
+    )
+    return [*tasks.routes(), *models.routes(), *videos.routes()]
