@@ -33,7 +33,7 @@ from service.domain.video_shape import COMPLETED, FAILED, video_object
 
 POLL_HEADER = "openai-poll-after-ms"
 POLL_AFTER_MS = 2000
-"""Milliseconds until the next question of a client makes sense; it reads this once and costs the provider nothing."""
+"""Milliseconds between two polls of a client. It reads this once; the provider is not asked."""
 
 PAGE_SIZE, MAX_PAGE_SIZE = 20, 100
 VARIANTS = get_args(VideoVariant)

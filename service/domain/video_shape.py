@@ -42,8 +42,8 @@ def size_of(ratio: object, resolution: object) -> str | None:
     across, _, down = str(ratio).partition(":")
     if side is None or not (across.isdecimal() and down.isdecimal()) or "0" in (across, down):
         return None
-    unit = side / min(int(across), int(down))
-    return f"{round(int(across) * unit)}x{round(int(down) * unit)}"
+    short = min(int(across), int(down))
+    return f"{int(across) * side // short}x{int(down) * side // short}"
 
 
 def video_object(task: Task) -> Json:

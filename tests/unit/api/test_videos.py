@@ -74,7 +74,7 @@ async def test_form_is_read_like_json(client: httpx.AsyncClient, fake: FakeAppli
 async def test_refusal_names_the_key_of_the_request(
     client: httpx.AsyncClient, fake: FakeApplication, body: Any, param: str | None, words: str
 ) -> None:
-    """The SDK shows message, type, code and param; it is not told to try again."""
+    """The SDK shows message, type, code and param; nothing is stored."""
     answer = await client.post("/v1/videos", json=body)
     error = answer.json()["error"]
     assert (answer.status_code, error["type"], error["code"]) == (400, "invalid_request_error", "invalid_value")
