@@ -58,8 +58,8 @@ def vtrix_envelope(problem: Problem, scope: Scope) -> Response:
 def openai_response(problem: Problem, scope: Scope) -> Response:
     """Return `problem` as OpenAI's API writes an error.
 
-    Its SDK repeats a request after 408, 409, 429 and 5xx by itself: a header forbids it where a task may exist, and where
-    nothing changes by itself.
+    Its SDK repeats a request after 408, 409, 429 and 5xx by itself: a header forbids that where a task may exist, and
+    where nothing changes by itself.
     """
     first = problem.faults[0] if problem.faults else None
     error = {
