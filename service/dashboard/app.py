@@ -11,12 +11,17 @@ from service.api.request_bodies import FILTER_BODIES, BodyReader
 from service.dashboard.assets import asset_routes
 from service.dashboard.attention import AttentionPage
 from service.dashboard.audit import AuditPage
+from service.dashboard.deliveries import DeliveriesPage
+from service.dashboard.delivery_replays import DeliveryReplays
+from service.dashboard.endpoint_actions import EndpointActions
+from service.dashboard.endpoint_pages import EndpointPages
 from service.dashboard.layout import Layout
 from service.dashboard.new_task import NewTaskPage
 from service.dashboard.sign_in import SignIns
 from service.dashboard.task_list import TaskListPage
 from service.dashboard.task_page import TaskPage
 from service.domain.ports.audit import EndedSignIns
+from service.domain.ports.delivery_details import DeliveryDetails
 from service.domain.ports.prices import PriceList
 from service.domain.session_tokens import SessionTokens
 
@@ -33,6 +38,7 @@ class Dashboard:
     tokens: SessionTokens
     sign_ins: EndedSignIns
     prices: PriceList
+    details: DeliveryDetails
     _sessions: SignIns = field(init=False)
     _routes: list[Route] = field(init=False)
 
@@ -46,6 +52,7 @@ class Dashboard:
             public_url=services.public_url,
         )
         keys = list(services.api_keys)
+        endpoint_pages = EndpointPages(layout=layout, services=services)
         self._sessions = SignIns(layout=layout, tokens=self.tokens, ended=self.sign_ins, api_keys=keys)
         self._routes = [
             *asset_routes(),
@@ -54,6 +61,10 @@ class Dashboard:
             *TaskListPage(layout=layout, services=services).routes(),
             *NewTaskPage(layout=layout, services=services, prices=self.prices).routes(),
             *TaskPage(layout=layout, services=services).routes(),
+            *DeliveryReplays(layout=layout, services=services).routes(),
+            *DeliveriesPage(layout=layout, services=services, details=self.details).routes(),
+            *endpoint_pages.routes(),
+            *EndpointActions(pages=endpoint_pages).routes(),
             *AuditPage(layout=layout, audit_log=services.audit_log).routes(),
         ]
 

@@ -20,6 +20,10 @@ SHAPES = {
     "pending": "◔",
     "delivered": "✓",
     "dead": "✕",
+    "retry": "↻",
+    "active": "✓",
+    "paused": "‖",
+    "disabled": "✕",
 }
 """A sign for each state, so that it does not show by its colour alone."""
 WORDS = {"in_progress": "in progress", "in_doubt": "in doubt", "dead": "dead letter"}
@@ -40,6 +44,11 @@ def duration(length: timedelta | None) -> str:
         elif parts:
             break
     return " ".join(parts) or "0 s"
+
+
+def seconds(value: object) -> str:
+    """Return a number of seconds for a person."""
+    return duration(timedelta(seconds=float(str(value or 0))))
 
 
 def ago(at: datetime, now: datetime) -> str:

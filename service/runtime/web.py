@@ -94,6 +94,7 @@ def build_dashboard(application: Application, services: Services) -> Dashboard |
         tokens=_session_tokens(application),
         sign_ins=store.ended_sign_ins,
         prices=store.prices,
+        details=store.delivery_details,
     )
 
 

@@ -10,6 +10,7 @@ from service.storage.blob_store import SqlBlobStore
 from service.storage.clock_jump import SqlClockJumpRepair
 from service.storage.credit_pauses import SqlCreditPauses
 from service.storage.database import DEFAULT_CONNECTIONS, Database
+from service.storage.delivery_details import SqlDeliveryDetails
 from service.storage.delivery_queue import SqlDeliveryQueue
 from service.storage.endpoint_store import SqlEndpoints
 from service.storage.event_log import SqlEventLog
@@ -62,6 +63,7 @@ class Store:
         self.handler_jobs = SqlHandlerJobs(database)
         self.audit_log = SqlAuditLog(database)
         self.ended_sign_ins = SqlEndedSignIns(database)
+        self.delivery_details = SqlDeliveryDetails(database)
         self.prices = SqlPriceList(database)
         self.handler_pauses = SqlHandlerPauses(database)
         self.clock_jump_repair = SqlClockJumpRepair(database)

@@ -114,6 +114,7 @@ def signed_in(
         viewport=PHONE if phone else WIDE,  # type: ignore[arg-type]
         color_scheme="dark" if dark else "light",
     )
+    context.set_default_timeout(15_000)
     page, errors = context.new_page(), list[str]()
 
     def refuse(dialog: "Dialog") -> None:

@@ -1,0 +1,52 @@
+"""The last attempts of a page of deliveries, by their keys."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import select
+
+from service.domain.event_routing import target_host
+from service.domain.ports.delivery_details import AttemptView, DeliveryDetail
+from service.storage.column_types import in_list
+from service.storage.database import Database
+from service.storage.delivery_tables import attempts, deliveries
+
+ATTEMPTS = 10
+"""Attempts of each delivery: replays add to them without limit."""
+
+DELIVERIES = select(deliveries.c.id, deliveries.c.target, deliveries.c.message_id, deliveries.c.attempted).where(
+    in_list(deliveries.c.id, "ids")
+)
+LAST_ATTEMPTS = (
+    select(attempts)
+    .join_from(attempts, deliveries, deliveries.c.id == attempts.c.delivery_id)
+    .where(in_list(attempts.c.delivery_id, "ids"), attempts.c.number > deliveries.c.attempted - ATTEMPTS)
+    .order_by(attempts.c.delivery_id, attempts.c.number.desc())
+)
+
+
+class SqlDeliveryDetails:
+    """Implements `DeliveryDetails`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def details(self, delivery_ids: Sequence[str]) -> dict[str, DeliveryDetail]:
+        """Return the details of the deliveries that exist, by id; of each at most the last ten attempts."""
+        ids = {"ids": list(delivery_ids)}
+        tried: defaultdict[str, list[AttemptView]] = defaultdict(list)
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(DELIVERIES, ids)).all()
+            for row in (await connection.execute(LAST_ATTEMPTS, ids)).mappings():
+                tried[row["delivery_id"]].append(
+                    AttemptView(**{name: row[name] for name in AttemptView.__dataclass_fields__})
+                )
+        return {
+            row.id: DeliveryDetail(
+                host=target_host(row.target),
+                message_id=row.message_id,
+                attempted=row.attempted,
+                attempts=tuple(tried[row.id]),
+            )
+            for row in rows
+        }
