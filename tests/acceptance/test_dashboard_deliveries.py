@@ -134,7 +134,7 @@ def test_one_dead_letter_is_replayed_without_a_script(
     [newest, *_] = dead_letters(service, receiver, 1)
     with signed_in(browser, service, ANN, script=False) as page:
         page.goto("/deliveries?status=dead&handler=webhook")
-        page.locator(f"[data-row='{newest['id']}'] button").click()
+        page.locator(f"[data-row='{newest['id']}'] button.small:not(.copy)").click()
         assert "is tried again now" in page.locator(".notice").inner_text()
         assert page.url.endswith("/deliveries?handler=webhook")
     until = monotonic() + 30
@@ -254,9 +254,9 @@ def test_endpoint_lives_from_creation_to_removal(
         page.fill("#description", "Orders")
         page.check("[name=events][value='task.failed']")
         page.click("text=Save")
-        page.click("text=Pause")
+        page.click("button:text-is('Pause')")
         assert "paused" in page.locator(".facts").first.inner_text()
-        page.click("text=Resume")
+        page.click("button:text-is('Resume')")
         page.click("text=Make a new secret")
         rotated = page.locator("#secret").inner_text()
         assert rotated.startswith("whsec_")
@@ -276,7 +276,7 @@ def test_endpoint_lives_from_creation_to_removal(
             ["X-Shop"],
         )
         page.click("text=Remove…")
-        page.click("text=Remove the endpoint")
+        page.click("button:has-text('Remove the endpoint')")
         assert "is removed" in page.locator(".notice").inner_text()
     actions = [action.partition(".")[2] for _, action in audit(service, browser, endpoint_id)][::-1]
     assert actions == ["create", "test", "change", "change", "change", "rotate", "replay", "delete"]
