@@ -36,6 +36,7 @@ from service.api.ports import (
     SinglePassRunner,
     Stopped,
     StoredContents,
+    TaskErasure,
     TaskService,
     WaitingNotes,
 )
@@ -48,6 +49,7 @@ from service.api.request_context import RequestContextMiddleware
 from service.api.request_work import BACKGROUND, RequestWork
 from service.api.task_acceptor import TaskAcceptor
 from service.api.tasks import TaskApi
+from service.api.usage import UsageApi
 from service.api.webhook_endpoints import WebhookEndpointApi
 from service.domain.api_key import ApiKey
 from service.domain.duration_histogram import Histograms
@@ -57,6 +59,7 @@ from service.domain.ports.health import Health
 from service.domain.ports.replays import Replayer
 from service.domain.ports.signals import Clock, Signals
 from service.domain.ports.tasks import BlobStore, TaskQueries
+from service.domain.ports.usage import UsageReports
 from service.domain.prices import DEFAULT_EACH
 from service.tasks.endpoints import EndpointService
 from service.tasks.event_feed import EventFeed
@@ -127,6 +130,8 @@ class Services(ProbeServices):
     missed_replay: MissedReplay
     endpoint_tester: EndpointTester
     audit_log: AuditLog
+    erasure: TaskErasure
+    usage: UsageReports
     signals: Signals
     feed: EventFeed
     stopped: Stopped = field(default_factory=lambda: asyncio.Event().wait)
@@ -168,6 +173,7 @@ def create_app(services: Services, pages: Pages | None = None) -> ASGIApp:
         *contents.routes(),
         *_event_routes(services),
         *drop_in_routes(services, acceptor, contents),
+        *UsageApi(reports=services.usage, clock=services.clock, turns=turns).routes(),
         *deliveries.routes(),
         *WebhookEndpointApi(
             service=services.endpoints,
@@ -207,6 +213,7 @@ def _task_routes(services: Services, turns: PageTurns, acceptor: TaskAcceptor) -
     )
     return TaskApi(
         task_service=services.task_service,
+        erasure=services.erasure,
         queries=services.queries,
         blobs=services.blobs,
         long_poll=long_poll,

@@ -31,7 +31,9 @@ STATUSES: tuple[DeliveryStatus, ...] = get_args(DeliveryStatus)
 FAULTS: tuple[ResponsibleParty, ...] = get_args(ResponsibleParty)
 
 RUNNING = "an attempt of the delivery is running now"
+ERASED = "its task was erased: there is nothing left to deliver"
 SECRET_DELETED = "its secret was deleted with the last delivery of the task: it can no longer be signed"  # noqa: S105
+NOT_REPLAYED = {"running": RUNNING, "erased": ERASED}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -97,7 +99,7 @@ class DeliveryApi:
             raise ProblemError(NOT_REQUESTED)
         outcomes = await self.replayer.replay([delivery.id], now=self.clock.now())
         if outcomes.get(delivery.id) != "replayed":
-            raise Conflict(RUNNING if outcomes.get(delivery.id) == "running" else SECRET_DELETED)
+            raise Conflict(NOT_REPLAYED.get(outcomes.get(delivery.id, ""), SECRET_DELETED))
         await self.work.drive(delivery.task_id)
         return json_response(delivery_object(await self._visible(request), caller_of(request)), status=202)
 

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from service.domain.artifact import StoredContent
 from service.domain.endpoint import Endpoint
 from service.domain.ports.endpoints import EndpointTestResult
-from service.domain.ports.tasks import DeliveryView
+from service.domain.ports.tasks import DeliveryView, IdempotencyKey
 from service.domain.task import Json, Task, TaskId
 from service.domain.tokens import TokenClaims
 from service.tasks.new_task import NewTask
@@ -30,6 +30,24 @@ class TaskService(Protocol):
 
     async def resubmit(self, task_id: TaskId) -> Task:
         """Create a new task from an in-doubt or failed one and return the new one; raises Conflict."""
+
+    async def resubmit_changed(
+        self, task_id: TaskId, changes: Json, *, admin: bool, idempotency: IdempotencyKey | None
+    ) -> tuple[Task, bool]:
+        """Create a new task from an ended one, with changed parameters; return it, and whether it is new.
+
+        Raises InvalidParams or Conflict.
+        """
+
+
+class TaskErasure(Protocol):
+    """Erases tasks."""
+
+    async def erase(self, task_id: TaskId) -> Task:
+        """Erase an ended task and return what stays.
+
+        Raises NotFound, Conflict with the reason, or an error of the archive.
+        """
 
 
 class WaitingNotes(Protocol):

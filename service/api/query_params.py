@@ -4,6 +4,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import Counter
 from collections.abc import Collection
+from datetime import date
 from difflib import get_close_matches
 from itertools import islice
 from operator import itemgetter
@@ -23,6 +24,7 @@ MAX_NUMBER = 2**53 - 1  # every client reads it exactly
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _POSITION = re.compile(r"[0-9]{1,15}-[0-9]{1,9}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NUMBER = re.compile(r"[0-9]{1,16}")
 _INTEGER = re.compile(r"[0-9]{1,6}")
 _WAIT = re.compile(r"wait\s*=\s*(?:([0-9]{1,18})|\"([0-9]{1,18})\")")
@@ -100,6 +102,17 @@ class QueryParams:
         if text is not None and number is None:
             self._add_fault(name, f"must be a whole number from 0 to {MAX_NUMBER}")
         return number
+
+    def date(self, name: str) -> date | None:
+        """Return a day like 2026-05-06, None without the parameter."""
+        text = self._values.get(name)
+        try:
+            if text is None or _DAY.fullmatch(text):
+                return None if text is None else date.fromisoformat(text)
+        except ValueError:
+            pass
+        self._add_fault(name, "must be a day like 2026-05-06, in UTC")
+        return None
 
     def cursor(self, kind: str) -> str | None:
         """Return the row id in the `cursor` of a list of `kind`, None without the parameter."""

@@ -39,6 +39,7 @@ class ReplayReport(ApiModel):
     running: WholeNumber = Field(description="Left alone, since an attempt is running.")
     changed: WholeNumber = Field(description="Left alone, since they have ended meanwhile.")
     secret_deleted: WholeNumber = Field(description="Left alone, since they can no longer be signed.")
+    erased: WholeNumber = Field(description="Left alone, since their tasks were erased.")
     by_status: dict[str, WholeNumber]
     by_handler: dict[str, WholeNumber]
     sample: list[Id] = Field(description="The first of them.")

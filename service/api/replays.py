@@ -68,6 +68,7 @@ def report_object(report: ReplayReport) -> Json:
         "running": report.outcomes["running"],
         "changed": report.outcomes["changed"],
         "secret_deleted": report.outcomes["secret_deleted"],
+        "erased": report.outcomes["erased"],
         "by_status": dict(sorted(report.by_status.items())),
         "by_handler": dict(sorted(report.by_handler.items())),
         "sample": report.sample,

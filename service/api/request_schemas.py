@@ -61,5 +61,11 @@ class TaskRequest(ApiModel):
     )
 
 
+class ResubmitRequest(ApiModel):
+    """Changes of a task that is submitted again. Without the body, or without `params`, nothing is changed."""
+
+    params: dict[str, Any] = optional("Parameters to change; null removes one.")
+
+
 class ProviderCallback(RootModel[Any]):
     """A callback in the provider's own format."""

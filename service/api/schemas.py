@@ -71,6 +71,7 @@ class Task(ApiModel):
     submitted_at: Moment | None
     settled_at: Moment | None
     deadline_at: Moment
+    erased_at: Moment = optional("When its content was deleted; only id, times, cost and status are left.")
 
 
 class TaskWithPayload(Task):

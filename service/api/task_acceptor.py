@@ -1,14 +1,14 @@
 """Accepts tasks from request bodies, for every API that creates tasks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import islice
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
 
 from service.api.authentication import Caller, caller_of
+from service.api.nul_characters import MAX_FAULTS, may_have_nul, nul_faults
 from service.api.ports import TaskService
 from service.api.problems import Problem, ProblemError
 from service.api.query_params import idempotency_key, unknown_key_fault
@@ -18,13 +18,11 @@ from service.domain.errors import Conflict, Fault, InvalidParams
 from service.domain.json_digest import json_digest
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.strict_json import parse_json
-from service.domain.task import Json, Task
+from service.domain.task import Task
 from service.tasks.new_task import NewTask
 
 KNOWN = ("model", "params", "metadata", "notify")
 REQUIRED = ("model", "params")
-MAX_FAULTS = 100  # of each kind
-NUL_ESCAPE = b"\\u0000"
 
 THREAD_THRESHOLD = MB
 """Size from which JSON is parsed in a thread, in bytes; below it the change of thread takes longer than the parsing."""
@@ -69,7 +67,7 @@ class TaskAcceptor:
         key = idempotency_key(request)
         async with self.bodies.read(request) as body:
             digest = None if key is None else await _digest(body)
-            nul = b"\\" in body and NUL_ESCAPE in body  # the first test is fast
+            nul = may_have_nul(body)
             size = len(body)
             data = parse_json(body) if size <= THREAD_THRESHOLD else await run_sync(parse_json, body)
             del body
@@ -134,7 +132,7 @@ async def new_task(
         if name not in data and len(faults) < MAX_FAULTS:
             faults.append(Fault(loc=(name,), msg="is required"))
     if nul:
-        faults += await run_sync(_all_nul_faults, data)
+        faults += await run_sync(nul_faults, data)
     return NewTask(
         client=caller.name,
         admin=caller.admin,
@@ -147,19 +145,3 @@ async def new_task(
         callback_form=callback_form,
         faults=tuple(faults),
     )
-
-
-def _all_nul_faults(data: Json) -> list[Fault]:
-    return list(islice(_nul_faults(data, ()), MAX_FAULTS))
-
-
-def _nul_faults(value: object, loc: tuple[str | int, ...]) -> Iterator[Fault]:
-    if isinstance(value, str) and "\0" in value:
-        yield Fault(loc=loc, msg="must not contain the character U+0000")
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _nul_faults(inner, (*loc, index))
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _nul_faults(name, loc)
-            yield from _nul_faults(inner, (*loc, name.replace("\0", "?")))

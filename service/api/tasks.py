@@ -11,7 +11,7 @@ from service.api.endpoints import json_response, route, task_object
 from service.api.history import history_page, waiting_entry
 from service.api.long_poll import LongPoll
 from service.api.pages import PageTurns, page_response
-from service.api.ports import TaskService, WaitingNotes
+from service.api.ports import TaskErasure, TaskService, WaitingNotes
 from service.api.query_params import (
     MAX_INTEGER,
     MAX_ROWS,
@@ -21,7 +21,9 @@ from service.api.query_params import (
 )
 from service.api.request_context import TASK
 from service.api.request_work import RequestWork
+from service.api.resubmissions import requested_changes, resubmitted
 from service.api.task_acceptor import TaskAcceptor
+from service.api.task_responses import retry_after, task_response
 from service.domain.errors import NotFound
 from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import BlobStore, TaskFilter, TaskQueries
@@ -37,6 +39,7 @@ class TaskApi:
     """The endpoints under `/v1/tasks`."""
 
     task_service: TaskService
+    erasure: TaskErasure
     queries: TaskQueries
     blobs: BlobStore
     long_poll: LongPoll
@@ -50,7 +53,7 @@ class TaskApi:
         """Return its routes."""
         return [
             route("/v1/tasks", get=self.list_tasks, post=self.create),
-            route("/v1/tasks/{id}", get=self.show),
+            route("/v1/tasks/{id}", get=self.show, delete=self.erase),
             route("/v1/tasks/{id}/cancel", post=self.cancel),
             route("/v1/tasks/{id}/resubmit", post=self.resubmit),
             route("/v1/tasks/{id}/events", get=self.history),
@@ -76,7 +79,14 @@ class TaskApi:
         if not seconds:
             task = await self.work.tried(task, if_due=True)
         [task] = await self.notes.noted([await self.long_poll.until_settled(task, seconds, request)])
-        return json_response(await task_object(task, self.blobs), headers=headers)
+        headers |= retry_after(task, self.clock.now())
+        return task_response(request, await task_object(task, self.blobs), headers)
+
+    async def erase(self, request: Request) -> Response:
+        """Erase what an ended task contains: respond with what stays."""
+        QueryParams(request).reject_errors()
+        task = await self.erasure.erase((await self._visible(request)).id)
+        return json_response(await task_object(task, self.blobs))
 
     async def list_tasks(self, request: Request) -> Response:
         """List tasks, newest first."""
@@ -106,11 +116,18 @@ class TaskApi:
         return json_response(await task_object(task, self.blobs))
 
     async def resubmit(self, request: Request) -> Response:
-        """Create a new task from an in-doubt or failed one."""
+        """Create a new task from an in-doubt or failed one, or with changed parameters from any that has ended."""
         QueryParams(request).reject_errors()
-        task = await self.work.tried(await self.task_service.resubmit((await self._visible(request)).id))
+        async with self.acceptor.bodies.read(request) as body:
+            changes = requested_changes(request, body)
+            old, created = await self._visible(request), True
+            if changes is None:
+                task = await self.task_service.resubmit(old.id)
+            else:
+                task, created = await resubmitted(self.task_service, old, changes, request, body)
+        task = await self.work.tried(task)
         headers = {"Location": f"/v1/tasks/{task.id}"}
-        return json_response(await task_object(task, self.blobs), status=202, headers=headers)
+        return json_response(await task_object(task, self.blobs), status=202 if created else 200, headers=headers)
 
     async def history(self, request: Request) -> Response:
         """Show the history of a task, oldest entry first."""

@@ -12,8 +12,8 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from service.api.nul_characters import may_have_nul
 from service.api.request_bodies import MB, UTF_8, BodyReader, require_json
-from service.api.task_acceptor import NUL_ESCAPE
 from service.domain.errors import Fault, InvalidParams, UnreadableBody
 from service.domain.media.file_headers import sniff
 from service.domain.models.catalog import MODELS
@@ -72,7 +72,7 @@ async def video_body(bodies: BodyReader, request: Request) -> AsyncIterator[Vide
         return
     require_json(request)
     async with bodies.read(request) as body:
-        nul = b"\\" in body and NUL_ESCAPE in body
+        nul = may_have_nul(body)
         yield VideoBody(data=await run_sync(parse_json, body), size=len(body), nul=nul)
 
 

@@ -95,6 +95,10 @@ class Conflict(SenderError):
     outcome: ClassVar[str] = "conflict"
 
 
+class KeyReused(Conflict):
+    """An idempotency key was used for another request."""
+
+
 class UpstreamError(BoomerangError):
     """The provider must act, or time must pass.
 

@@ -122,7 +122,7 @@ class Task:
     our own conclusion. `empty_since` is when the provider first reported the task as completed without any result.
     `status_word` is the provider's last status word of unknown meaning, `status_since` when it came first. `cost` is
     the cost of the newest submission in US dollars, as reported; `resubmissions` counts earlier submissions whose
-    reply was lost and that the provider may have billed.
+    reply was lost and that the provider may have billed. Of an erased task only id, times, cost and status are left.
     """
 
     id: TaskId
@@ -164,6 +164,7 @@ class Task:
     status_since: datetime | None = None
     resubmission_of: TaskId | None = None
     note: str | None = None
+    erased_at: datetime | None = None
 
     @property
     def settled(self) -> bool:
@@ -172,8 +173,8 @@ class Task:
 
     @property
     def final(self) -> bool:
-        """Whether the provider reported a terminal status, which nothing overrules."""
-        return self.settled and not self.guessed
+        """Whether the provider reported a terminal status, which nothing overrules, or the task was erased."""
+        return (self.settled and not self.guessed) or self.erased_at is not None
 
     @property
     def without_result(self) -> bool:

@@ -70,6 +70,7 @@ def task_json(task: Task) -> Json:
         "submitted_at": rfc3339(task.submitted_at),
         "settled_at": rfc3339(task.settled_at),
         "deadline_at": rfc3339(task.deadline_at),
+        **({"erased_at": rfc3339(task.erased_at)} if task.erased_at else {}),
     }
 
 

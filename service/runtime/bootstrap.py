@@ -210,6 +210,7 @@ class ApplicationBuilder:
             endpoints=parts.endpoints,
             dispatcher=self._dispatcher(parts, mask),
             handler_jobs=jobs,
+            search_index=self.store.search_index,
             handler_retention=handler_retention(self.settings, self.store, self.clock),
             provider=self.upstream,
             clock_jumps=ClockJumpDetector(self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease),

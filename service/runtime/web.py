@@ -30,6 +30,7 @@ from service.runtime.noted_pass import NotedPass
 from service.runtime.open_files import max_streams, max_waits
 from service.runtime.serverless import ServerlessWork
 from service.runtime.shutdown import DRAIN_TIMEOUT
+from service.tasks.erasure import TaskErasure
 from service.tasks.event_feed import EventFeed
 
 Role = Literal["all", "web", "worker"]
@@ -147,6 +148,13 @@ def build_services(
         signals=application.store.signals,
         feed=EventFeed(application.store.events, application.store.signals),
         stopped=stopping.wait,
+        usage=application.store.usage,
+        erasure=TaskErasure(
+            queries=application.store.queries,
+            eraser=application.store.eraser,
+            files=application.contents,
+            clock=application.clock,
+        ),
         watching=application.worker.watch.watching,
         allow_off_peak=application.settings.allow_off_peak,
         handler_controls=_handler_controls(application),

@@ -14,6 +14,7 @@ from service.deliveries.handler_retention import HandlerRetention
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.domain.ports.handler_pauses import CONTROLS
 from service.domain.ports.provider import RateLimitedProvider
+from service.domain.ports.search import SearchIndex
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.scheduler import PeriodicJob
 from service.runtime.single_pass import SinglePass
@@ -43,6 +44,7 @@ class Worker:
     watch: TaskWatch
     handler_jobs: JobRunner
     handler_retention: HandlerRetention
+    search_index: SearchIndex
     endpoints: EndpointService
     controls: HandlerControls
     _single_pass: SinglePass = field(init=False)
@@ -112,6 +114,7 @@ class Worker:
         check, seal_again = self.missing_handlers.check, self.endpoints.seal_again
         return [
             PeriodicJob(name="missing_handlers", run=check, every=timedelta(minutes=1), repeat=False),
+            self._search_job(),
             PeriodicJob(name="prune", run=self._prune, every=timedelta(minutes=10), repeat=False),
             PeriodicJob(name="endpoints", run=self.endpoints.wake, every=timedelta(seconds=10), repeat=False),
             PeriodicJob(name="endpoint_secrets", run=seal_again, every=timedelta(minutes=1), repeat=False),
@@ -124,6 +127,10 @@ class Worker:
 
     def _watch_job(self) -> PeriodicJob:
         return PeriodicJob(name="watch", run=self.watch.renew, every=timedelta(seconds=2.5), repeat=False)
+
+    def _search_job(self) -> PeriodicJob:
+        """Return the job that makes tasks known to the search; it has time, submissions and callbacks do not."""
+        return PeriodicJob(name="search", run=self.search_index.advance, every=timedelta(seconds=0.5), repeat=False)
 
     def _estimates_job(self) -> PeriodicJob:
         return PeriodicJob(

@@ -18,7 +18,7 @@ USAGE = (
     .where(in_list(inbox.c.task_id, "ids"))
     .group_by(inbox.c.task_id)
 )
-IS_FINAL = ENDED & ~tasks.c.guessed
+IS_FINAL = ENDED & ~tasks.c.guessed | tasks.c.erased_at.is_not(None)
 FINAL_TASKS = select(tasks.c.id).where(in_list(tasks.c.id, "ids"), IS_FINAL)
 _OF_ITS_TASK = select(IS_FINAL).where(tasks.c.id == literal_column("new.task_id")).scalar_subquery()
 TASK_IS_FINAL = func.coalesce(_OF_ITS_TASK, false())

@@ -11,7 +11,7 @@ from service.domain.ports.endpoints import MissedEvent
 from service.domain.ports.unit_of_work import DeliveryRow
 from service.storage.bulk_writes import insert_many
 from service.storage.delivery_tables import deliveries
-from service.storage.tables import events
+from service.storage.tables import events, tasks
 from service.storage.task_rows import Values
 
 CLOCK_DIFFERENCE = timedelta(minutes=10)
@@ -37,7 +37,8 @@ async def missed_events(
     query = (
         select(events.c.seq, events.c.id, events.c.task_id, events.c.type, events.c.at)
         .add_columns(deliveries.c.id.label("delivery_id"), deliveries.c.status)
-        .select_from(events.outerjoin(deliveries, own))
+        .select_from(events.outerjoin(deliveries, own).outerjoin(tasks, tasks.c.id == events.c.task_id))
+        .add_columns(tasks.c.erased_at)
         .where(events.c.client == endpoint.client, events.c.seq > after)
         .order_by(events.c.seq)
         .limit(limit)
@@ -47,6 +48,7 @@ async def missed_events(
         MissedEvent(seq=row.seq, id=row.id, task_id=row.task_id, dead_id=row.delivery_id)
         for row in rows
         if since <= row.at < until
+        and row.erased_at is None
         and (not endpoint.events or row.type in endpoint.events)
         and row.status in {None, "dead"}
     ]

@@ -16,10 +16,17 @@ from service.storage.column_types import UtcDateTime, in_list
 from service.storage.database import Database
 from service.storage.delivery_tables import IS_DEAD, IS_PENDING, REQUESTED, deliveries
 from service.storage.sealed_secrets import lock_secrets
+from service.storage.tables import tasks
 from service.storage.task_rows import Values
 
 ANY_STATUS = frozenset({"pending", "delivered", "dead"})
 CONDITIONS = {"dead": IS_DEAD, "pending": IS_PENDING}
+OF_ERASED_TASK = (
+    select(tasks.c.id)
+    .where(tasks.c.id == deliveries.c.task_id, tasks.c.erased_at.is_not(None))
+    .scalar_subquery()
+    .label("erased_task")
+)
 
 ROWS = (
     select(
@@ -30,6 +37,7 @@ ROWS = (
         deliveries.c.event_seq,
         deliveries.c.due_at,
         deliveries.c.leased_until,
+        OF_ERASED_TASK,
     )
     .where(in_list(deliveries.c.id, "ids"))
     .order_by(deliveries.c.id)
@@ -142,7 +150,9 @@ async def _replay(
     outcomes: dict[str, ReplayOutcome] = {}
     pending, ended = [], []
     for row in rows:
-        if row["status"] not in statuses:
+        if row["erased_task"] is not None:
+            outcomes[row["id"]] = "erased"
+        elif row["status"] not in statuses:
             outcomes[row["id"]] = "changed"
         elif row["status"] != "pending":
             ended.append(row)

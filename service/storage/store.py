@@ -13,6 +13,7 @@ from service.storage.database import DEFAULT_CONNECTIONS, Database
 from service.storage.delivery_details import SqlDeliveryDetails
 from service.storage.delivery_queue import SqlDeliveryQueue
 from service.storage.endpoint_store import SqlEndpoints
+from service.storage.erasure import SqlTaskEraser
 from service.storage.event_log import SqlEventLog
 from service.storage.handler_jobs import SqlHandlerJobs
 from service.storage.handler_pauses import SqlHandlerPauses
@@ -28,9 +29,11 @@ from service.storage.replays import SqlReplays
 from service.storage.retention import SqlRetention
 from service.storage.run_time_stats import SqlRunTimeStats
 from service.storage.sealed_secrets import SqlSealedSecrets
+from service.storage.search_index import SqlSearchIndex
 from service.storage.task_intake import SqlTaskIntake
 from service.storage.task_queue import SqlTaskQueue
 from service.storage.unit_of_work import SqlUnitOfWorkFactory
+from service.storage.usage import SqlUsageReports
 from service.storage.watched_tasks import SqlWatchedTasks
 
 
@@ -55,6 +58,9 @@ class Store:
         self.refusals = SqlRefusals(database)
         self.health = SqlHealth(database)
         self.run_time_stats = SqlRunTimeStats(database)
+        self.usage = SqlUsageReports(database)
+        self.eraser = SqlTaskEraser(database)
+        self.search_index = SqlSearchIndex(database)
         self.retention = SqlRetention(database)
         self.processes = SqlProcessRegistry(database)
         self.last_runs = SqlLastRuns(database)

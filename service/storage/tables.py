@@ -75,6 +75,7 @@ tasks = Table(
     Column("status_since", UtcDateTime),
     Column("resubmission_of", SafeText),
     Column("note", SafeText),
+    Column("erased_at", UtcDateTime),
     Column("input_bytes", BigInteger),  # of a task whose request is not small
     UniqueConstraint("client", "idempotency_key", name="tasks_idempotency"),
 )

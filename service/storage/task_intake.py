@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.concurrency.batcher import Batcher, commit_or_bisect
 from service.domain.blob import Blob
-from service.domain.errors import Conflict, QueueFull, SenderError
+from service.domain.errors import KeyReused, QueueFull, SenderError
 from service.domain.media.limits import MB
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.sealed_targets import SealedSecret
@@ -152,5 +152,5 @@ async def _store_with_key(connection: AsyncConnection, item: IntakeItem, *, full
         return QueueFull(QUEUE_FULL)
     by_value = key.value_digest is not None and found["idempotency_value_digest"] == key.value_digest
     if not by_value and found["idempotency_digest"] != key.digest:
-        return Conflict("this Idempotency-Key was used for another request")
+        return KeyReused("this Idempotency-Key was used for another request")
     return task_from_row(found)

@@ -17,6 +17,7 @@ from service.domain.notify import NO_RULES, AddressCheck, NotifyRules
 from service.domain.ports.provider import Provider
 from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import BlobStore, IdempotencyKey, TaskIntake, TaskQueries
+from service.domain.resubmission import changed_params
 from service.domain.result_wait import PAID_WITHOUT_RESULT, RESULT_LEFT_OUT
 from service.domain.task import Json, Status, Task, TaskId
 from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate
@@ -28,6 +29,8 @@ OWN_KEY_PREFIX = "\x1f"
 """Prefix of the service's own idempotency keys: no HTTP header can carry it, so that no client has such a key."""
 
 RESUBMITTABLE = frozenset({Status.IN_DOUBT, Status.FAILED, Status.EXPIRED, Status.CANCELED})
+
+ERASED_TASK = "the task was erased: what it asked for is gone; submit a new task"
 
 VALIDATION_THREADS = 4
 """Threads that validate at once: half of them for one client, so that another one finds a free thread."""
@@ -110,6 +113,35 @@ class TaskService:
         stored = await self.intake.add(task, _blobs(params), new.idempotency, secrets)
         return stored, stored.id == task.id
 
+    async def resubmit_changed(
+        self, task_id: TaskId, changes: Json, *, admin: bool, idempotency: IdempotencyKey | None
+    ) -> tuple[Task, bool]:
+        """Submit an ended task again with `changes` of its parameters (None removes one), as a new, linked task.
+
+        Return it, and whether it is new: each call makes one, unless its idempotency key is known. Raises NotFound,
+        InvalidParams with every fault, or Conflict.
+        """
+        old = _ended(await self.queries.task(task_id))
+        blobs = await self.blobs.load(task_id)
+        params = await anyio.to_thread.run_sync(changed_params, old.params, blobs, changes)
+        new = NewTask(client=old.client, admin=admin, model=old.model, params=params, metadata=old.metadata)
+        valid = await self._validate(new)
+        new_id, keep = TaskId(self.new_id()), self.webhook_secrets
+        kept, kept_secrets = await keep.seal_again(old.notify, new_id) if keep else (old.notify, ())
+        added, added_secrets = keep.seal(valid.notify, new_id) if keep else (valid.notify, ())
+        await self.recorder.add(TaskUpdate.resubmitted(task_id))
+        now = self.clock.now()
+        task = replace(
+            _copy(old, new_id, now, now + self.policy.time_limit(valid.params.params)),
+            bucket=duration_bucket(old.model, valid.params.params),
+            params=dict(valid.params.params),
+            notify=(*kept, *added),
+            warnings=valid.params.warnings,
+        )
+        secrets = (*kept_secrets, *added_secrets)
+        stored = await self.intake.add(task, _blobs(valid.params), idempotency, secrets)
+        return stored, stored.id == task.id
+
     async def _validate(self, new: NewTask) -> ValidatedTask:
         """Return `new` validated; what takes long runs in a thread, of which each client gets a share in turn."""
         validate = partial(
@@ -166,9 +198,22 @@ class TaskService:
         return await self.intake.add(new, list(blobs.values()), key, secrets)
 
 
+def _ended(task: Task | None) -> Task:
+    """Return a task whose request can be made again with changes."""
+    if task is None:
+        raise NotFound("there is no such task")
+    if task.erased_at is not None:
+        raise Conflict(ERASED_TASK)
+    if not task.settled and task.status not in RESUBMITTABLE:
+        raise Conflict(f"the task is {task.status}; it can be submitted again with changes once it is settled")
+    return task
+
+
 def _resubmittable(task: Task | None) -> Task:
     if task is None:
         raise NotFound("there is no such task")
+    if task.erased_at is not None:
+        raise Conflict(ERASED_TASK)
     if task.status not in RESUBMITTABLE and not task.without_result:
         allowed = ", ".join(sorted(RESUBMITTABLE))
         raise Conflict(

@@ -9,7 +9,7 @@ from service.domain.ports.queues import HandlerCapacity
 from service.domain.ports.replays import ReplayFilter
 from service.domain.ports.tasks import TaskFilter
 from service.domain.submission_limits import ClientLimit, Limits
-from service.domain.task import TaskId
+from service.domain.task import Status, TaskId
 from service.storage import Store
 from service.storage.blob_store import delete_unreferenced
 from tests.storage.builders import (
@@ -24,6 +24,7 @@ from tests.storage.builders import (
     claim_polls,
     claim_submissions,
     in_progress,
+    stored,
 )
 from tests.storage.emitted import Statement, emitted, query_plan
 
@@ -67,6 +68,12 @@ async def _add_large(store: Store) -> None:
 async def _delete_references(store: Store) -> None:
     async with store._database.writing() as write:
         await delete_unreferenced(write.connection, [a_blob(data=b"picture 1").sha256])
+
+
+async def _erase(store: Store) -> None:
+    await add_tasks(store, a_task("ended", status=Status.COMPLETED, due_at=None))
+    await add_deliveries(store, "log", events=["of ended"], task_id="ended")
+    await store.eraser.erase(await stored(store, "ended"), now=NOW)
 
 
 DEAD = ReplayFilter(statuses=frozenset({"dead"}), handler="log")
@@ -114,6 +121,11 @@ FREQUENT: dict[str, tuple[Act, set[str]]] = {
     "queue of a client": (_add_large, {"tasks_open_bytes"}),
     "prune references": (_delete_references, {"input_references_by_sha256"}),
     "follow events": (lambda store: store.events.after(7), set()),
+    "follow a client's events": (lambda store: store.events.after(7, client="rare"), {"events_by_client"}),
+    "follow a task's events": (lambda store: store.events.after(0, task_id=TaskId("t1")), {"events_by_task"}),
+    "usage of a day": (lambda store: store.usage.of_day(NOW.date(), client="c3"), {"tasks_submitted"}),
+    "words of tasks": (lambda store: store.search_index.advance(), {"events_by_task", "deliveries_by_task"}),
+    "erase": (_erase, {"events_by_task", "inbox_by_task", "deliveries_by_task"}),
 }
 
 

@@ -65,6 +65,7 @@ def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Wo
             clock=loop.clock,
             retention=timedelta(days=30),
         ),
+        search_index=loop.store.search_index,
         provider=loop.rate_limited,
         clock_jumps=ClockJumpDetector(loop.store.clock_jump_repair, clock=loop.clock, lease=LEASE),
         controls=HandlerControls(pauses=loop.store.handler_pauses, slots=dispatcher.slots),

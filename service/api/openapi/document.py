@@ -21,6 +21,7 @@ TAGS = {
     "endpoints": "Standing webhook addresses of a client.",
     "deliveries": "Deliveries of events to handlers, dead letters, and replay.",
     "handlers": "Handlers: pause, resume and test them, as an admin.",
+    "usage": "Costs.",
     "models": "Models and their parameters.",
     "operation": "Probes, metrics, this document, and the pass of a cron job.",
     "Drop-in": "The APIs of others over this service: existing clients change their base address and key.",

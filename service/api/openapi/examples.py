@@ -16,7 +16,7 @@ from service.api.openapi.video_examples import VIDEO_EXAMPLES
 from service.api.openapi.vtrix_examples import VTRIX_EXAMPLES
 from service.api.problems import TYPE_PREFIX
 from service.api.replay_schemas import ReplayReport, ReplayRequest
-from service.api.request_schemas import ProviderCallback, TaskRequest
+from service.api.request_schemas import ProviderCallback, ResubmitRequest, TaskRequest
 from service.api.schemas import (
     Counts,
     Delivery,
@@ -32,6 +32,7 @@ from service.api.schemas import (
     TaskPage,
     TaskWithPayload,
 )
+from service.api.usage_schemas import UsageReport
 from service.domain.models.catalog import known_models
 
 TASK_ID = "0198c2a1d4e57b3c9f0e6a8b12c4d7f3"
@@ -143,6 +144,7 @@ _ENDPOINT = {
     },
 }
 _SECRET = {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
+_SUMS = {"tasks": 12, "cost": "6.72", "unpriced": 0, "without_result": 1, "without_result_cost": "0.56"}
 _EVENT = {
     "id": EVENT_ID,
     "type": "task.completed",
@@ -202,6 +204,7 @@ EXAMPLES: Mapping[type[BaseModel], Any] = {
         "running": 0,
         "changed": 0,
         "secret_deleted": 0,
+        "erased": 0,
         "by_status": {"dead": 1},
         "by_handler": {"webhook": 1},
         "sample": [DELIVERY_ID],
@@ -218,6 +221,14 @@ EXAMPLES: Mapping[type[BaseModel], Any] = {
     DeliveryPage: {"data": [_DELIVERY], "next_cursor": None},
     Event: _EVENT,
     StreamedEvent: {"id": "42", "event": "task.completed", "data": json.dumps(_EVENT)},
+    ResubmitRequest: {"params": {"duration": 10}},
+    UsageReport: {
+        "from": "2026-05-01",
+        "to": "2026-05-31",
+        "data": [{"day": "2026-05-06", "model": _MODEL, "client": "shop", **_SUMS}],
+        "total": _SUMS,
+        "next_cursor": None,
+    },
     Model: _DESCRIBED,
     ModelList: {"data": [_DESCRIBED]},
     Counts: {"swept": 0, "submitted": 1, "polled": 2, "dispatched": 3},

@@ -8,6 +8,8 @@ from service.api.openapi.event_operations import EVENT_OPERATIONS
 from service.api.openapi.handler_operations import HANDLER_OPERATIONS
 from service.api.openapi.operation import DeclaredResponse, Method, Operation
 from service.api.openapi.parameters import (
+    CURSOR_TEXT,
+    DAY,
     DELIVERY_ID,
     DELIVERY_STATUS,
     FAULT,
@@ -33,6 +35,7 @@ from service.api.schemas import (
     OpenApiDocument,
     ProcessState,
 )
+from service.api.usage_schemas import UsageReport
 from service.domain.models.catalog import known_models
 
 
@@ -113,6 +116,24 @@ OPERATIONS = (
         parameters=[DELIVERY_ID],
         responses={202: DeclaredResponse("The delivery after the replay.", Delivery)},
         errors=[403, 404, 409, 422],
+    ),
+    Operation(
+        path="/v1/usage",
+        method="get",
+        id="usage",
+        tag="usage",
+        summary="What tasks cost, by day, model and client.",
+        description=(
+            "A client sees its own tasks, an admin all. A task counts on the UTC day of its newest submission. "
+            "`without_result` is what was paid for and has no result. At most 366 days; by default the last 30."
+        ),
+        parameters=[
+            in_query("from", "The first day.", DAY),
+            in_query("to", "The last day; by default today.", DAY),
+            in_query("cursor", "The `next_cursor` of the previous part, with the same days.", CURSOR_TEXT),
+        ],
+        responses={200: DeclaredResponse("The report, or its first part.", UsageReport)},
+        errors=[422],
     ),
     Operation(
         path="/v1/models",

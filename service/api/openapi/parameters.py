@@ -16,6 +16,7 @@ NAME = {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MA
 KEY = {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MAX_KEY}
 CURSOR_TEXT = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 SECONDS = {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}
+DAY = {"type": "string", "format": "date"}
 ROWS = {"type": "integer", "minimum": 1, "maximum": MAX_ROWS, "default": 50}
 TASK_STATUS = {"type": "string", "enum": [status.value for status in Status]}
 DELIVERY_STATUS = {"type": "string", "enum": list(STATUSES)}
@@ -66,6 +67,12 @@ IDEMPOTENCY_KEY = Parameter(
     location="header",
     description="A repeated key with the same JSON value returns the same task; with another one it is refused (422).",
     schema=KEY,
+)
+IF_NONE_MATCH = Parameter(
+    name="If-None-Match",
+    location="header",
+    description="An `ETag` that the client has: 304 while the task is the same.",
+    schema=TEXT,
 )
 PREFER = Parameter(
     name="Prefer",

@@ -17,6 +17,7 @@ from service.api import (
     replay_schemas,
     request_schemas,
     schemas,
+    usage_schemas,
     video_schemas,
     vtrix_schemas,
 )
@@ -30,6 +31,7 @@ ModelUse = tuple[type[BaseModel], JsonSchemaMode]
 PREFIX = "#/components/schemas/"
 COMPONENTS: tuple[type[BaseModel], ...] = (
     request_schemas.TaskRequest,
+    request_schemas.ResubmitRequest,
     request_schemas.NotifyEntry,
     request_schemas.WebhookEntry,
     request_schemas.HandlerEntry,
@@ -74,6 +76,9 @@ COMPONENTS: tuple[type[BaseModel], ...] = (
     schemas.DeliveryEntry,
     schemas.AttemptEntry,
     schemas.HistoryPage,
+    usage_schemas.UsageSums,
+    usage_schemas.UsageEntry,
+    usage_schemas.UsageReport,
     schemas.Model,
     schemas.ModelList,
     schemas.ProcessState,

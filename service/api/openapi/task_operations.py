@@ -1,8 +1,9 @@
 """The operations of tasks, with their parameters, bodies and responses."""
 
-from service.api.openapi.operation import DeclaredResponse, Headers, Operation
+from service.api.openapi.operation import RETRY_AFTER, DeclaredResponse, Headers, Operation
 from service.api.openapi.parameters import (
     IDEMPOTENCY_KEY,
+    IF_NONE_MATCH,
     INCLUDE,
     NAME,
     PAGE,
@@ -13,10 +14,11 @@ from service.api.openapi.parameters import (
     WAIT,
     in_query,
 )
-from service.api.request_schemas import TaskRequest
+from service.api.request_schemas import ResubmitRequest, TaskRequest
 from service.api.schemas import HistoryPage, TaskPage, TaskWithPayload
 
 LOCATION: Headers = {"Location": {"description": "URL of the task.", "required": True, "schema": {"type": "string"}}}
+VERSION: Headers = {"ETag": {"description": "The version of the task.", "required": True, "schema": {"type": "string"}}}
 PREFERENCE_APPLIED: Headers = {"Preference-Applied": {"description": "The applied wait.", "schema": {"type": "string"}}}
 
 TASK_OPERATIONS = (
@@ -73,9 +75,27 @@ TASK_OPERATIONS = (
         tag="tasks",
         summary="One task; with `wait` as soon as it is settled or expired, or when the time is up.",
         description="Poll it until `status` is `completed`, `failed` or `canceled`, or let `wait` hold the answer.",
-        parameters=[TASK_ID, WAIT, PREFER],
-        responses={200: DeclaredResponse("The task.", TaskWithPayload)},
+        parameters=[TASK_ID, WAIT, PREFER, IF_NONE_MATCH],
+        responses={
+            200: DeclaredResponse("The task.", TaskWithPayload, headers=VERSION | RETRY_AFTER),
+            304: DeclaredResponse("The client has this version of the task.", headers=VERSION | RETRY_AFTER),
+        },
         errors=[404, 422],
+    ),
+    Operation(
+        path="/v1/tasks/{id}",
+        method="delete",
+        id="eraseTask",
+        tag="tasks",
+        summary="Erase what an ended task contains.",
+        description=(
+            "Deletes its inputs, prompt, payload, metadata, results, stored files and callbacks; id, times, cost and "
+            "status stay. Deliveries that are not made yet become dead letters, and none can be replayed. 409 until "
+            "the task has ended, and while a delivery of it is being made. A second call changes nothing."
+        ),
+        parameters=[TASK_ID],
+        responses={200: DeclaredResponse("What is left of the task.", TaskWithPayload)},
+        errors=[404, 409, 422],
     ),
     Operation(
         path="/v1/tasks/{id}/cancel",
@@ -98,15 +118,19 @@ TASK_OPERATIONS = (
         summary="Submit an in-doubt, failed, expired or canceled task again as a new, linked task.",
         description=(
             "The provider may charge both tasks: an operator's decision for a task whose outcome is not known "
-            "or not wanted."
+            "or not wanted. With `params` in the body these parameters are changed, and any task that has ended may "
+            "be used; each such call makes a new task, unless it repeats an `Idempotency-Key`."
         ),
-        parameters=[TASK_ID],
+        parameters=[TASK_ID, IDEMPOTENCY_KEY],
+        request=ResubmitRequest,
+        request_required=False,
         responses={
+            200: DeclaredResponse("The existing task of this Idempotency-Key.", TaskWithPayload, headers=LOCATION),
             202: DeclaredResponse(
-                "The new task; a second call returns the same one.", TaskWithPayload, headers=LOCATION
-            )
+                "The new task; without changes a second call returns the same one.", TaskWithPayload, headers=LOCATION
+            ),
         },
-        errors=[404, 409, 422, 429],
+        errors=[400, 404, 408, 409, 413, 415, 422, 429],
     ),
     Operation(
         path="/v1/tasks/{id}/events",

@@ -7,9 +7,9 @@ from typing import Literal, Protocol
 
 ReplayStatus = Literal["dead", "pending"]
 
-ReplayOutcome = Literal["replayed", "running", "changed", "secret_deleted"]
+ReplayOutcome = Literal["replayed", "running", "changed", "secret_deleted", "erased"]
 """What became of one delivery: `running` is leased by an attempt and left alone, `changed` has another status by now,
-`secret_deleted` can no longer be signed."""
+`secret_deleted` can no longer be signed, `erased` belongs to an erased task."""
 
 
 @dataclass(frozen=True, kw_only=True)

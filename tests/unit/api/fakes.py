@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -16,16 +16,18 @@ from service.api.request_bodies import FILTER_BODIES, BodyReader
 from service.domain.api_key import ApiKey
 from service.domain.artifact import StoredContent
 from service.domain.blob import Blob
+from service.domain.erasure import erased
 from service.domain.errors import BadToken
 from service.domain.link_tokens import LinkTokens
 from service.domain.media.limits import Unreadable
 from service.domain.ports.audit import AuditEntry, AuditRow
 from service.domain.ports.health import Gauges
 from service.domain.ports.replays import Matches, Replayable, ReplayFilter, ReplayOutcome
-from service.domain.ports.tasks import DeliveryView, TaskFilter
+from service.domain.ports.tasks import DeliveryView, IdempotencyKey, TaskFilter
 from service.domain.session_tokens import SessionTokens
 from service.domain.task import Json, Status, Task, TaskId
 from service.domain.tokens import TokenClaims
+from service.domain.usage import UsageRow
 from service.storage.local_signals import LocalSignals
 from service.tasks.event_feed import EventFeed
 from service.tasks.new_task import NewTask, validate_new_task
@@ -49,6 +51,8 @@ PARTS = (
     "health",
     "signals",
     "clock",
+    "erasure",
+    "usage",
 )
 KEYS = (
     ApiKey(name="ann", key="key-of-ann"),
@@ -131,6 +135,9 @@ class FakeApplication:
     not_replayed: dict[str, ReplayOutcome] = field(default_factory=dict)
     replay_filters: list[ReplayFilter] = field(default_factory=list)
     filters: list[TaskFilter] = field(default_factory=list)
+    changes: list[tuple[Json, bool, IdempotencyKey | None]] = field(default_factory=list)
+    usage: list[UsageRow] = field(default_factory=list)
+    days: list[date] = field(default_factory=list)
     waits: list[tuple[str, float]] = field(default_factory=list)
     entries: list[Json] = field(default_factory=lambda: [POLL])
     endpoints: FakeEndpoints = field(default_factory=FakeEndpoints)
@@ -181,6 +188,25 @@ class FakeApplication:
         """Store and return task 2 as the resubmission of any task."""
         self._maybe_fail()
         return self.add(a_task(2, client=self.tasks_by_id[task_id].client, resubmission_of=task_id))
+
+    async def resubmit_changed(
+        self, task_id: TaskId, changes: Json, *, admin: bool, idempotency: IdempotencyKey | None
+    ) -> tuple[Task, bool]:
+        """Store and return task 2 with the changes as its parameters."""
+        self._maybe_fail()
+        self.changes.append((changes, admin, idempotency))
+        task = a_task(2, client=self.tasks_by_id[task_id].client, resubmission_of=task_id, params=changes)
+        return self.add(task), self.created
+
+    async def erase(self, task_id: TaskId) -> Task:
+        """Erase a task."""
+        self._maybe_fail()
+        return self.add(erased(self.tasks_by_id[task_id], NOW))
+
+    async def of_day(self, day: date, *, client: str | None) -> list[UsageRow]:
+        """Return the rows of a day that the client may see."""
+        self.days.append(day)
+        return [row for row in self.usage if row.day == day and client in {None, row.client}]
 
     def verify_token(self, segment: str) -> TokenClaims:
         """Accept every token but `forged`; `receive` decides."""
