@@ -15,6 +15,7 @@ from service.dashboard.deliveries import DeliveriesPage
 from service.dashboard.delivery_replays import DeliveryReplays
 from service.dashboard.endpoint_actions import EndpointActions
 from service.dashboard.endpoint_pages import EndpointPages
+from service.dashboard.bulk import BulkPage
 from service.dashboard.layout import Layout
 from service.dashboard.new_task import NewTaskPage
 from service.dashboard.sign_in import SignIns
@@ -22,6 +23,7 @@ from service.dashboard.task_list import TaskListPage
 from service.dashboard.task_page import TaskPage
 from service.domain.ports.audit import EndedSignIns
 from service.domain.ports.delivery_details import DeliveryDetails
+from service.domain.ports.overview import Overview
 from service.domain.ports.prices import PriceList
 from service.domain.session_tokens import SessionTokens
 
@@ -39,6 +41,8 @@ class Dashboard:
     sign_ins: EndedSignIns
     prices: PriceList
     details: DeliveryDetails
+    overview: Overview
+    budget: float | None
     _sessions: SignIns = field(init=False)
     _routes: list[Route] = field(init=False)
 
@@ -57,9 +61,10 @@ class Dashboard:
         self._routes = [
             *asset_routes(),
             *self._sessions.routes(),
-            *AttentionPage(layout=layout, services=services).routes(),
-            *TaskListPage(layout=layout, services=services).routes(),
+            *AttentionPage(layout=layout, services=services, overview=self.overview, budget=self.budget).routes(),
+            *TaskListPage(layout=layout, services=services, overview=self.overview).routes(),
             *NewTaskPage(layout=layout, services=services, prices=self.prices).routes(),
+            *BulkPage(layout=layout, services=services, overview=self.overview).routes(),
             *TaskPage(layout=layout, services=services).routes(),
             *DeliveryReplays(layout=layout, services=services).routes(),
             *DeliveriesPage(layout=layout, services=services, details=self.details).routes(),

@@ -96,6 +96,8 @@ def build_dashboard(application: Application, services: Services) -> Dashboard |
         sign_ins=store.ended_sign_ins,
         prices=store.prices,
         details=store.delivery_details,
+        overview=store.overview,
+        budget=None if application.settings.budget is None else float(application.settings.budget),
     )
 
 

@@ -12,6 +12,8 @@ from service.domain.task import SETTLED, Json, Status, Task, TaskId
 from service.storage.database import Database
 from service.storage.delivery_tables import DEAD, DELIVERED, IS_DEAD, PENDING, REQUESTED, deliveries
 from service.storage.tables import events, tasks
+from service.storage.delivery_tables import DEAD, DELIVERED, PENDING, REQUESTED, deliveries
+from service.storage.tables import WITHOUT_RESULT, events, tasks
 from service.storage.task_history import load_history
 from service.storage.task_rows import TASK_COLUMNS, task_from_row
 
@@ -69,9 +71,7 @@ class SqlTaskQueries:
         """Return tasks, newest first."""
         query = select(*(null().label(each.name) if each.name in wanted.without else each for each in TASK_COLUMNS))
         empty = {name: value for name, value in EMPTY.items() if name in wanted.without}
-        for column in ("client", "status", "model"):
-            value = getattr(wanted, column)
-            query = query if value is None else query.where(tasks.c[column] == value)
+        query = filtered(query, wanted)
         async with self._database.reading() as connection:
             rows = await connection.execute(
                 _newest(query, tasks, wanted.limit, wanted.cursor, reverse=wanted.oldest_first)
@@ -133,6 +133,16 @@ def _newest(query: Select[Any], table: Table, limit: int, cursor: str | None, *,
     With `reverse` the oldest is first.
     """
     place = tuple_(table.c.created_at, table.c.id)
+def filtered(query: Select[Any], wanted: TaskFilter) -> Select[Any]:
+    """Return `query` for the tasks of a filter, without its cursor and its limit."""
+    for column in ("client", "status", "model"):
+        value = getattr(wanted, column)
+        query = query if value is None else query.where(tasks.c[column] == value)
+    return query.where(WITHOUT_RESULT) if wanted.without_result else query
+
+
+def _newest(query: Select[Any], table: Table, limit: int, cursor: str | None) -> Select[Any]:
+    """Return `query` newest first, after the row with the id `cursor`; an unknown id gives no rows."""
     if cursor is not None:
         position = select(table.c.created_at, table.c.id).where(table.c.id == cursor).scalar_subquery()
         query = query.where(place > position if reverse else place < position)

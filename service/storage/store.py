@@ -21,6 +21,7 @@ from service.storage.handler_state import SqlHandlerState
 from service.storage.health import SqlHealth
 from service.storage.inbox import SqlInbox
 from service.storage.local_signals import LocalSignals
+from service.storage.overview import SqlOverview
 from service.storage.price_list import SqlPriceList
 from service.storage.process_registry import SqlLastRuns, SqlProcessRegistry
 from service.storage.queries import SqlTaskQueries
@@ -67,6 +68,7 @@ class Store:
         self.watched_tasks = SqlWatchedTasks(database)
         self.handler_state = SqlHandlerState(database)
         self.handler_jobs = SqlHandlerJobs(database)
+        self.overview = SqlOverview(database)
         self.audit_log = SqlAuditLog(database)
         self.ended_sign_ins = SqlEndedSignIns(database)
         self.delivery_details = SqlDeliveryDetails(database)

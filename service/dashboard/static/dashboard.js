@@ -169,3 +169,7 @@ if (live && button && window.EventSource) {
   window.addEventListener("pagehide", disconnect);
   connect();
 }
+
+// ── an action on many tasks continues by itself ─────────────────────────────
+const next = document.querySelector("form[data-continue]");
+if (next) setTimeout(() => next.requestSubmit(), 300);

@@ -67,12 +67,14 @@ class TaskFilter:
 
     With `oldest_first` the order is the other one.
 
+    `without_result`: only those that are completed, and paid, without any result.
     The fields `without` (metadata, notify, hinted_fact) are not read, and are empty in the tasks.
     """
 
     client: str | None = None
     status: str | None = None
     model: str | None = None
+    without_result: bool = False
     limit: int = 50
     cursor: str | None = None
     oldest_first: bool = False

@@ -1,0 +1,41 @@
+"""What the dashboard counts: figures that are cheap at any number of tasks, since each is bounded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from service.domain.ports.tasks import TaskFilter
+
+MOST = 1000
+"""The highest number that is counted; one more stands for `more than that`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """What needs attention: each number is at most MOST + 1.
+
+    `without_result` counts tasks since a time that were paid and have no result. `unsettled_id` is the oldest task that
+    is neither settled nor expired, `unsettled_since` when it was created.
+    """
+
+    in_doubt: int
+    without_result: int
+    dead: int
+    queued: int
+    in_flight: int
+    unsettled_id: str | None = None
+    unsettled_since: datetime | None = None
+
+
+class Overview(Protocol):
+    """Bounded counts; `client` None is all clients."""
+
+    async def attention(self, client: str | None, *, since: datetime) -> Attention:
+        """Return what needs attention; tasks without a result since `since`."""
+
+    async def newest_by_status(self, wanted: TaskFilter) -> Mapping[str, int]:
+        """Count the newest MOST tasks of the client and the model of a filter by status."""
+
+    async def count(self, wanted: TaskFilter) -> int:
+        """Count the tasks of a filter, up to MOST + 1."""

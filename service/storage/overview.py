@@ -1,0 +1,78 @@
+"""The counts of the dashboard. Each reads a bounded part of an index, so that they take as long at a million tasks."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.domain.ports.overview import MOST, Attention
+from service.domain.ports.tasks import TaskFilter
+from service.domain.task import Status
+from service.storage.database import Database
+from service.storage.delivery_tables import IS_DEAD, deliveries
+from service.storage.queries import filtered
+from service.storage.tables import IN_FLIGHT, OPEN, QUEUED, WITHOUT_RESULT, literal_word, tasks
+
+IN_DOUBT = IN_FLIGHT & (tasks.c.status == literal_word(Status.IN_DOUBT))
+
+
+class SqlOverview:
+    """Implements `Overview`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def attention(self, client: str | None, *, since: datetime) -> Attention:
+        """Return what needs attention; tasks without a result since `since`."""
+        async with self._database.reading() as connection:
+            recent = WITHOUT_RESULT & (tasks.c.created_at >= since)
+            of_client = [] if client is None else [deliveries.c.client == client]
+            dead = select(deliveries.c.id).where(IS_DEAD, *of_client)
+            oldest = await _oldest(connection, client)
+            return Attention(
+                in_doubt=await _bounded(connection, _tasks(IN_DOUBT, client)),
+                without_result=await _bounded(connection, _tasks(recent, client)),
+                dead=await _bounded(connection, dead),
+                queued=await _bounded(connection, _tasks(QUEUED, client)),
+                in_flight=await _bounded(connection, _tasks(IN_FLIGHT, client)),
+                unsettled_id=oldest[0] if oldest else None,
+                unsettled_since=oldest[1] if oldest else None,
+            )
+
+    async def newest_by_status(self, wanted: TaskFilter) -> Mapping[str, int]:
+        """Count the newest MOST tasks of the client of a filter by status, and by its model."""
+        newest = select(tasks.c.status, tasks.c.model, tasks.c.created_at, tasks.c.id)
+        if wanted.client is not None:
+            newest = newest.where(tasks.c.client == wanted.client)
+        page = newest.order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(MOST).subquery()
+        query = select(page.c.status, func.count()).group_by(page.c.status)
+        if wanted.model is not None:
+            query = query.where(page.c.model == wanted.model)
+        async with self._database.reading() as connection:
+            return {row[0]: row[1] for row in await connection.execute(query)}
+
+    async def count(self, wanted: TaskFilter) -> int:
+        """Count the tasks of a filter, up to MOST + 1."""
+        async with self._database.reading() as connection:
+            return await _bounded(connection, filtered(select(tasks.c.id), wanted))
+
+
+def _tasks(where: ColumnElement[bool], client: str | None) -> Select[tuple[str]]:
+    query = select(tasks.c.id).where(where)
+    return query if client is None else query.where(tasks.c.client == client)
+
+
+async def _bounded(connection: AsyncConnection, query: Select[tuple[str]]) -> int:
+    rows = query.limit(MOST + 1).subquery()
+    found: int = (await connection.execute(select(func.count()).select_from(rows))).scalar_one()
+    return found
+
+
+async def _oldest(connection: AsyncConnection, client: str | None) -> tuple[str, datetime] | None:
+    """Return the id and the time of the oldest open task: from the index of open ones, which has few."""
+    query = select(tasks.c.id, tasks.c.created_at).where(OPEN)
+    if client is not None:
+        query = query.where(tasks.c.client == client)
+    row = (await connection.execute(query.order_by(tasks.c.created_at).limit(1))).first()
+    return None if row is None else (row[0], row[1])
