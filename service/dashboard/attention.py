@@ -15,7 +15,7 @@ from service.dashboard.formats import NONE, dollars, duration
 from service.dashboard.layout import Layout, Page
 from service.domain.errors import BoomerangError
 from service.domain.ports.health import Gauges
-from service.domain.ports.overview import MOST, Attention, Overview
+from service.domain.ports.overview import MAX_COUNTED, Attention, Overview
 from service.domain.ports.tasks import TaskFilter
 from service.domain.task_view import rfc3339, task_json
 
@@ -89,7 +89,7 @@ class AttentionPage:
 
 def number(count: int) -> str:
     """Return a bounded count for a person."""
-    return f"more than {MOST}" if count > MOST else f"{count}"
+    return f"more than {MAX_COUNTED}" if count > MAX_COUNTED else f"{count}"
 
 
 def attention_items(found: Attention, now: datetime) -> Iterator[Item]:

@@ -20,7 +20,7 @@ from service.dashboard.attention import UNSHOWN
 from service.dashboard.layout import Form, Layout, Page, redirect
 from service.dashboard.task_filter import NAMES, ListFilter, parsed, with_pairs
 from service.domain.errors import BoomerangError, Conflict, Fault, InvalidParams, NotFound
-from service.domain.ports.overview import MOST, Overview
+from service.domain.ports.overview import MAX_COUNTED, Overview
 from service.domain.task import Task, TaskId
 
 BATCH_SECONDS = 4.0
@@ -45,7 +45,7 @@ ACTIONS = (
         name="cancel",
         label="Cancel",
         past="canceled",
-        warning="Queued tasks cost nothing. For running ones the provider is asked to stop, and may charge.",
+        warning="Queued tasks cost nothing. Of running ones the provider decides, and may charge.",
         statuses=("queued", "in_progress"),
     ),
     BulkAction(
@@ -184,7 +184,7 @@ class BulkPage:
             "total": wanted.total,
             "many": _many(wanted.total),
             "handled": handled,
-            "bounded": wanted.total > MOST,
+            "bounded": wanted.total > MAX_COUNTED,
             "counts": wanted.counts,
             "fields": fields,
             "words": "the selection" if wanted.selected else wanted.wanted.words,
@@ -195,7 +195,7 @@ class BulkPage:
 
 
 def _many(count: int) -> str:
-    number = f"more than {MOST}" if count > MOST else str(count)
+    number = f"more than {MAX_COUNTED}" if count > MAX_COUNTED else str(count)
     return f"{number} task{'' if count == 1 else 's'}"
 
 

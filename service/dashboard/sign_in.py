@@ -49,7 +49,7 @@ class SignIns:
         return [
             route(SIGN_IN, get=self._guarded(self.show), post=self._guarded(self.sign_in)),
             route(LOGIN_PREFIX + "{token}", get=self._guarded(self.show_link), post=self._guarded(self.use_link)),
-            self.layout.route("/sign-out", post=self.sign_out, read_only_too=True),
+            self.layout.route("/sign-out", get=self.show_start, post=self.sign_out, read_only_too=True),
         ]
 
     async def session(self, request: Request) -> tuple[str, str] | None:
@@ -67,7 +67,7 @@ class SignIns:
         """Show the form for a key; whoever is signed in goes on."""
         if isinstance(getattr(request.state, "caller", None), Caller):
             return redirect(_next(request))
-        return self._form(request)
+        return self._form(request, _next(request))
 
     async def sign_in(self, request: Request) -> Response:
         """Sign in with the key of the form."""
@@ -76,7 +76,7 @@ class SignIns:
         for key_id in self._key_ids:  # all of them, so that the time does not depend on the match
             found = key_id if hmac.compare_digest(key_id, digest) else found
         if found is None:
-            return self._form(request, fault=UNKNOWN)
+            return self._form(request, own_path(form.get("next")), fault=UNKNOWN)
         return await self._begin(request, found, own_path(form.get("next")))
 
     async def show_link(self, request: Request) -> Response:
@@ -89,13 +89,17 @@ class SignIns:
         opened = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
         if request.method == "GET" and opened and "sec-purpose" not in headers:
             return await self._use(request, found)
-        page = Page(template="sign_in_link.html", title="Sign in", values=self._values(request))
+        page = Page(template="sign_in_link.html", title="Sign in", values={})
         return self._with_browser(request, page)
 
     async def use_link(self, request: Request) -> Response:
         """Sign in by the button of a link."""
         await self.layout.form(request, self._browser(request))
         return await self._use(request, await self._link(request))
+
+    async def show_start(self, _request: Request, _caller: Caller) -> Response:
+        """Lead to the front page: signing out takes a button."""
+        return redirect("/")
 
     async def sign_out(self, request: Request, caller: Caller, _: Form) -> Response:
         """End the session, for good."""
@@ -134,8 +138,8 @@ class SignIns:
         await self.layout.auditor.record(caller, "session.begin", road="dashboard")
         return response
 
-    def _form(self, request: Request, *, fault: str = "") -> Response:
-        values = self._values(request) | {"fault": fault}
+    def _form(self, request: Request, address: str, *, fault: str = "") -> Response:
+        values = {"next": address, "fault": fault}
         page = Page(template="sign_in.html", title="Sign in", values=values, status=403 if fault else 200)
         return self._with_browser(request, page)
 
@@ -149,9 +153,6 @@ class SignIns:
 
     def _browser(self, request: Request) -> str:
         return f"browser {cookies.read(request, cookies.BROWSER) or ''}"
-
-    def _values(self, request: Request) -> dict[str, str]:
-        return {"next": _next(request)}
 
     def _write(self, request: Request, response: Response, name: str, value: str, *, seconds: int) -> None:
         secure = cookies.is_secure(request, self.layout.public_url)

@@ -13,7 +13,7 @@ from service.dashboard.bulk import ACTIONS
 from service.dashboard.layout import Layout, Page
 from service.dashboard.task_filter import NAMES, read_filter, tabs
 from service.domain.models.catalog import known_models
-from service.domain.ports.overview import MOST, Overview
+from service.domain.ports.overview import MAX_COUNTED, Overview
 from service.domain.task_view import task_json
 
 ROWS = 50
@@ -46,8 +46,8 @@ class TaskListPage:
             "current": current,
             "names": NAMES,
             "tabs": tabs(current, dict(counts)),
-            "bounded": sum(counts.values()) >= MOST,
-            "most": MOST,
+            "bounded": sum(counts.values()) >= MAX_COUNTED,
+            "most": MAX_COUNTED,
             "models": known_models(),
             "more": current.address(cursor=more) if more else None,
             "first": current.address() if cursor else None,

@@ -47,7 +47,8 @@ class SqlEndedSignIns:
         async with self._database.writing() as write:
             await write.connection.execute(delete(ended_sign_ins).where(ended_sign_ins.c.expires_at < now))
             statement = insert(write.connection, ended_sign_ins).values(id=sign_in_id, expires_at=expires)
-            return bool((await write.connection.execute(statement.on_conflict_do_nothing())).rowcount)
+            stored = statement.on_conflict_do_nothing().returning(ended_sign_ins.c.id)
+            return (await write.connection.execute(stored)).first() is not None
 
     async def ended(self, sign_in_id: str) -> bool:
         """Return whether a sign-in ended."""

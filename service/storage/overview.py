@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.domain.ports.overview import MOST, Attention
+from service.domain.ports.overview import MAX_COUNTED, Attention
 from service.domain.ports.tasks import TaskFilter
 from service.domain.task import Status
 from service.storage.database import Database
@@ -41,11 +41,11 @@ class SqlOverview:
             )
 
     async def newest_by_status(self, wanted: TaskFilter) -> Mapping[str, int]:
-        """Count the newest MOST tasks of the client of a filter by status, and by its model."""
+        """Count the newest MAX_COUNTED tasks of the client of a filter by status, and by its model."""
         newest = select(tasks.c.status, tasks.c.model, tasks.c.created_at, tasks.c.id)
         if wanted.client is not None:
             newest = newest.where(tasks.c.client == wanted.client)
-        page = newest.order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(MOST).subquery()
+        page = newest.order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(MAX_COUNTED).subquery()
         query = select(page.c.status, func.count()).group_by(page.c.status)
         if wanted.model is not None:
             query = query.where(page.c.model == wanted.model)
@@ -53,7 +53,7 @@ class SqlOverview:
             return {row[0]: row[1] for row in await connection.execute(query)}
 
     async def count(self, wanted: TaskFilter) -> int:
-        """Count the tasks of a filter, up to MOST + 1."""
+        """Count the tasks of a filter, up to MAX_COUNTED + 1."""
         async with self._database.reading() as connection:
             return await _bounded(connection, filtered(select(tasks.c.id), wanted))
 
@@ -64,7 +64,7 @@ def _tasks(where: ColumnElement[bool], client: str | None) -> Select[tuple[str]]
 
 
 async def _bounded(connection: AsyncConnection, query: Select[tuple[str]]) -> int:
-    rows = query.limit(MOST + 1).subquery()
+    rows = query.limit(MAX_COUNTED + 1).subquery()
     found: int = (await connection.execute(select(func.count()).select_from(rows))).scalar_one()
     return found
 

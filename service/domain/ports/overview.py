@@ -7,13 +7,13 @@ from typing import Protocol
 
 from service.domain.ports.tasks import TaskFilter
 
-MOST = 1000
+MAX_COUNTED = 1000
 """The highest number that is counted; one more stands for `more than that`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
-    """What needs attention: each number is at most MOST + 1.
+    """What needs attention: each number is at most MAX_COUNTED + 1.
 
     `without_result` counts tasks since a time that were paid and have no result. `unsettled_id` is the oldest task that
     is neither settled nor expired, `unsettled_since` when it was created.
@@ -35,7 +35,7 @@ class Overview(Protocol):
         """Return what needs attention; tasks without a result since `since`."""
 
     async def newest_by_status(self, wanted: TaskFilter) -> Mapping[str, int]:
-        """Count the newest MOST tasks of the client and the model of a filter by status."""
+        """Count the newest MAX_COUNTED tasks of the client and the model of a filter by status."""
 
     async def count(self, wanted: TaskFilter) -> int:
-        """Count the tasks of a filter, up to MOST + 1."""
+        """Count the tasks of a filter, up to MAX_COUNTED + 1."""

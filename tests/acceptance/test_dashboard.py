@@ -1,0 +1,468 @@
+"""The dashboard in a real browser: signing in, roles, attention, tasks, actions, live updates, and attacks."""
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.acceptance.processes import Json
+from tests.support.dashboard_pages import (
+    ADMIN,
+    ANN,
+    BOB,
+    READER,
+    DashboardService,
+    axe_findings,
+    dashboard_service,
+    running_browser,
+    signed_in,
+)
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+XSS = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
+FormFields = dict[str, str | float | bool]
+PAGES = ["/", "/tasks", "/tasks?status=failed", "/audit"]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardService]:
+    """Run the service during this module, with an archive and without callbacks that hurry."""
+    home = tmp_path_factory.mktemp("dashboard")
+    archive = (home / "archive").as_uri()
+    with dashboard_service(home, ARCHIVE_URL=archive, HANDLERS="log,webhook,archive", POLL_FIRST="500ms") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """Run Chromium during this module."""
+    with running_browser() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def completed(service: DashboardService) -> Json:
+    """Return a completed task of ann with hostile texts and a dead letter."""
+    notify = [{"handler": "webhook", "url": "http://127.0.0.1:59999/nobody", "events": ["task.completed"]}]
+    task = service.submit(params={"prompt": f"a cat {XSS}"}, metadata={"note": XSS}, notify=notify)
+    return service.settled(task)
+
+
+@pytest.fixture(scope="module")
+def failed(service: DashboardService) -> Json:
+    """Return a failed task of ann."""
+    service.set_switches(fail_tasks=1.0)
+    task = service.settled(service.submit(params={"prompt": "it fails"}))
+    service.set_switches(fail_tasks=0.0)
+    return task
+
+
+@pytest.fixture(scope="module")
+def ended(completed: Json, failed: Json) -> list[Json]:
+    """Return one task of each end."""
+    return [completed, failed]
+
+
+@pytest.fixture
+def slow(service: DashboardService) -> Iterator[DashboardService]:
+    """Let new tasks run for a while."""
+    service.set_switches(run_time=6.0)
+    yield service
+    service.set_switches(run_time=0.2)
+
+
+def link(service: DashboardService, key: str) -> str:
+    """Return a new login link for a key."""
+    found: str = service.api(key).post("/v1/login-links").raise_for_status().json()["url"]
+    return found
+
+
+class InlineCode(HTMLParser):
+    """Collects what a strict policy forbids: scripts and styles in the page, handlers in attributes, such addresses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Look at one element."""
+        names = dict(attrs)
+        if tag == "style" or (tag == "script" and "src" not in names):
+            self.found.append(tag)
+        self.found += [name for name in names if name == "style" or name.startswith("on")]
+        self.found += [value for value in names.values() if value and value.strip().lower().startswith("javascript:")]
+
+
+def inline_code(text: str) -> list[str]:
+    """Return the inline code of a page."""
+    parser = InlineCode()
+    parser.feed(text)
+    return parser.found
+
+
+def token_of(page: "Page") -> str:
+    """Return the form token of a page."""
+    return page.locator("input[name=form_token]").first.input_value()
+
+
+# ── signing in ──────────────────────────────────────────────────────────────
+
+
+def test_key_signs_in_and_leads_back(service: DashboardService, browser: "Browser") -> None:
+    """The page that was asked for opens after signing in; the key is neither in the page nor in a cookie."""
+    context = browser.new_context(base_url=service.url)
+    page = context.new_page()
+    page.goto("/tasks?status=failed")
+    assert page.title().startswith("Sign in")
+    page.fill("#key", "not-a-key-of-this-service")
+    page.click("button.primary")
+    assert "not a key" in page.locator("#key-fault").inner_text()
+    page.fill("#key", ANN)
+    page.click("button.primary")
+    page.wait_for_url("**/tasks?status=failed")
+    [cookie] = [each for each in context.cookies() if each["name"] == "boomerang_session"]
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Lax", "/")
+    assert ANN not in page.content() + str(context.cookies())
+    context.close()
+
+
+def test_signing_out_ends_the_session(service: DashboardService, browser: "Browser") -> None:
+    """After signing out the old cookie is worthless too."""
+    with signed_in(browser, service, ANN) as page:
+        cookies = page.context.cookies()
+        page.click("text=Sign out")
+        page.wait_for_url("**/sign-in")
+        page.context.add_cookies([each for each in cookies if each["name"] == "boomerang_session"])  # type: ignore[misc]
+        page.goto("/tasks")
+        assert page.title().startswith("Sign in")
+
+
+def test_link_signs_in_once(service: DashboardService, browser: "Browser") -> None:
+    """A link of `boomerang login` has the role of its key, works once, and not after another one used it."""
+    address = link(service, READER)
+    for expected in ("view", "403"):
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(address)
+        if expected == "403":
+            assert "was used or is out of date" in page.locator("main").inner_text()
+        else:
+            assert page.locator(".who").inner_text().split() == ["view", "read-only", "Sign", "out"]
+        context.close()
+
+
+def test_programs_do_not_use_a_link_up(service: DashboardService, browser: "Browser") -> None:
+    """A chat that looks at the link for a preview gets a page with a button; the person still gets in."""
+    address = link(service, ANN)
+    for _ in range(2):
+        assert "works once" in httpx.get(address, trust_env=False).text
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(address)
+    assert page.locator(".who .name").inner_text() == "ann"
+    context.close()
+
+
+def test_forged_links_and_sessions_are_refused(service: DashboardService) -> None:
+    """A changed token of a link or a session opens nothing."""
+    address = link(service, ADMIN)
+    assert httpx.get(f"{address[:-2]}AA", trust_env=False).status_code == 403
+    token = address.rpartition("/")[2]  # valid, for another purpose
+    cookies = {"boomerang_session": token}
+    assert httpx.get(f"{service.url}/tasks", cookies=cookies, trust_env=False).status_code == 303
+    assert httpx.get(f"{service.url}/v1/tasks", cookies=cookies, trust_env=False).status_code == 401
+
+
+# ── roles, CSRF and policies ────────────────────────────────────────────────
+
+
+def test_forms_of_other_sites_are_refused(service: DashboardService, browser: "Browser", completed: Json) -> None:
+    """A form without our token, with that of another session, or from another origin changes nothing."""
+    address = f"/tasks/{completed['id']}/cancel"
+    with signed_in(browser, service, ANN) as page, signed_in(browser, service, BOB) as other:
+        page.goto(f"/tasks/{completed['id']}")
+        other.goto("/tasks")
+        own, foreign = token_of(page), token_of(other)
+        send = page.context.request.post
+        attempts: list[tuple[FormFields, dict[str, str]]] = [
+            ({}, {}),
+            ({"form_token": foreign}, {}),
+            ({"form_token": own}, {"Origin": "https://evil.example"}),
+            ({"form_token": own}, {"Sec-Fetch-Site": "cross-site"}),
+        ]
+        for form, headers in attempts:
+            response = send(address, form=form, headers=headers)
+            assert response.status == 403, (form, headers)
+        assert send(address, form={"form_token": own}).status == 409  # it is settled: the token was accepted
+
+
+def test_session_changes_nothing_over_the_api(service: DashboardService, browser: "Browser", completed: Json) -> None:
+    """A session reads the API, and changes need a key: no page of another site can use the cookie for one."""
+    with signed_in(browser, service, ANN) as page:
+        request = page.context.request
+        assert request.get(f"/v1/tasks/{completed['id']}").ok
+        assert request.post(f"/v1/tasks/{completed['id']}/cancel").status == 401
+        assert request.delete(f"/v1/tasks/{completed['id']}").status == 401
+
+
+def test_clients_see_only_their_own(service: DashboardService, browser: "Browser", completed: Json) -> None:
+    """Bob finds nothing of ann's: page, inputs, list and actions; the audit log is for those who see all."""
+    with signed_in(browser, service, BOB) as page:
+        page.goto("/tasks?client=ann")
+        assert completed["id"] not in page.content()
+        for path in (f"/tasks/{completed['id']}", f"/tasks/{completed['id']}/inputs/images.0"):
+            assert page.context.request.get(path).status == 404
+        assert page.context.request.get("/audit").status == 403
+        form: FormFields = {"form_token": token_of(page), "action": "replay", "task": completed["id"]}
+        page.context.request.post("/tasks/bulk/run", form=form)
+    history = service.api(ANN).get(f"/v1/tasks/{completed['id']}/events").json()["data"]
+    assert not [each for each in history if each["kind"] == "delivery" and each["status"] == "pending"]
+
+
+def test_readers_see_all_and_change_nothing(service: DashboardService, browser: "Browser", completed: Json) -> None:
+    """A read-only session shows every task without an action, and actions are refused."""
+    with signed_in(browser, service, READER) as page:
+        page.goto(f"/tasks/{completed['id']}")
+        assert page.locator("text=Submit with edits").count() == 0
+        assert page.locator("button:has-text('Replay')").count() == 0
+        form: FormFields = {"form_token": token_of(page)}
+        for path in ("cancel", "resubmit", "replay"):
+            assert page.context.request.post(f"/tasks/{completed['id']}/{path}", form=form).status == 403
+        assert page.context.request.post("/tasks/bulk/run", form=form).status == 403
+        page.goto("/audit")
+        assert page.locator("h1").inner_text() == "Audit log"
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_policy_of_pages(service: DashboardService, path: str) -> None:
+    """Pages load nothing from elsewhere, run no inline script, and are neither framed nor stored."""
+    with httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {ADMIN}"}, trust_env=False) as http:
+        response = http.get(path)
+        policy = response.headers["content-security-policy"]
+        assert "unsafe" not in policy
+        assert "http" not in policy
+        assert "default-src 'none'" in policy
+        assert response.headers["cache-control"] == "no-store"
+        assert inline_code(response.text) == []
+        for address in re.findall(r'(?:src|href)="(/assets/[^"]+)"', response.text):
+            asset = http.get(address)
+            assert "immutable" in asset.headers["cache-control"]
+            again = http.get(address, headers={"If-None-Match": asset.headers["etag"]})
+            assert (again.status_code, again.content) == (304, b"")
+
+
+def test_pages_are_json_too(service: DashboardService, completed: Json) -> None:
+    """Each page is data for programs, by `format=json` or by Accept."""
+    admin = service.api(ADMIN)
+    for path in PAGES:
+        joined = f"{path}{'&' if '?' in path else '?'}format=json"
+        assert admin.get(joined).json().keys() == admin.get(path, headers={"Accept": "application/json"}).json().keys()
+    found = admin.get(f"/tasks/{completed['id']}?format=json", follow_redirects=True).json()
+    assert found["id"] == completed["id"]
+
+
+# ── one task ────────────────────────────────────────────────────────────────
+
+
+def test_page_of_a_task(service: DashboardService, browser: "Browser", completed: Json) -> None:
+    """Its video plays, its time line has everything, attempts open, and hostile texts stay texts."""
+    with signed_in(browser, service, ANN) as page:
+        page.goto(f"/tasks/{completed['id']}")
+        video = page.locator("video").first
+        page.wait_for_function("document.querySelector('video')?.readyState >= 1", timeout=15_000)
+        assert video.evaluate("element => element.duration") > 0
+        assert XSS in page.locator("h1").inner_text()
+        assert XSS in page.locator("section[aria-labelledby=metadata] pre").inner_text().replace('\\"', '"')
+        text = page.locator(".timeline").inner_text()
+        for words in ("Task stored for ann", "Callback accepted", "Completed", "Delivery of task.completed by webhook"):
+            assert words in text
+        page.wait_for_selector(".state.dead", timeout=15_000)
+        page.locator("summary:has-text('attempt')").last.click()
+        assert "Attempt 1" in page.locator(".attempt").last.inner_text() + page.locator(".timeline").inner_text()
+        assert ANN not in page.content()
+
+
+def test_copy_buttons(service: DashboardService, browser: "Browser", completed: Json) -> None:
+    """The curl command names the key's variable, never a key."""
+    with signed_in(browser, service, ANN) as page:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.goto(f"/tasks/{completed['id']}")
+        copied = {}
+        for name in ("id", "JSON", "curl"):
+            page.click(f"button:text-is('Copy {name}')")
+            page.wait_for_function(f"document.getElementById('status').textContent.includes('{name}')")
+            copied[name] = page.evaluate("navigator.clipboard.readText()")
+    assert copied["id"] == completed["id"]
+    assert f'"id": "{completed["id"]}"' in copied["JSON"]
+    assert copied["curl"].startswith('curl -H "Authorization: Bearer $BOOMERANG_API_KEY" ')
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "plain"])
+def test_failed_task_is_submitted_again(
+    service: DashboardService, browser: "Browser", failed: Json, script: bool
+) -> None:
+    """The error is in plain words with what to do; submitting it again leads to the new task, also without script."""
+    with signed_in(browser, service, ANN, script=script) as page:
+        page.goto(f"/tasks/{failed['id']}")
+        assert "What to do:" in page.locator(".advice").inner_text()
+        page.locator("summary:has-text('Submit again')").click()
+        page.click("details[open] button.primary")
+        page.wait_for_url(lambda url: failed["id"] not in url)
+        assert "submitted again" in page.locator(".notice").first.inner_text()
+        assert page.locator(f"a:has-text('{failed['id']}')").count() == 1
+    entries = service.api(ADMIN).get(f"/audit?target={failed['id']}&format=json").json()["data"]
+    assert (entries[0]["actor"], entries[0]["action"], entries[0]["road"]) == ("ann", "task.resubmit", "dashboard")
+
+
+def test_running_task_is_canceled_or_the_reason_is_shown(slow: DashboardService, browser: "Browser") -> None:
+    """The result of the action, or the reason against it, is on the next page."""
+    task = slow.submit(params={"prompt": "stop me"})
+    with signed_in(browser, slow, ANN) as page:
+        page.goto(f"/tasks/{task['id']}")
+        page.locator("summary:has-text('Cancel')").click()
+        with page.expect_navigation():
+            page.click("details[open] button.danger")
+        text = page.locator("main").inner_text()
+    status = slow.api(ANN).get(f"/v1/tasks/{task['id']}").json()["status"]
+    assert ("canceled" in text) if status == "canceled" else ("cancel" in text)
+
+
+def test_dead_letter_is_replayed(service: DashboardService, browser: "Browser", completed: Json) -> None:
+    """A client replays what its own notify asked for, and comes back to the time line."""
+    with signed_in(browser, service, ANN) as page:
+        page.goto(f"/tasks/{completed['id']}")
+        page.wait_for_selector(".state.dead", timeout=15_000)
+        with page.expect_navigation():
+            page.locator("button:has-text('Replay')").first.click()
+        assert "tried again now" in page.locator(".notice").first.inner_text()
+
+
+# ── the list ────────────────────────────────────────────────────────────────
+
+
+def test_filters_are_addresses(service: DashboardService, browser: "Browser", completed: Json, failed: Json) -> None:
+    """A filter is in the address, has its count, and "back" returns to the list before."""
+    with signed_in(browser, service, ANN) as page:
+        page.goto("/tasks")
+        page.click(".tabs a:has-text('failed')")
+        page.wait_for_url("**/tasks?status=failed")
+        assert failed["id"] in page.content()
+        assert completed["id"] not in page.content()
+        page.select_option("#model", "viduq2_pro_reference")
+        page.click("button:text-is('Filter')")
+        page.wait_for_url("**/tasks?status=failed&model=viduq2_pro_reference*")
+        page.go_back()
+        page.go_back()
+        assert page.url.endswith("/tasks")
+        assert completed["id"] in page.content()
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "plain"])
+def test_selection_is_counted_confirmed_and_done(service: DashboardService, browser: "Browser", script: bool) -> None:
+    """An action on a selection says how many first, and afterwards what became of each."""
+    service.set_switches(fail_tasks=1.0)
+    tasks = [service.settled(service.submit(params={"prompt": f"bulk {number}"})) for number in range(2)]
+    service.set_switches(fail_tasks=0.0)
+    with signed_in(browser, service, ANN, script=script) as page:
+        page.goto("/tasks?status=failed")
+        for task in tasks:
+            page.check(f"input[value='{task['id']}']")
+        page.click("button[value=resubmit]")
+        assert page.locator("h1").inner_text() == "Submit again: 2 tasks?"
+        page.click("button.primary")
+        page.wait_for_selector("text=Back to the list")
+        assert page.locator("dd strong").inner_text() == "2"
+    entry = service.api(ADMIN).get("/audit?action=task.resubmit_many&format=json").json()["data"][0]
+    assert entry["detail"].startswith("2 submitted again of 2 tasks")
+
+
+def test_all_that_match_are_acted_on(slow: DashboardService, browser: "Browser") -> None:
+    """All that match a filter are counted and canceled, those of other clients are not."""
+    own = [slow.submit(BOB, params={"prompt": f"all {number}"}) for number in range(3)]
+    other = slow.submit(params={"prompt": "ann's own"})
+    with signed_in(browser, slow, BOB) as page:
+        page.goto("/tasks")
+        page.select_option("#scope", "all")
+        page.click("button[value=cancel]")
+        assert "Cancel: 3 tasks?" in page.locator("h1").inner_text() or "Cancel:" in page.locator("h1").inner_text()
+        page.click("button.primary")
+        page.wait_for_selector("text=Back to the list")
+        assert "Canceled" in page.locator("dl").inner_text()
+    assert len(own) == 3
+    assert slow.api(ANN).get(f"/v1/tasks/{other['id']}").json()["status"] != "canceled"
+
+
+def test_nothing_selected_is_a_notice(service: DashboardService, browser: "Browser", completed: Json) -> None:
+    """An action on nothing is no action on everything."""
+    assert completed["status"] == "completed"
+    with signed_in(browser, service, ANN) as page:
+        page.goto("/tasks")
+        page.click("button[value=resubmit]")
+        assert "Select tasks first" in page.locator(".notice").inner_text()
+
+
+# ── live ────────────────────────────────────────────────────────────────────
+
+
+def test_live_update_changes_cells_and_moves_nothing(slow: DashboardService, browser: "Browser") -> None:
+    """A status changes in its row and is announced; a new task is announced and adds no row; focus stays."""
+    slow.set_switches(run_time=3.0)
+    task = slow.submit(params={"prompt": "watch me"})
+    with signed_in(browser, slow, ANN) as page:
+        page.goto("/tasks")
+        rows = page.locator("tbody tr").count()
+        page.focus("#model")
+        slow.submit(params={"prompt": "another"})
+        page.wait_for_selector("#newer:visible", timeout=15_000)
+        page.wait_for_selector(f"[data-row='{task['id']}'] .state.completed", timeout=20_000)
+        assert page.locator("tbody tr").count() == rows
+        assert page.evaluate("document.activeElement.id") == "model"
+        assert page.locator("[role=status]").count() == 1
+        page.click("#newer")
+        page.wait_for_selector("text=another")
+
+
+def test_updates_can_be_paused(slow: DashboardService, browser: "Browser") -> None:
+    """Paused, nothing changes until the button is pressed again."""
+    with signed_in(browser, slow, ANN) as page:
+        page.goto("/tasks")
+        page.click("#live")
+        assert page.get_attribute("#live", "aria-pressed") == "true"
+        slow.set_switches(run_time=0.2)
+        slow.settled(slow.submit(params={"prompt": "unseen"}))
+        page.wait_for_timeout(1500)
+        assert not page.locator("#newer").is_visible()
+        page.click("#live")
+        page.wait_for_selector("#newer:visible", timeout=15_000)
+
+
+# ── form ────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("phone", "dark"), [(False, False), (True, True)], ids=["wide light", "phone dark"])
+def test_axe_and_width(
+    service: DashboardService, browser: "Browser", ended: list[Json], *, phone: bool, dark: bool
+) -> None:
+    """axe-core finds nothing on any page, and no page is wider than a phone."""
+    with signed_in(browser, service, ADMIN, phone=phone, dark=dark) as page:
+        for path in [*PAGES, *(f"/tasks/{task['id']}" for task in ended), "/tasks/nothing"]:
+            page.goto(path)
+            assert axe_findings(page) == [], path
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+
+
+def test_sign_in_page_has_no_findings(service: DashboardService, browser: "Browser") -> None:
+    """axe-core finds nothing on the page to sign in, before and after a wrong key."""
+    context = browser.new_context(base_url=service.url)
+    page = context.new_page()
+    page.goto("/sign-in")
+    assert axe_findings(page) == []
+    page.fill("#key", "wrong-key-1234")
+    page.click("button.primary")
+    assert axe_findings(page) == []
+    context.close()
