@@ -11,11 +11,11 @@ from service.api.request_bodies import FILTER_BODIES, BodyReader
 from service.dashboard.assets import asset_routes
 from service.dashboard.attention import AttentionPage
 from service.dashboard.audit import AuditPage
+from service.dashboard.bulk import BulkPage
 from service.dashboard.deliveries import DeliveriesPage
 from service.dashboard.delivery_replays import DeliveryReplays
 from service.dashboard.endpoint_actions import EndpointActions
 from service.dashboard.endpoint_pages import EndpointPages
-from service.dashboard.bulk import BulkPage
 from service.dashboard.layout import Layout
 from service.dashboard.new_task import NewTaskPage
 from service.dashboard.sign_in import SignIns

@@ -11,8 +11,6 @@ from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.task import SETTLED, Json, Status, Task, TaskId
 from service.storage.database import Database
 from service.storage.delivery_tables import DEAD, DELIVERED, IS_DEAD, PENDING, REQUESTED, deliveries
-from service.storage.tables import events, tasks
-from service.storage.delivery_tables import DEAD, DELIVERED, PENDING, REQUESTED, deliveries
 from service.storage.tables import WITHOUT_RESULT, events, tasks
 from service.storage.task_history import load_history
 from service.storage.task_rows import TASK_COLUMNS, task_from_row
@@ -127,12 +125,6 @@ class SqlTaskQueries:
             return [DeliveryView(**row) for row in rows.mappings()]
 
 
-def _newest(query: Select[Any], table: Table, limit: int, cursor: str | None, *, reverse: bool = False) -> Select[Any]:
-    """Return `query` newest first, after the row with the id `cursor`; an unknown id gives no rows.
-
-    With `reverse` the oldest is first.
-    """
-    place = tuple_(table.c.created_at, table.c.id)
 def filtered(query: Select[Any], wanted: TaskFilter) -> Select[Any]:
     """Return `query` for the tasks of a filter, without its cursor and its limit."""
     for column in ("client", "status", "model"):
@@ -141,8 +133,12 @@ def filtered(query: Select[Any], wanted: TaskFilter) -> Select[Any]:
     return query.where(WITHOUT_RESULT) if wanted.without_result else query
 
 
-def _newest(query: Select[Any], table: Table, limit: int, cursor: str | None) -> Select[Any]:
-    """Return `query` newest first, after the row with the id `cursor`; an unknown id gives no rows."""
+def _newest(query: Select[Any], table: Table, limit: int, cursor: str | None, *, reverse: bool = False) -> Select[Any]:
+    """Return `query` newest first, after the row with the id `cursor`; an unknown id gives no rows.
+
+    With `reverse` the oldest is first.
+    """
+    place = tuple_(table.c.created_at, table.c.id)
     if cursor is not None:
         position = select(table.c.created_at, table.c.id).where(table.c.id == cursor).scalar_subquery()
         query = query.where(place > position if reverse else place < position)

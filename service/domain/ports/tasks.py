@@ -65,9 +65,8 @@ class BlobStore(Protocol):
 class TaskFilter:
     """A filter for lists of tasks: `client` None for all clients; newest first, after `cursor` (a task id).
 
-    With `oldest_first` the order is the other one.
+    With `oldest_first` the order is the other one. `without_result`: only those that were paid without any result.
 
-    `without_result`: only those that are completed, and paid, without any result.
     The fields `without` (metadata, notify, hinted_fact) are not read, and are empty in the tasks.
     """
 
