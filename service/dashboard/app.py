@@ -16,6 +16,7 @@ from service.dashboard.deliveries import DeliveriesPage
 from service.dashboard.delivery_replays import DeliveryReplays
 from service.dashboard.endpoint_actions import EndpointActions
 from service.dashboard.endpoint_pages import EndpointPages
+from service.dashboard.health import HealthPage
 from service.dashboard.layout import Layout
 from service.dashboard.new_task import NewTaskPage
 from service.dashboard.sign_in import SignIns
@@ -23,9 +24,11 @@ from service.dashboard.task_list import TaskListPage
 from service.dashboard.task_page import TaskPage
 from service.domain.ports.audit import EndedSignIns
 from service.domain.ports.delivery_details import DeliveryDetails
+from service.domain.ports.health_samples import HealthSamples
 from service.domain.ports.overview import Overview
 from service.domain.ports.prices import PriceList
 from service.domain.session_tokens import SessionTokens
+from service.domain.submission_limits import Limits
 
 
 @dataclass(kw_only=True)
@@ -42,7 +45,8 @@ class Dashboard:
     prices: PriceList
     details: DeliveryDetails
     overview: Overview
-    budget: float | None
+    samples: HealthSamples
+    limits: Limits
     _sessions: SignIns = field(init=False)
     _routes: list[Route] = field(init=False)
 
@@ -61,7 +65,9 @@ class Dashboard:
         self._routes = [
             *asset_routes(),
             *self._sessions.routes(),
-            *AttentionPage(layout=layout, services=services, overview=self.overview, budget=self.budget).routes(),
+            *AttentionPage(
+                layout=layout, services=services, overview=self.overview, budget=self.limits.budget
+            ).routes(),
             *TaskListPage(layout=layout, services=services, overview=self.overview).routes(),
             *NewTaskPage(layout=layout, services=services, prices=self.prices).routes(),
             *BulkPage(layout=layout, services=services, overview=self.overview).routes(),
@@ -70,6 +76,7 @@ class Dashboard:
             *DeliveriesPage(layout=layout, services=services, details=self.details).routes(),
             *endpoint_pages.routes(),
             *EndpointActions(pages=endpoint_pages).routes(),
+            *HealthPage(layout=layout, services=services, samples=self.samples, limits=self.limits).routes(),
             *AuditPage(layout=layout, audit_log=services.audit_log).routes(),
         ]
 

@@ -26,6 +26,7 @@ from service.domain.probe_tokens import ProbeTokens
 from service.domain.session_tokens import SessionTokens
 from service.runtime.application import Application
 from service.runtime.config.settings import Settings
+from service.runtime.limits import limits_of
 from service.runtime.noted_pass import NotedPass
 from service.runtime.open_files import max_streams, max_waits
 from service.runtime.serverless import ServerlessWork
@@ -97,7 +98,8 @@ def build_dashboard(application: Application, services: Services) -> Dashboard |
         prices=store.prices,
         details=store.delivery_details,
         overview=store.overview,
-        budget=None if application.settings.budget is None else float(application.settings.budget),
+        samples=store.health_samples,
+        limits=limits_of(application.settings),
     )
 
 

@@ -19,6 +19,7 @@ from service.storage.handler_jobs import SqlHandlerJobs
 from service.storage.handler_pauses import SqlHandlerPauses
 from service.storage.handler_state import SqlHandlerState
 from service.storage.health import SqlHealth
+from service.storage.health_samples import SqlHealthSamples
 from service.storage.inbox import SqlInbox
 from service.storage.local_signals import LocalSignals
 from service.storage.overview import SqlOverview
@@ -72,6 +73,7 @@ class Store:
         self.audit_log = SqlAuditLog(database)
         self.ended_sign_ins = SqlEndedSignIns(database)
         self.delivery_details = SqlDeliveryDetails(database)
+        self.health_samples = SqlHealthSamples(database)
         self.prices = SqlPriceList(database)
         self.handler_pauses = SqlHandlerPauses(database)
         self.clock_jump_repair = SqlClockJumpRepair(database)

@@ -1,0 +1,147 @@
+"""The plots of the page about health, each with its text and the numbers beside it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from service.dashboard.formats import NONE, dollars, seconds
+from service.dashboard.plots import Bar, bar_plot
+
+if TYPE_CHECKING:
+    from service.dashboard.health import HealthFigures
+
+CLASSES = (("callback", "first"), ("poll", "late"), ("bad", "lost"), ("submit", "waiting"))
+NAMES = {"first": "callback first", "late": "poll first, callback later", "lost": "no callback", "waiting": "may come"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A plot: its id and title, a sentence that says what it shows, the drawing, and its rows of numbers."""
+
+    id: str
+    title: str
+    text: str
+    drawing: Markup
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    legend: Sequence[tuple[str, str]] = ()
+    first: str
+    last: str
+
+
+def health_plots(figures: "HealthFigures", now: datetime) -> list[Plot]:
+    """Return all plots of the page."""
+    return [_ends(figures), _delay(figures), _polls(figures), _handover(figures), _spend(figures, now)]
+
+
+def _ends(figures: "HealthFigures") -> Plot:
+    found, labels = figures.tasks.callbacks, _labels(figures)
+    bars, rows = [], []
+    for label, point in zip(labels, figures.task_points, strict=True):
+        counts = {name: getattr(point.callbacks, name) for _, name in CLASSES}
+        total = sum(counts.values())
+        parts = [(kind, counts[name] / total) for kind, name in CLASSES] if total else []
+        words = ", ".join(f"{count} {NAMES[name]}" for name, count in counts.items() if count)
+        bars.append(Bar(label=label, parts=parts, text=words))
+        rows.append([label, *map(str, counts.values())])
+    text = f"Of {found.settled} sampled tasks a callback settled {found.first}, a poll was first for {found.late}, "
+    text += f"and {found.lost} callbacks did not come"
+    text += f": an estimated loss of {found.loss * 100:.1f} %." if found.loss is not None else "."
+    return Plot(
+        id="ends",
+        title="Callbacks against polls",
+        text=text,
+        drawing=bar_plot(bars, text=text, top=1.0),
+        columns=("Since", "Callback first", "Poll first", "No callback", "May come"),
+        rows=rows,
+        legend=[(kind, NAMES[name]) for kind, name in CLASSES],
+        first=labels[0],
+        last="now",
+    )
+
+
+def _delay(figures: "HealthFigures") -> Plot:
+    found = figures.tasks
+    text = "Known of callbacks that came after a poll had settled the task: "
+    text += (
+        f"half within {seconds(found.delay)}, 95 % within {seconds(found.delay_95)}." if found.delay else "none did."
+    )
+    head = Head(id="delay", title="Callback delay", column="Median", text=text)
+    return _single(head, figures, [point.delay for point in figures.task_points], seconds)
+
+
+def _polls(figures: "HealthFigures") -> Plot:
+    polls = figures.tasks.polls
+    text = "No task has ended." if polls is None else f"A task was polled {polls:.1f} times on average."
+    head = Head(id="polls", title="Polls per task", column="Polls", text=text)
+    return _single(head, figures, [point.polls for point in figures.task_points], "{:.1f}".format)
+
+
+def _handover(figures: "HealthFigures") -> Plot:
+    found = figures.deliveries
+    text = "No event was delivered."
+    if found.handover is not None:
+        text = f"Half of the events were delivered within {seconds(found.handover)}, 95 % within "
+        text += f"{seconds(found.handover_95)}. {found.dead} of {found.count} sampled deliveries are dead letters."
+    head = Head(id="handover", title="Time to hand over", column="95 % within", text=text)
+    return _single(head, figures, [point.handover_95 for point in figures.delivery_points], seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What stands around a plot of one value."""
+
+    id: str
+    title: str
+    column: str
+    text: str
+
+
+def _single(head: Head, figures: "HealthFigures", values: Sequence[float | None], show: Callable[[float], str]) -> Plot:
+    """Return a plot of one value for each point; where it is not known there is a gap."""
+    bars, rows, labels = [], [], _labels(figures)
+    for label, found in zip(labels, values, strict=True):
+        shown = NONE if found is None else show(found)
+        bars.append(Bar(label=label, parts=() if found is None else [("value", found)], text=shown))
+        rows.append([label, shown])
+    return Plot(
+        id=head.id,
+        title=head.title,
+        text=head.text,
+        drawing=bar_plot(bars, text=head.text),
+        columns=("Since", head.column),
+        rows=rows,
+        first=labels[0],
+        last="now",
+    )
+
+
+def _spend(figures: "HealthFigures", now: datetime) -> Plot:
+    today = figures.spend.get(now.date(), 0.0)
+    total = sum(figures.spend.values())
+    text = f"{dollars(today)} today, {dollars(total)} in {len(figures.spend)} days (UTC), as the provider reported it."
+    if figures.budget is not None:
+        text += f" The budget is {dollars(figures.budget)} a day, the dashed line."
+    bars = [
+        Bar(label=f"{day:%b %d}", parts=[("value", cost)], text=dollars(cost)) for day, cost in figures.spend.items()
+    ]
+    days = list(figures.spend)
+    return Plot(
+        id="spend",
+        title="Spend per day",
+        text=text,
+        drawing=bar_plot(bars, text=text, limit=figures.budget),
+        columns=("Day", "Dollars"),
+        rows=[[day.isoformat(), dollars(cost)] for day, cost in figures.spend.items()],
+        first=f"{days[0]:%b %d}",
+        last="today",
+    )
+
+
+def _labels(figures: "HealthFigures") -> list[str]:
+    """Return the beginning of each point for a person, in UTC."""
+    long = figures.times[-1] - figures.times[0] > timedelta(days=1)
+    return [f"{at:%b %d %H:%M}" if long else f"{at:%H:%M}" for at in figures.times[:-1]]
