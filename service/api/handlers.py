@@ -57,7 +57,7 @@ class HandlerApi:
         """List the handlers, and which of them are paused."""
         require_admin(request)
         QueryParams(request).reject_errors()
-        found = await self._all()
+        found = await self.objects()
         return json_response({"data": [found[name] for name in sorted(found)]})
 
     async def pause(self, request: Request) -> Response:
@@ -86,19 +86,22 @@ class HandlerApi:
         return json_response(asdict(result))
 
     async def _names(self, request: Request) -> tuple[str, ...]:
-        """Return the names of the handler in the path, the oldest last; raises NotFound for an unknown one."""
+        """Return the names of the handler in the path, for an admin; raises NotFound for an unknown one."""
         require_admin(request)
         QueryParams(request).reject_errors()
-        name = str(request.path_params["name"])
+        return await self.names_of(str(request.path_params["name"]))
+
+    async def names_of(self, name: str) -> tuple[str, ...]:
+        """Return all names of a handler, the oldest last; raises NotFound for an unknown one."""
         for handler in self.loaded:
             if name in handler.names:
                 return handler.names
-        if name not in await self._all():
+        if name not in await self.objects():
             raise NotFound("there is no such handler here, and no delivery waits for it")
         paused = (await self.pauses.paused()).values()
         return next((each.names for each in paused if name in each.names), (name,))
 
-    async def _all(self) -> dict[str, Json]:
+    async def objects(self) -> dict[str, Json]:
         """Return every handler that is loaded, is paused or has pending deliveries."""
         pauses = await self.pauses.paused()
         known = {handler.names: pauses.get(handler.names[-1]) for handler in self.loaded}

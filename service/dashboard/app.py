@@ -16,6 +16,7 @@ from service.dashboard.deliveries import DeliveriesPage
 from service.dashboard.delivery_replays import DeliveryReplays
 from service.dashboard.endpoint_actions import EndpointActions
 from service.dashboard.endpoint_pages import EndpointPages
+from service.dashboard.handlers import HandlersPage
 from service.dashboard.health import HealthPage
 from service.dashboard.layout import Layout
 from service.dashboard.new_task import NewTaskPage
@@ -72,6 +73,7 @@ class Dashboard:
             *NewTaskPage(layout=layout, services=services, prices=self.prices).routes(),
             *BulkPage(layout=layout, services=services, overview=self.overview).routes(),
             *TaskPage(layout=layout, services=services).routes(),
+            *HandlersPage(layout=layout, services=services).routes(),
             *DeliveryReplays(layout=layout, services=services).routes(),
             *DeliveriesPage(layout=layout, services=services, details=self.details).routes(),
             *endpoint_pages.routes(),

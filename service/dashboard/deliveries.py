@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from service.api.app import Services
 from service.api.authentication import Caller
-from service.api.deliveries import RUNNING, SECRET_DELETED, STATUSES
+from service.api.deliveries import FAULTS, RUNNING, SECRET_DELETED, STATUSES
 from service.api.delivery_views import delivery_object, history_object
 from service.api.problems import NOT_REQUESTED, ProblemError
 from service.api.query_params import QueryParams, cursor_of, path_id
@@ -32,6 +32,7 @@ class DeliveryFilter:
     status: str = "dead"
     handler: str | None = None
     client: str | None = None
+    fault: str | None = None
 
     def address(self, path: str = "/deliveries", **more: str | None) -> str:
         """Return the address of the list, or another `path`, with these filters and `more` parameters."""
@@ -50,7 +51,10 @@ def read_filter(query: QueryParams, request: Request, caller: Caller) -> Deliver
     if client is not None and not caller.sees(client):
         raise InvalidParams([Fault(loc=("query", "client"), msg="only an admin may name another client")])
     status = query.choice("status", [*STATUSES, ALL]) or "dead"
-    return DeliveryFilter(status=status, handler=text("handler"), client=client)
+    fault = query.choice("fault", FAULTS) if request.query_params.get("fault") else None
+    return DeliveryFilter(
+        status=status, handler=text("handler"), client=client, fault=fault if status == "dead" else None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +74,14 @@ class DeliveriesPage:
 
     async def show(self, request: Request, caller: Caller) -> Page:
         """Show one page of deliveries, newest first."""
-        query = QueryParams(request, "status", "handler", "client", "cursor", "format")
+        query = QueryParams(request, "status", "handler", "client", "fault", "cursor", "format")
         wanted, cursor = read_filter(query, request, caller), query.cursor("delivery")
         query.reject_errors()
         found = await self.services.queries.deliveries(
             client=wanted.client or caller.scope,
             status=None if wanted.status == ALL else wanted.status,
             handler=wanted.handler,
+            fault=wanted.fault,
             limit=ROWS + 1,
             cursor=cursor,
         )

@@ -48,9 +48,9 @@ class Range:
 
 
 RANGES: Mapping[str, Range] = {
-    "1h": Range(name="an hour", step=timedelta(minutes=2), points=30),
-    "24h": Range(name="a day", step=timedelta(hours=1), points=24),
-    "7d": Range(name="a week", step=timedelta(hours=6), points=28),
+    "1h": Range(name="one hour", step=timedelta(minutes=2), points=30),
+    "24h": Range(name="one day", step=timedelta(hours=1), points=24),
+    "7d": Range(name="one week", step=timedelta(hours=6), points=28),
     "30d": Range(name="30 days", step=timedelta(days=1), points=30),
 }
 

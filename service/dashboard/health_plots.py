@@ -14,12 +14,20 @@ if TYPE_CHECKING:
     from service.dashboard.health import HealthFigures
 
 CLASSES = (("callback", "first"), ("poll", "late"), ("bad", "lost"), ("submit", "waiting"))
-NAMES = {"first": "callback first", "late": "poll first, callback later", "lost": "no callback", "waiting": "may come"}
+NAMES = {
+    "first": "callback first",
+    "late": "poll first, callback later",
+    "lost": "no callback",
+    "waiting": "too new to know",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """A plot: its id and title, a sentence that says what it shows, the drawing, and its rows of numbers."""
+    """A plot: its id and title, a sentence that says what it shows, the drawing, and its rows of numbers.
+
+    `first` and `last` stand at the ends of its axis, `top` at its upper edge.
+    """
 
     id: str
     title: str
@@ -30,11 +38,19 @@ class Plot:
     legend: Sequence[tuple[str, str]] = ()
     first: str
     last: str
+    top: str = ""
 
 
 def health_plots(figures: "HealthFigures", now: datetime) -> list[Plot]:
     """Return all plots of the page."""
-    return [_ends(figures), _delay(figures), _polls(figures), _handover(figures), _spend(figures, now)]
+    return [
+        _ends(figures),
+        _delay(figures),
+        _polls(figures),
+        _settle(figures),
+        _handover(figures),
+        _spend(figures, now),
+    ]
 
 
 def _ends(figures: "HealthFigures") -> Plot:
@@ -55,11 +71,12 @@ def _ends(figures: "HealthFigures") -> Plot:
         title="Callbacks against polls",
         text=text,
         drawing=bar_plot(bars, text=text, top=1.0),
-        columns=("Since", "Callback first", "Poll first", "No callback", "May come"),
+        columns=("Since", "Callback first", "Poll first", "No callback", "Too new"),
         rows=rows,
         legend=[(kind, NAMES[name]) for kind, name in CLASSES],
         first=labels[0],
         last="now",
+        top="100 %",
     )
 
 
@@ -78,6 +95,16 @@ def _polls(figures: "HealthFigures") -> Plot:
     text = "No task has ended." if polls is None else f"A task was polled {polls:.1f} times on average."
     head = Head(id="polls", title="Polls per task", column="Polls", text=text)
     return _single(head, figures, [point.polls for point in figures.task_points], "{:.1f}".format)
+
+
+def _settle(figures: "HealthFigures") -> Plot:
+    found = figures.tasks
+    text = "No task has ended."
+    if found.settle is not None:
+        text = f"Half of the tasks ended within {seconds(found.settle)} of their creation, "
+        text += f"95 % within {seconds(found.settle_95)}."
+    head = Head(id="settle", title="Time to settle", column="95 % within", text=text)
+    return _single(head, figures, [point.settle_95 for point in figures.task_points], seconds)
 
 
 def _handover(figures: "HealthFigures") -> Plot:
@@ -116,6 +143,7 @@ def _single(head: Head, figures: "HealthFigures", values: Sequence[float | None]
         rows=rows,
         first=labels[0],
         last="now",
+        top=show(max(known)) if (known := [found for found in values if found is not None]) else "",
     )
 
 
@@ -138,6 +166,7 @@ def _spend(figures: "HealthFigures", now: datetime) -> Plot:
         rows=[[day.isoformat(), dollars(cost)] for day, cost in figures.spend.items()],
         first=f"{days[0]:%b %d}",
         last="today",
+        top=dollars(max([*figures.spend.values(), figures.budget or 0.0])),
     )
 
 

@@ -1,4 +1,4 @@
-"""Deliveries and endpoints in a real browser: dead letters, replays, secrets, pauses."""
+"""Deliveries, endpoints, handlers and health in a real browser: replays, secrets, pauses, plots."""
 
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -335,3 +335,55 @@ def test_endpoints_are_accessible_and_fit_a_phone(
             page.goto(each)
             assert axe_findings(page) == [], each
             assert page.evaluate("document.documentElement.scrollWidth") == 390, each
+
+
+def test_handlers_are_paused_resumed_and_tested(
+    service: DashboardService, receiver: Receiver, browser: "Browser"
+) -> None:
+    """A paused handler keeps its deliveries, which a resume makes due; each action is in the audit log."""
+    with signed_in(browser, service, ADMIN, script=False) as page:
+        page.goto("/deliveries")
+        page.click("text=Handlers")
+        page.click("button[aria-label='Pause: webhook']")
+        assert "webhook is paused" in page.locator(".notice").inner_text()
+        entry = {"handler": "webhook", "url": receiver.url("held"), "events": ["task.completed"]}
+        task = service.settled(service.submit(BOB, notify=[entry]), BOB)
+        held = wait_for(service, 1, status="pending", key=BOB)
+        assert [each["task_id"] for each in held if each["handler"] == "webhook"] == [task["id"]]
+        page.click("button[aria-label='Resume: webhook']")
+        page.click("button[aria-label='Test: log']")
+        assert "log took a test event" in page.locator(".notice").inner_text()
+        assert page.request.get("/deliveries/handlers?format=json").json()["data"][0]["name"] == "log"
+    assert audit(service, browser, "webhook") == [("ops", "handler.resume"), ("ops", "handler.pause")]
+    until = monotonic() + 30
+    while service.api(BOB).get("/v1/deliveries", params={"status": "pending"}).json()["data"]:
+        assert monotonic() < until
+    with signed_in(browser, service, ANN) as page:
+        assert page.request.get("/deliveries/handlers").status == 403
+
+
+def test_health_counts_lost_callbacks_and_fits_a_phone(service: DashboardService, browser: "Browser") -> None:
+    """Each plot has a text and its numbers; a client sees its own tasks, an admin the oldest due row too."""
+    service.set_switches(lose_callbacks=1.0)
+    tasks = [service.submit(BOB) for _ in range(2)]
+    assert {service.settled(task, BOB)["settled_by"] for task in tasks} == {"poll"}
+    service.set_switches(lose_callbacks=0.0)
+    with signed_in(browser, service, BOB, phone=True) as page:
+        page.goto("/health?range=1h")
+        assert page.locator("svg[role=img]").count() == 6
+        page.locator("#ends ~ details summary").click()
+        assert "Oldest due row" not in page.locator("main").inner_text()
+        found = page.request.get("/health?range=1h&format=json").json()
+        own = service.api(BOB).get("/v1/tasks", params={"limit": 200}).json()["data"]
+        assert found["tasks"]["count"] == len(own)
+        assert found["tasks"]["callbacks"]["waiting"] >= 2
+        assert found["spend"][-1]["dollars"] == pytest.approx(sum(float(each["usage"]["cost"]) for each in own))
+        assert axe_findings(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert page.request.get("/health?client=ann").status == 422
+        assert page.request.get("/health?range=1y").status == 422
+    with signed_in(browser, service, ADMIN, dark=True) as page:
+        for name in ("1h", "24h", "7d", "30d"):
+            page.goto(f"/health?range={name}")
+            assert axe_findings(page) == [], name
+        assert "Oldest due row" in page.locator("main").inner_text()

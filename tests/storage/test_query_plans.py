@@ -79,6 +79,8 @@ async def _erase(store: Store) -> None:
 DEAD = ReplayFilter(statuses=frozenset({"dead"}), handler="log")
 PENDING = ReplayFilter(statuses=frozenset({"pending"}))
 
+HEALTH = [NOW - SECOND, NOW, NOW + SECOND]
+
 FREQUENT: dict[str, tuple[Act, set[str]]] = {
     "claim submissions": (lambda store: claim_submissions(store, limit=35), {"tasks_queued_by_client"}),
     "count in flight": (lambda store: claim_submissions(store, limits=Limits(max_in_flight=5)), {"tasks_in_flight"}),
@@ -120,6 +122,17 @@ FREQUENT: dict[str, tuple[Act, set[str]]] = {
     "load inputs": (lambda store: store.blobs.load(TaskId("t1")), set()),
     "queue of a client": (_add_large, {"tasks_open_bytes"}),
     "prune references": (_delete_references, {"input_references_by_sha256"}),
+    "samples of tasks": (lambda store: store.health_samples.tasks(HEALTH, client=None), {"tasks_newest"}),
+    "samples of a client": (lambda store: store.health_samples.tasks(HEALTH, client="c3"), {"tasks_by_client"}),
+    "samples of deliveries": (
+        lambda store: store.health_samples.deliveries(HEALTH, client=None),
+        {"deliveries_newest"},
+    ),
+    "spend": (
+        lambda store: store.health_samples.spend([NOW.date()], NOW, client=None),
+        {"tasks_submitted"},
+    ),
+    "last attempts": (lambda store: store.delivery_details.details(["e1a-log", "e2a-log"]), set()),
     "follow events": (lambda store: store.events.after(7), set()),
     "follow a client's events": (lambda store: store.events.after(7, client="rare"), {"events_by_client"}),
     "follow a task's events": (lambda store: store.events.after(0, task_id=TaskId("t1")), {"events_by_task"}),
