@@ -3,7 +3,7 @@
 import click
 
 from service.cli.api_client import Client, with_client
-from service.cli.output import console, print_json, result_console
+from service.cli.output import clean, console, print_json
 
 
 @click.command()
@@ -18,5 +18,5 @@ async def login(client: Client, *, as_json: bool) -> None:
     if as_json:
         print_json(link)
         return
-    result_console().print(link["url"], soft_wrap=True, markup=False, highlight=False)
+    click.echo(clean(link["url"]))
     console().print("Opens the dashboard once, within ten minutes. Whoever has the link can use it.", soft_wrap=True)

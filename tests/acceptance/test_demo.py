@@ -124,7 +124,8 @@ def staying(directory: Path, env: dict[str, str]) -> Iterator[tuple[subprocess.P
     ) as process:
         try:
             assert process.stderr is not None
-            found = next(match for line in process.stderr if (match := re.search(r"API: (http://[^/]+)/", line)))
+            lines = (re.search(r"^Dashboard: (http://[^/]+)/$", line) for line in process.stderr)
+            found = next(filter(None, lines))
             yield process, found[1]
         finally:
             process.kill()
@@ -135,6 +136,8 @@ def test_demo_keeps_running_until_a_signal(tmp_path: Path, home: dict[str, str],
     """With --stay the service keeps running until SIGINT or SIGTERM; the exit code is 0."""
     with staying(tmp_path, home) as (process, url):
         (task,) = httpx.get(f"{url}/v1/tasks", trust_env=False).json()["data"]
+        page = httpx.get(f"{url}/", trust_env=False)  # the last line is the address of the dashboard, signed in
+        assert (page.status_code, task["id"] in page.text) == (200, True)
         result = run("status", task["id"], "--json", url=url)
         assert (result.exit_code, json.loads(result.stdout)["status"]) == (0, "completed")
         process.send_signal(how)

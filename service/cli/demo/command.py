@@ -22,7 +22,7 @@ files = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--video", type=files, help="Reference video.")
 @click.option("--prompt", default=PROMPT, help="Description of the video.")
 @click.option("--lose-callbacks", is_flag=True, help="Send no callbacks; polling settles the task.")
-@click.option("--stay", is_flag=True, help="Keep running after the task, to try the API.")
+@click.option("--stay", is_flag=True, help="Keep running after the task, with the dashboard.")
 @click.option(
     "--dir",
     "directory",

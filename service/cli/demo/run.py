@@ -90,6 +90,7 @@ async def run_demo(options: DemoOptions) -> bool:
             url = environment.client.url
             output.print(f"\nStill running. Press Ctrl-C to stop. API: {url}/v1/tasks")
             output.print(f"Try: boomerang submit --wait --url {url} --prompt 'A walk' --image FILE")
+            output.print(f"Dashboard: {url}/")
             with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 async for _ in signals:
                     break

@@ -3,6 +3,8 @@
 import httpx
 import pytest
 
+from service.api.audit import ACTIONS
+from service.api.openapi.operations import OPERATIONS
 from service.domain.api_key import ApiKey
 from service.domain.errors import StoreUnavailable
 from tests.unit.api.fakes import GOOD, KEYS, FakeApplication, FakeAuditLog, a_delivery, a_task, app_of, client_of
@@ -30,7 +32,7 @@ def fake_with_rows() -> FakeApplication:
 async def requested(fake: FakeApplication, key: str, method: str, path: str, **services: object) -> httpx.Response:
     """Return the response to one request with a key."""
     async with client_of(app_of(fake, api_keys=(*KEYS, READER), **services), key) as client:
-        return await client.request(method, path, json=GOOD if method == "POST" else None)
+        return await client.request(method, path, json=GOOD if path == "/v1/tasks" and method == "POST" else None)
 
 
 @pytest.mark.parametrize(("method", "path"), CHANGES)
@@ -97,3 +99,21 @@ async def test_change_is_answered_although_its_entry_cannot_be_stored() -> None:
     audit_log = FakeAuditLog(error=StoreUnavailable("locked"))
     response = await requested(fake_with_rows(), "key-of-ann", "POST", "/v1/tasks/task-1/cancel", audit_log=audit_log)
     assert response.status_code == 200
+
+
+NOT_RECORDED = {
+    ("POST", "/v1/tasks"),  # the task itself says who created it
+    ("POST", "/v1/videos"),
+    ("POST", "/model/v1/generation"),
+    ("POST", "/v1/tasks/{id}/links"),  # reads, as the key does
+    ("POST", "/v1/endpoints/{id}/test"),  # changes nothing here
+    ("POST", "/v1/handlers/{name}/test"),
+    ("POST", "/v1/reconcile"),
+}
+
+
+def test_each_change_over_the_api_is_recorded() -> None:
+    """A new operation that changes something is in the audit log, or has a reason not to be."""
+    changes = {(each.method.upper(), each.path) for each in OPERATIONS if each.method in {"post", "patch", "delete"}}
+    of_keys = {each for each in changes if not each[1].startswith(("/callbacks", "/handlers", "/mcp"))}
+    assert of_keys - NOT_RECORDED == ACTIONS.keys() & of_keys
