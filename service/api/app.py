@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from service.api.audit import AuditMiddleware, Auditor
 from service.api.authentication import ApiKeyMiddleware, Pages
 from service.api.callbacks import CallbackEndpoint
+from service.api.circuits import CircuitApi
 from service.api.connections import MAX_CONNECTIONS
 from service.api.contents import ContentApi
 from service.api.deliveries import DeliveryApi
@@ -55,6 +56,7 @@ from service.domain.api_key import ApiKey
 from service.domain.duration_histogram import Histograms
 from service.domain.errors import BoomerangError
 from service.domain.ports.audit import AuditLog
+from service.domain.ports.circuits import Circuits
 from service.domain.ports.health import Health
 from service.domain.ports.replays import Replayer
 from service.domain.ports.signals import Clock, Signals
@@ -139,6 +141,7 @@ class Services(ProbeServices):
     watching: Watching = not_watched
     allow_off_peak: bool = False
     handler_controls: HandlerApi
+    circuits: Circuits
     handler_endpoints: Sequence[HandlerEndpoint] = ()
     public_url: str | None = None
     probes: ProbeAnswers | None = None
@@ -184,6 +187,7 @@ def create_app(services: Services, pages: Pages | None = None) -> ASGIApp:
             bodies=BodyReader(FILTER_BODIES),
         ).routes(),
         *services.handler_controls.routes(),
+        *CircuitApi(circuits=services.circuits).routes(),
         *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
         *LoginApi(tokens=services.logins, clock=services.clock, public_url=services.public_url).routes(),
         *ReconcileApi(services.single_pass).routes(),

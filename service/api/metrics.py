@@ -114,6 +114,8 @@ def _of_database(gauges: Gauges) -> Iterator[Metric]:
     yield _database_gauge("deliveries", "Deliveries by status.", "status", gauges.deliveries)
     yield _database_gauge("endpoints", "Endpoints by state.", "state", gauges.endpoints)
     yield _database_gauge("dead_letters", "Dead letters by handler.", "handler", _folded(gauges.dead_letters))
+    circuits = {"open": 0, "busy": 0} | dict(gauges.circuits)
+    yield _database_gauge("circuits", "Destinations that fail (open) or have asked to wait (busy).", "state", circuits)
     faults = {"destination": 0, "ours": 0} | dict(gauges.dead_faults)
     yield _database_gauge("dead_letters_by_fault", "Dead letters by the responsible party.", "fault", faults)
     yield _database_gauge(

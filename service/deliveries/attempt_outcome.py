@@ -158,13 +158,6 @@ def _reason_of_end(cause: BaseException, context: AttemptContext) -> str:
     return f"{attempts} failed, as many as the handler allows"
 
 
-def postponed_attempt(until: datetime, context: AttemptContext) -> AttemptOutcome:
-    """Return the outcome of an attempt that is not made: it counts, and the next one is due at `until` or later."""
-    due_at = next_attempt(context.schedule, context.attempt, context.limit, context.now, context.jitter)
-    text = "Postponed: another attempt to the same host has failed"
-    return AttemptOutcome(outcome="retry", error=text, due_at=max(until, due_at or until))
-
-
 def responsible_party(error: BaseException) -> ResponsibleParty:
     """Return who is responsible for `error`."""
     return "destination" if isinstance(error, DESTINATION_ERRORS) else "ours"

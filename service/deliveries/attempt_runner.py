@@ -13,18 +13,15 @@ from service.deliveries.attempt_outcome import (
     cancelled_from_outside,
     classify_attempt,
     event_of,
-    postponed_attempt,
-    responsible_party,
     root_error,
 )
+from service.deliveries.circuit_board import CircuitBoard
 from service.deliveries.error_text import SecretMask
-from service.deliveries.failing_hosts import FailingHosts, HostKey
 from service.deliveries.handler_api import Handler, Tools
 from service.deliveries.receiver_answer import target_secrets
 from service.deliveries.running_delivery import RunningDelivery
 from service.domain.callback_forms import has_form
 from service.domain.errors import Reject, Retry
-from service.domain.event_routing import target_host
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.retry_schedule import OWN_SCHEDULE, schedule_name
@@ -38,7 +35,7 @@ DELIVERED = AttemptOutcome(outcome="delivered")
 
 @dataclass(kw_only=True)
 class AttemptRunner:
-    """Runs attempts; its fields are those of the dispatcher. `hosts` are the hosts of clients that fail now.
+    """Runs attempts; its fields are those of the dispatcher. `circuits` are those of the destinations.
 
     `schedules` are those of the handlers that have their own, by name; `schedule` is that of the others.
     """
@@ -51,7 +48,7 @@ class AttemptRunner:
     webhook_secrets: WebhookSecrets | None
     endpoints: EndpointTargets | None = None
     schedules: Mapping[str, Sequence[timedelta]] = field(default_factory=dict)
-    hosts: FailingHosts = field(default_factory=FailingHosts)
+    circuits: CircuitBoard | None = None
 
     async def run(self, delivery: RunningDelivery) -> AttemptOutcome:
         """Run the handler in its own asyncio task: if it cancels that task, its attempt has failed, and counts.
@@ -62,8 +59,6 @@ class AttemptRunner:
             return self.outcome(delivery, Abandoned())
         if unmade := await self._open_endpoint(delivery):
             return unmade
-        if postponed := self._postponed(delivery):
-            return postponed
         running = asyncio.create_task(self._run(delivery), name=f"handler {delivery.handler.name}")
         try:
             error = await running
@@ -92,18 +87,27 @@ class AttemptRunner:
 
     def outcome(self, delivery: RunningDelivery, error: BaseException | None) -> AttemptOutcome:
         """Return the outcome of an attempt that ended with `error`, or without one."""
+        self._note_health(delivery, error)
         if error is None and not delivery.claim.target:
             return DELIVERED
-        found = classify_attempt(error, self._context(delivery))
-        if key := _host_key(delivery.claim):
-            self._note_host(key, error, found, delivery)
-        return found
+        return classify_attempt(error, self._context(delivery))
+
+    def _note_health(self, delivery: RunningDelivery, error: BaseException | None) -> None:
+        """Note what the attempt says about its destination; the failed one of a probe does not count."""
+        if self.circuits is None or isinstance(error, Abandoned):
+            return
+        status = delivery.answer.status if delivery.answer else None
+        delivery.health = self.circuits.health(delivery.stored_claim, delivery.handler, error, status)
+        probe_failed = delivery.health is not None and delivery.health.probe and delivery.health.sign == "failed"
+        delivery.last = self.circuits.last_attempt(delivery.stored_claim, delivery.handler)
+        delivery.counted = delivery.last or not probe_failed
 
     def _context(self, delivery: RunningDelivery) -> AttemptContext:
         name = delivery.handler.name
+        limit = self.limit_of(delivery.handler)
         return AttemptContext(
-            attempt=delivery.claim.attempt,
-            limit=self.limit_of(delivery.handler),
+            attempt=delivery.attempt,
+            limit=min(limit, delivery.attempt) if delivery.last else limit,
             schedule=self._schedule(delivery.handler),
             now=self.clock.now(),
             jitter=self.jitter(),
@@ -113,35 +117,12 @@ class AttemptRunner:
             schedule_setting=f"{OWN_SCHEDULE}{schedule_name(name)}" if name in self.schedules else "RETRY_SCHEDULE",
         )
 
-    def _postponed(self, delivery: RunningDelivery) -> AttemptOutcome | None:
-        """Return the outcome of an attempt that is not made, since its host fails; None for one that is made.
-
-        It counts, so that all deliveries to a failing host share the attempts. The last one of each is made,
-        and one that a person requested.
-        """
-        key = _host_key(delivery.claim)
-        if key is None or delivery.claim.manual or delivery.claim.attempt >= self.limit_of(delivery.handler):
-            return None
-        timeout = timedelta(seconds=delivery.handler.timeout)
-        until = self.hosts.pause(key, self.clock.now(), timeout, _address(delivery.claim))
-        return postponed_attempt(until, self._context(delivery)) if until else None
-
     def limit_of(self, handler: Handler) -> int:
         """Return how many attempts each delivery of this handler has."""
         return handler.attempts or len(self._schedule(handler))
 
     def _schedule(self, handler: Handler) -> Sequence[timedelta]:
         return self.schedules.get(handler.name, self.schedule)
-
-    def _note_host(
-        self, key: HostKey, error: BaseException | None, found: AttemptOutcome, delivery: RunningDelivery
-    ) -> None:
-        now = self.clock.now()
-        if error is None:
-            self.hosts.answered(key)
-        elif not isinstance(error, Reject) and responsible_party(error) == "destination":
-            until = found.due_at or now + self._schedule(delivery.handler)[-1]
-            self.hosts.failed(key, now, until, _address(delivery.claim))
 
     async def _completed(self, claim: DeliveryClaim) -> Json:
         """Return the target of `claim` with its sealed secret, or with the body in the form that it names."""
@@ -175,13 +156,3 @@ class AttemptRunner:
             late = TimeoutError(f"no end within {seconds:g} s; the handler ended with {type(error).__name__}")
             return late.with_traceback(root_error(error).__traceback__)
         return None
-
-
-def _host_key(claim: DeliveryClaim) -> HostKey | None:
-    host = target_host(claim.target)
-    return (claim.event.client, host) if host else None
-
-
-def _address(claim: DeliveryClaim) -> int:
-    """Return the hash of the target's address: the address itself may be long."""
-    return hash(str(claim.target.get("url")))

@@ -73,6 +73,7 @@ class Dispatcher:
             mask=self.mask,
             webhook_secrets=self.webhook_secrets,
             endpoints=self.endpoints,
+            circuits=self.slots.circuits,
         )
         self.slots.ahead.limit_of = self._attempts.limit_of
         self._store = AttemptStore(
@@ -169,7 +170,7 @@ class Dispatcher:
     # ── starting ─────────────────────────────────────────────────────────────
 
     async def _claim(self, capacities: Sequence[HandlerCapacity], until: datetime) -> list[DeliveryClaim]:
-        claims = await self.queue.claim(capacities, now=self.clock.now(), until=until)
+        claims = await self.queue.claim(capacities, now=self.clock.now(), until=until, blocks=self.slots.blocks)
         self.slots.note_waiting(claims, capacities)
         if not (self._lease_pool.closed or self.slots.lease_half_elapsed(until, self.clock.now())):
             return claims

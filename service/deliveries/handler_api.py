@@ -19,6 +19,7 @@ from service.deliveries.handler_parts import (
 )
 from service.deliveries.notify_options import NotifyOptions, check_options_model
 from service.deliveries.tools import Event, Results, Tools
+from service.domain.circuit import OPENS_AFTER
 from service.domain.errors import BadHandler
 from service.domain.task import EventType, Json
 
@@ -53,7 +54,8 @@ class Handler:
 
     `settings` are those that it declares: the required ones count like `needs`. `needs_any` are settings of which one
     must be given. `options` is what its `notify` entry may contain. With `for_clients`, clients may name it in `notify`
-    unless NOTIFY_HANDLERS is set. `routes` and `jobs` are what it has beside its event function.
+    unless NOTIFY_HANDLERS is set. `circuit_failures` are the consecutive failures
+    after which its deliveries wait for their destination, 0 for never. `routes` and `jobs` are what it has beside.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Handler:
     needs_any: tuple[str, ...] = ()
     for_clients: bool = False
     on_result: bool = False
+    circuit_failures: int = OPENS_AFTER
     routes: tuple[HandlerRoute, ...] = ()
     jobs: tuple[HandlerJob, ...] = ()
 
@@ -142,6 +145,7 @@ class Handlers:
         options: type[NotifyOptions] | None = None,
         needs_any: tuple[str, ...] = (),
         for_clients: bool = False,
+        circuit_failures: int = OPENS_AFTER,
     ) -> Callable[[H], H]:
         """Register the decorated coroutine function for `events`, by default for all.
 
@@ -155,7 +159,7 @@ class Handlers:
             found = replace(found, attempts=attempts, timeout=timeout, concurrency=concurrency, aliases=aliases)
             found = replace(found, settings=settings, needs=needs, needs_any=needs_any, check=check)
             found = replace(found, options=options, by_request=by_request, for_clients=for_clients)
-            self._add(replace(found, always_with=always_with))
+            self._add(replace(found, always_with=always_with, circuit_failures=circuit_failures))
             return handle
 
         return register
@@ -276,6 +280,8 @@ def _check_declaration(handler: Handler) -> None:
             f"handler {handler.name!r} asks for unknown events {', '.join(unknown)}; known are {', '.join(EventType)}"
         )
     valid = (handler.attempts is None or handler.attempts >= 1) and handler.concurrency >= 1
+    if handler.circuit_failures < 0:
+        raise BadHandler(f"handler {handler.name!r} needs circuit_failures >= 0; 0 is for no circuit breaker")
     if not (valid and 0 < handler.timeout < math.inf):
         raise BadHandler(f"handler {handler.name!r} needs attempts >= 1, timeout > 0 and concurrency >= 1")
 

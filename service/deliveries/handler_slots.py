@@ -12,11 +12,14 @@ from datetime import UTC, datetime, timedelta
 
 from service.concurrency.fair_semaphore import FairSemaphore
 from service.concurrency.immediate_claims import ImmediateClaims
+from service.deliveries.circuit_board import CircuitBoard
 from service.deliveries.handler_api import Handler
 from service.deliveries.lease_ahead import LeaseAhead
 from service.domain.fair_share import FairShare
+from service.domain.ports.circuits import NO_BLOCKS, Blocks
 from service.domain.ports.queues import HandlerCapacity
 from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.task import Json
 
 PAST_SERVED_INTERVAL = timedelta(seconds=1)
 """How often a claim searches past clients that have their share: it reads everything that these have waiting."""
@@ -31,11 +34,16 @@ class SlotReservations:
     until: datetime | None = None
     claims: Sequence[DeliveryClaim] = ()
 
-    def lease(self, name: str, now: datetime, *, client: str | None = None) -> datetime | None:
+    def lease(
+        self, name: str, now: datetime, *, client: str | None = None, of: str = "", target: Json | None = None
+    ) -> datetime | None:
         """Reserve a slot for a new delivery; return until when it is leased, None when it must wait in the store.
 
-        `client` is whose share the slot is taken from, None where no request named a target.
+        `client` is whose share the slot is taken from, None where no request named a target. `of` is the client of the
+        event: a delivery to a `target` whose circuit is open waits.
         """
+        if self.slots.blocks.any and self.slots.blocks.block(name, of, target or {}, None):
+            return None
         handler = self.slots.reserve(name, self, client)
         if handler is None:
             return None
@@ -52,14 +60,23 @@ class HandlerSlots:
     Deliveries with a target, which a request named, take slots only within the share of their client (see `FairShare`),
     so that a client with slow receivers leaves slots to the others; a delivery that waits for its share holds up new
     deliveries of that client alone. `lease` is how long a claim lives without renewal. `notify` is called when slots
-    become free for which a delivery may wait.
+    become free for which a delivery may wait. `circuits` are those of the destinations.
     """
 
-    def __init__(self, handlers: Iterable[Handler], *, lease: timedelta, notify: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        handlers: Iterable[Handler],
+        *,
+        lease: timedelta,
+        notify: Callable[[], None],
+        circuits: CircuitBoard | None = None,
+    ) -> None:
         self.lease = lease
         self.notify = notify
         self.immediate: ImmediateClaims[SlotReservations] = ImmediateClaims(release=self._release_reserved)
         self.ahead = LeaseAhead()
+        self.circuits = circuits
+        self.blocks: Blocks = circuits or NO_BLOCKS
         self._handlers = {handler.name: handler for handler in handlers}
         self._runs = {name: FairSemaphore(handler.concurrency) for name, handler in self._handlers.items()}
         self._by_name = {name: handler for handler in self._handlers.values() for name in handler.names}
@@ -87,6 +104,10 @@ class HandlerSlots:
     def paused(self, handler: Handler) -> bool:
         """Return whether no delivery of the handler may start."""
         return self._paused is None or handler.stored_name in self._paused
+
+    def knows(self, name: str) -> bool:
+        """Return whether a handler with this name is loaded, its own or a former one."""
+        return name in self._by_name
 
     @property
     def full(self) -> bool:

@@ -11,6 +11,7 @@ import structlog
 from service.deliveries.attempt_outcome import AttemptOutcome
 from service.deliveries.handler_api import Handler
 from service.deliveries.receiver_answer import receiver_answer, target_secrets
+from service.domain.ports.circuits import DestinationHealth
 from service.domain.ports.queues import AttemptResult, ReceiverAnswer
 from service.domain.ports.unit_of_work import DeliveryClaim
 
@@ -23,7 +24,8 @@ class RunningDelivery:
 
     `running` is False once its handler has ended and only the result is to be stored. `ends_by` is the event loop's
     time at which even a handler that was cancelled at its timeout must have ended. One that has not is `unresponsive`
-    as soon as its attempt was ended without it.
+    as soon as its attempt was ended without it. `stored_claim` is the claim without what the attempt has completed.
+    An attempt that is not `counted` was a probe of a failing destination; after the `last` one none follows.
     """
 
     claim: DeliveryClaim
@@ -35,6 +37,18 @@ class RunningDelivery:
     unresponsive: bool = False
     task: asyncio.Task[None] | None = field(default=None, repr=False)
     answer: ReceiverAnswer | None = field(default=None, repr=False)
+    health: DestinationHealth | None = field(default=None, repr=False)
+    counted: bool = True
+    last: bool = False
+    stored_claim: DeliveryClaim = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.stored_claim = self.claim
+
+    @property
+    def attempt(self) -> int:
+        """Return the number of attempts that count with this one."""
+        return self.claim.attempt if self.counted else self.claim.attempt - 1
 
     def keep_answer(self, status: int, body: bytes) -> None:
         """Keep what the receiver answered, without the secrets of the target."""
@@ -49,7 +63,7 @@ class RunningDelivery:
         return AttemptResult(
             delivery_id=self.claim.id,
             fence=self.claim.fence,
-            attempt=self.claim.attempt,
+            attempt=self.attempt,
             started_at=self.started_at,
             finished_at=finished_at,
             outcome=outcome.outcome,
@@ -59,6 +73,7 @@ class RunningDelivery:
             end_reason=outcome.end_reason,
             answer=self.answer,
             about_destination=outcome.about_destination,
+            health=self.health,
         )
 
     @property

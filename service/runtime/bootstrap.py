@@ -14,7 +14,6 @@ from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.egress_clients import EgressClients
 from service.deliveries.error_text import SecretMask
 from service.deliveries.handler_api import Handler
-from service.deliveries.handler_controls import HandlerControls
 from service.deliveries.handler_loader import handler_schedules, load_handlers
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.handler_tools import ToolsFactory
@@ -34,7 +33,15 @@ from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
 from service.runtime.delivery_parts import DeliveryParts, build_delivery_parts
 from service.runtime.handler_settings import egress_settings, mask_logs, secret_mask
-from service.runtime.handler_setup import client_handlers, handler_ports, handler_retention, job_runner, notify_rules
+from service.runtime.handler_setup import (
+    client_handlers,
+    handler_controls,
+    handler_ports,
+    handler_retention,
+    handler_slots,
+    job_runner,
+    notify_rules,
+)
 from service.runtime.handler_tools import tools_factory
 from service.runtime.key_agreement import KeyAgreement
 from service.runtime.limits import limits_of, pricing_of
@@ -127,9 +134,7 @@ class ApplicationBuilder:
             lists=self.upstream.lists,
             jitter=self.jitter,
         )
-        self.slots = HandlerSlots(
-            self.handlers.values(), lease=self.settings.lease, notify=lambda: self.store.signals.notify("dispatch")
-        )
+        self.slots = handler_slots(self.settings, self.handlers, self.store, self.clock)
         self.immediate_polls = ImmediatePolls(lease=self.settings.lease)
         self.recorder = Recorder(
             units_of_work=self.store.units_of_work,
@@ -214,7 +219,7 @@ class ApplicationBuilder:
             handler_retention=handler_retention(self.settings, self.store, self.clock),
             provider=self.upstream,
             clock_jumps=ClockJumpDetector(self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease),
-            controls=HandlerControls(pauses=self.store.handler_pauses, slots=self.slots),
+            controls=handler_controls(self.store, self.slots, self.clock),
             missing_handlers=MissingHandlerMonitor(self.store.deliveries, handlers),
         )
 

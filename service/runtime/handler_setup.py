@@ -1,12 +1,16 @@
 """What follows from the loaded handlers: what `notify` may contain, and what their tools are made of."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 
+from service.deliveries.circuit_board import CircuitBoard
 from service.deliveries.error_text import SecretMask
 from service.deliveries.handler_api import Handler
+from service.deliveries.handler_controls import HandlerControls
 from service.deliveries.handler_jobs import JobRunner
-from service.deliveries.handler_loader import not_loaded
+from service.deliveries.handler_loader import handler_schedules, not_loaded
 from service.deliveries.handler_retention import HandlerRetention
+from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.handler_tools import HandlerPorts, ToolsFactory
 from service.deliveries.notify_options import options_check
 from service.domain.notify import NotifyRules
@@ -25,6 +29,29 @@ def client_handlers(settings: Settings, handlers: Iterable[Handler]) -> frozense
     given = settings.notify_handlers
     allowed = [each for each in handlers if (each.for_clients if given is None else {*given} & {*each.names})]
     return frozenset(name for handler in allowed for name in handler.names)
+
+
+def handler_slots(settings: Settings, handlers: Mapping[str, Handler], store: Store, clock: Clock) -> HandlerSlots:
+    """Return the slots of the handlers, with the circuits of the destinations.
+
+    A delivery waits for a circuit as long as its whole schedule lasts.
+    """
+    schedules = handler_schedules(handlers, settings.retry_schedules)
+
+    def max_wait(handler: Handler) -> timedelta:
+        return sum(schedules.get(handler.name, settings.retry_schedule), timedelta())
+
+    return HandlerSlots(
+        handlers.values(),
+        lease=settings.lease,
+        notify=lambda: store.signals.notify("dispatch"),
+        circuits=CircuitBoard(handlers=handlers.values(), clock=clock, max_wait=max_wait),
+    )
+
+
+def handler_controls(store: Store, slots: HandlerSlots, clock: Clock) -> HandlerControls:
+    """Return what lets the slots obey the pauses and circuits of the database."""
+    return HandlerControls(pauses=store.handler_pauses, circuits=store.circuits, slots=slots, clock=clock)
 
 
 def notify_rules(settings: Settings, handlers: Iterable[Handler]) -> NotifyRules:

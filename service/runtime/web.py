@@ -162,6 +162,7 @@ def build_services(
         watching=application.worker.watch.watching,
         allow_off_peak=application.settings.allow_off_peak,
         handler_controls=_handler_controls(application),
+        circuits=application.store.circuits,
         handler_endpoints=_handler_endpoints(application),
         limits=limits,
     )

@@ -145,7 +145,7 @@ class Worker:
         return await self.submitter.sweep()
 
     async def _prune(self) -> int:
-        return await self.poller.prune() + await self.handler_retention.prune()
+        return await self.poller.prune() + await self.handler_retention.prune() + await self.controls.prune()
 
     async def reconcile_once(self, *, start_within: timedelta | None = None) -> dict[str, int]:
         """Process everything that is due now and what becomes due by that; return how many of each kind."""

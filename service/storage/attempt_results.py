@@ -1,6 +1,7 @@
 """Column values that record the result of an attempt: of the attempt, its delivery, and the rest of the lane."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from service.domain.ports.queues import AttemptResult
 from service.storage.task_rows import Values
@@ -24,6 +25,8 @@ class LeasedDelivery:
     fence: int
     destination: str | None = None
     endpoint_id: str | None = None
+    circuit: str | None = None
+    waiting_since: datetime | None = None
     lane_has_others: bool = True
 
 

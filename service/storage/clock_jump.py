@@ -4,6 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import Select, Table, Update, select, update
 
+from service.storage.control_tables import circuits
 from service.storage.database import Database
 from service.storage.delivery_tables import IS_PENDING, deliveries
 from service.storage.handler_jobs import TOPIC
@@ -27,6 +28,7 @@ class SqlClockJumpRepair:
         task_ids = select(tasks.c.id).order_by(tasks.c.id)  # every transaction locks in this order: no deadlock
         jobs = select(handler_jobs.c.id).order_by(handler_jobs.c.id)
         watched = select(watched_tasks.c.task_id).order_by(watched_tasks.c.task_id)
+        keys = select(circuits.c.key).order_by(circuits.c.key)
         statements = [
             _update(tasks, task_ids.where(OPEN, tasks.c.due_at > now), due_at=now),
             _update(tasks, task_ids.where(tasks.c.leased_until > until), leased_until=until),
@@ -38,6 +40,7 @@ class SqlClockJumpRepair:
             _update(handler_jobs, jobs.where(handler_jobs.c.leased_until > until), leased_until=until),
             _update(watched_tasks, watched.where(watched_tasks.c.until > until), until=until),
             _update(watched_tasks, watched.where(watched_tasks.c.polled_at > now), polled_at=now),
+            _update(circuits, keys.where(circuits.c.retry_at > now), retry_at=now, changed_at=now),
             update(submission_pauses)
             .where(submission_pauses.c.refused_at > now)
             .values(since=now, refused_at=now, resume_at=now),

@@ -1,6 +1,6 @@
 """The tables that control deliveries; see `tables.py` for the rules."""
 
-from sqlalchemy import Column, Table
+from sqlalchemy import Boolean, Column, Index, Integer, Table
 
 from service.storage.column_types import JsonText, SafeText, UtcDateTime
 from service.storage.tables import metadata
@@ -13,3 +13,24 @@ handler_pauses = Table(
     Column("since", UtcDateTime, nullable=False),
     Column("by", SafeText, nullable=False),
 )
+
+circuits = Table(
+    "circuits",
+    metadata,
+    Column("key", SafeText, primary_key=True),
+    Column("handler", SafeText, nullable=False),
+    Column("host", SafeText),
+    Column("client", SafeText),
+    Column("state", SafeText, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("failing_since", UtcDateTime),
+    Column("opened_at", UtcDateTime),
+    Column("retry_at", UtcDateTime),
+    Column("closed_at", UtcDateTime),
+    Column("probes", Integer, nullable=False),
+    Column("waking", Boolean, nullable=False),
+    Column("last_error", SafeText),
+    Column("changed_at", UtcDateTime, nullable=False),
+)
+
+Index("circuits_changed", circuits.c.changed_at)

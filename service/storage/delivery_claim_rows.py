@@ -6,6 +6,7 @@ from sqlalchemy import ColumnElement, Select, select
 
 from service.domain.ports.unit_of_work import DeliveryClaim, EventRow
 from service.storage.blob_store import PAYLOAD, payload_text
+from service.storage.delivery_tables import is_probe
 from service.storage.tables import events, inputs
 from service.storage.task_rows import Values
 
@@ -35,4 +36,6 @@ def delivery_claim(row: Values, event: EventRow, payload: bytes | None, *, aband
         abandoned=abandoned,
         manual=row.get("manual_at") is not None,
         endpoint_id=row["endpoint_id"],
+        probe=is_probe(row.get("circuit")),
+        waiting_since=row.get("waiting_since"),
     )

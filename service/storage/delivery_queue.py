@@ -9,11 +9,14 @@ from sqlalchemy import Integer, Label, Select, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.fair_share import share_owner
+from service.domain.ports.circuits import NO_BLOCKS, Blocks
+from service.domain.ports.handler_pauses import CONTROLS
 from service.domain.ports.queues import AttemptResult, HandlerCapacity
 from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.storage.attempt_results import LeasedDelivery, attempt_values, delivery_values, lane_values
 from service.storage.bulk_writes import insert_many, update_many
+from service.storage.circuit_health import note_health
 from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
@@ -21,6 +24,7 @@ from service.storage.delivery_tables import IS_PENDING, PENDING, attempts, deliv
 from service.storage.endpoint_deliveries import hold_lane
 from service.storage.endpoint_health import note_attempts
 from service.storage.event_log import EVENT_COLUMNS, event_from_row
+from service.storage.parked_deliveries import MAX_PARKED, PARKED_AT_ONCE, without_blocked
 from service.storage.queries import delivery_view
 from service.storage.sealed_secrets import delete_secrets
 from service.storage.tables import events
@@ -38,6 +42,8 @@ LEASED_COLUMNS = (
     deliveries.c.event_seq,
     deliveries.c.created_at,
     deliveries.c.endpoint_id,
+    deliveries.c.circuit,
+    deliveries.c.waiting_since,
 )
 DUE_COLUMNS = (
     deliveries.c.id,
@@ -45,6 +51,10 @@ DUE_COLUMNS = (
     deliveries.c.target,
     deliveries.c.destination,
     deliveries.c.leased_until.is_not(None).label("abandoned"),
+    deliveries.c.lane,
+    deliveries.c.manual_at,
+    deliveries.c.circuit,
+    deliveries.c.waiting_since,
 )
 LEASED_FIELDS = tuple(field.name for field in fields(LeasedDelivery) if field.name in deliveries.c)
 
@@ -56,16 +66,16 @@ class SqlDeliveryQueue:
         self._database = database
 
     async def claim(
-        self, capacities: Sequence[HandlerCapacity], *, now: datetime, until: datetime
+        self, capacities: Sequence[HandlerCapacity], *, now: datetime, until: datetime, blocks: Blocks = NO_BLOCKS
     ) -> list[DeliveryClaim]:
         """Lease due deliveries within the free capacity of their handlers, only the heads of lanes.
 
-        A delivery whose earlier lease has run out is claimed as abandoned.
+        A delivery whose earlier lease has run out is claimed as abandoned. Those that a circuit `blocks` are parked.
         """
         async with self._database.writing() as write:
             due: dict[str, Values] = {}
             for capacity in capacities:
-                due |= {row["id"]: row for row in await _choose(write.connection, capacity, now)}
+                due |= {row["id"]: row for row in await _choose(write.connection, capacity, now, blocks)}
             if not due:
                 return []
             rows = await write.connection.execute(LEASE, {"ids": list(due), "leased_until": until})
@@ -92,6 +102,8 @@ class SqlDeliveryQueue:
             await insert_many(write.connection, attempts, [attempt_values(*pair) for pair in pairs])
             await update_many(write.connection, deliveries, [delivery_values(*pair) for pair in pairs])
             await note_attempts(write.connection, pairs)
+            if await note_health(write.connection, pairs):
+                write.topics.add(CONTROLS)
             lanes = [lane_values(one, result) for one, result in pairs if one.lane_has_others]
             if lanes:
                 await write.connection.execute(POSTPONE_LANE, lanes)
@@ -153,25 +165,31 @@ async def pending_handlers(connection: AsyncConnection) -> list[str]:
     return handlers
 
 
-async def _choose(connection: AsyncConnection, capacity: HandlerCapacity, now: datetime) -> list[Values]:
+async def _choose(
+    connection: AsyncConnection, capacity: HandlerCapacity, now: datetime, blocks: Blocks
+) -> list[Values]:
     """Return the heads to lease; one query for each name of the handler, because the index has the order of one name.
 
     A query repeats without the clients that have their fair share, as long as it skipped rows of such clients. The
-    free slots bound the number of repetitions, since each serves one more client.
+    free slots bound the number of repetitions, since each serves one more client. It also repeats without the rows
+    that it has parked, which it found in the place of others.
     """
     shares = capacity.shares()
     chosen: dict[str, Values] = {}
     for name in dict.fromkeys(capacity.names):
-        skipped = True
-        while shares.free and skipped:
+        skipped, parked = True, 0
+        while shares.free and skipped and parked < MAX_PARKED:
             served = shares.served() if capacity.past_served else set()
             statement = DUE_OF_OTHER_CLIENTS if served else DUE_HEADS
-            parameters = {"handler_name": name, "now": now, "limit": shares.free + len(chosen)}
+            limit = max(shares.free + len(chosen), PARKED_AT_ONCE if blocks.any else 0)
+            parameters = {"handler_name": name, "now": now, "limit": limit}
             rows = await connection.execute(statement, parameters | ({"served": served} if served else {}))
-            new = _first_of_destinations([dict(row) for row in rows.mappings()], chosen)
+            found = await without_blocked(connection, name, [dict(row) for row in rows.mappings()], blocks, now)
+            new = _first_of_destinations(found.free, chosen)
+            parked += found.parked
             taken = [row for row in new if shares.take(share_owner(row["client"], row["target"]))]
             chosen |= {row["id"]: row for row in taken}
-            skipped = capacity.past_served and len(taken) < len(new)
+            skipped = bool(found.parked) or (capacity.past_served and len(taken) < len(new))
     return list(chosen.values())
 
 

@@ -30,6 +30,8 @@ deliveries = Table(
     Column("destination", SafeText),
     Column("manual_at", UtcDateTime),  # when a person requested the next attempt
     Column("endpoint_id", SafeText),  # of a paused endpoint it is pending with `due_at` NULL
+    Column("circuit", SafeText),  # the circuit that it waits for, or that it probes
+    Column("waiting_since", UtcDateTime),
     UniqueConstraint("event_id", "lane", name="deliveries_event_lane"),
 )
 
@@ -55,6 +57,15 @@ sealed_secrets = Table(
     Column("sealed", SafeText, nullable=False),
 )
 
+PROBE = "probe:"
+"""Begins the circuit of a delivery that probes it."""
+
+
+def is_probe(circuit: str | None) -> bool:
+    """Return whether a delivery with this circuit probes it."""
+    return circuit is not None and circuit.startswith(PROBE)
+
+
 PENDING, DELIVERED, DEAD = literal_word("pending"), literal_word("delivered"), literal_word("dead")
 IS_PENDING = deliveries.c.status == PENDING
 IS_DEAD = deliveries.c.status == DEAD
@@ -73,6 +84,12 @@ partial_index(
     deliveries.c.endpoint_id,
     deliveries.c.due_at,
     where=IS_PENDING & deliveries.c.endpoint_id.is_not(None),
+)
+partial_index(
+    "deliveries_waiting",
+    deliveries.c.circuit,
+    deliveries.c.due_at,
+    where=IS_PENDING & deliveries.c.circuit.is_not(None),
 )
 partial_index("deliveries_dead", deliveries.c.created_at, deliveries.c.id, where=IS_DEAD)
 partial_index("deliveries_dead_by_fault", deliveries.c.fault, deliveries.c.created_at, deliveries.c.id, where=IS_DEAD)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.domain.errors import StoreUnavailable
 from service.domain.ports.health import Gauges
 from service.domain.task import Status
+from service.storage.circuits import circuit_states
 from service.storage.daily_budget import reported_today, spent_today
 from service.storage.database import Database
 from service.storage.delivery_queue import pending_handlers
@@ -97,6 +98,7 @@ class SqlGauges:
                 dead_faults=totals.dead_faults,
                 spent=totals.spent,
                 endpoints=await endpoint_states(connection),
+                circuits=await circuit_states(connection, now),
             )
 
     async def close(self) -> None:

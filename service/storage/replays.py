@@ -164,7 +164,7 @@ async def _replay(
     signed = [row for row in ended if secret_id(row["target"]) is None or secret_id(row["target"]) in known]
     outcomes |= dict.fromkeys((row["id"] for row in ended), "secret_deleted")
     outcomes |= dict.fromkeys((row["id"] for row in (*pending, *signed)), "replayed")
-    again: Values = {"attempts": 0, "manual_at": manual_at}
+    again: Values = {"attempts": 0, "manual_at": manual_at, "circuit": None, "waiting_since": None}
     await update_many(
         connection,
         deliveries,

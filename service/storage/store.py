@@ -7,6 +7,7 @@ from typing import Self
 from service.domain.ports.signals import Signals
 from service.storage.audit_log import SqlAuditLog, SqlEndedSignIns
 from service.storage.blob_store import SqlBlobStore
+from service.storage.circuits import SqlCircuits
 from service.storage.clock_jump import SqlClockJumpRepair
 from service.storage.credit_pauses import SqlCreditPauses
 from service.storage.database import DEFAULT_CONNECTIONS, Database
@@ -75,6 +76,7 @@ class Store:
         self.delivery_details = SqlDeliveryDetails(database)
         self.health_samples = SqlHealthSamples(database)
         self.prices = SqlPriceList(database)
+        self.circuits = SqlCircuits(database)
         self.handler_pauses = SqlHandlerPauses(database)
         self.clock_jump_repair = SqlClockJumpRepair(database)
 

@@ -172,7 +172,10 @@ class UpdateBatch:
         if self.slot_reservations is None:
             self.slot_reservations = self.leases.enter_context(self.slots.reservations())
         delivery_id = self.new_id()
-        owner = share_owner(event.client, to.target)
+        leased_until = None
+        if not to.held:
+            owner, of = share_owner(event.client, to.target), event.client
+            leased_until = self.slot_reservations.lease(to.handler, now, client=owner, of=of, target=to.target)
         self.deliveries.append(
             DeliveryRow(
                 id=delivery_id,
@@ -184,7 +187,7 @@ class UpdateBatch:
                 target=to.target,
                 message_id=f"msg_{delivery_id}",
                 due_at=None if to.held else now,
-                leased_until=None if to.held else self.slot_reservations.lease(to.handler, now, client=owner),
+                leased_until=leased_until,
                 destination=f"{event.task_id}/{to.host_key}" if to.host_key else None,
                 endpoint_id=to.endpoint_id,
             )

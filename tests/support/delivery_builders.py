@@ -13,6 +13,7 @@ from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.handler_api import Event, Handle, Handler, Tools
 from service.deliveries.handler_slots import HandlerSlots
 from service.domain.artifact import Artifact
+from service.domain.ports.circuits import NO_BLOCKS, Blocks
 from service.domain.ports.queues import AttemptResult, HandlerCapacity
 from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim, EventRow
@@ -154,9 +155,10 @@ class InMemoryDeliveryQueue:
         return claim.id
 
     async def claim(
-        self, capacities: Sequence[HandlerCapacity], *, now: datetime, until: datetime
+        self, capacities: Sequence[HandlerCapacity], *, now: datetime, until: datetime, blocks: Blocks = NO_BLOCKS
     ) -> list[DeliveryClaim]:
         """Lease due deliveries; waits while `may_claim` is cleared."""
+        assert not blocks.any
         self.claiming.set()
         await self.may_claim.wait()
         self._raise_if_broken()

@@ -11,8 +11,10 @@ import httpx
 from standardwebhooks import webhooks
 
 from handlers.webhook import handlers
+from service.deliveries.circuit_board import CircuitBoard
 from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.handler_api import Handler, Tools
+from service.deliveries.handler_controls import HandlerControls
 from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.task import Fact, Json, Source, Status, TaskId, UpstreamId
@@ -102,10 +104,17 @@ class Harness:
     loop: Loop = field(init=False)
     endpoints: EndpointUseCases = field(init=False)
     dispatcher: Dispatcher = field(init=False)
+    controls: HandlerControls = field(init=False)
 
     def __post_init__(self) -> None:
         options = Options(handlers=("webhook",), local_handlers=(self.handler,))
         self.loop = Loop(self.store, self.clock, ScriptedProvider(), options)
+        slots, max_wait = self.loop.slots, sum(self.schedule, timedelta())
+        slots.circuits = CircuitBoard(handlers=[self.handler], clock=self.clock, max_wait=lambda _: max_wait)
+        slots.blocks = slots.circuits
+        self.controls = HandlerControls(
+            pauses=self.store.handler_pauses, circuits=self.store.circuits, slots=slots, clock=self.clock
+        )
         self.endpoints = endpoint_use_cases(self.store, self.clock, new_id=self.loop.new_id)
         http = httpx.AsyncClient(transport=httpx.MockTransport(self.receivers))
 
@@ -157,12 +166,19 @@ class Harness:
     async def run(self, *, move: timedelta = timedelta()) -> int:
         """Move the clock, then run what is due until nothing is; return how many deliveries were started."""
         self.clock.move(move)
+        await self.controls.refresh()
         total = 0
         async with asyncio.timeout(TIMEOUT):
             while started := await self.dispatcher.run_once():
                 total += started
                 await ended(self.dispatcher)
         return total
+
+    async def pass_time(self, duration: timedelta, *, step: timedelta = timedelta(seconds=5)) -> None:
+        """Let time pass in steps, at each of which the jobs of the process run."""
+        until = self.clock.at + duration
+        while self.clock.at < until:
+            await self.run(move=min(step, until - self.clock.at))
 
     async def deliveries(self, status: str | None = None, client: str | None = None) -> list[DeliveryView]:
         """Return deliveries, newest first."""

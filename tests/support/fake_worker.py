@@ -120,6 +120,13 @@ class LoopClock:
         return moved_now() + self.ahead
 
 
+class FakeControls:
+    """Controls of deliveries that hold nothing."""
+
+    async def refresh_old(self) -> None:
+        """Read nothing."""
+
+
 @dataclass
 class Bench:
     """Work during requests, over fake parts. `log` has what was started, with the loop's time."""
@@ -134,6 +141,7 @@ class Bench:
     poller: FakePart = field(init=False)
     dispatcher: FakePart = field(init=False)
     progress: FakePart = field(init=False)
+    controls: FakeControls = field(default_factory=FakeControls)
     handler_jobs: FakePart = field(init=False)
     work: ServerlessWork = field(init=False)
 

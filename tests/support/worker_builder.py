@@ -68,7 +68,12 @@ def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Wo
         search_index=loop.store.search_index,
         provider=loop.rate_limited,
         clock_jumps=ClockJumpDetector(loop.store.clock_jump_repair, clock=loop.clock, lease=LEASE),
-        controls=HandlerControls(pauses=loop.store.handler_pauses, slots=dispatcher.slots),
+        controls=HandlerControls(
+            pauses=loop.store.handler_pauses,
+            circuits=loop.store.circuits,
+            slots=dispatcher.slots,
+            clock=loop.clock,
+        ),
         missing_handlers=MissingHandlerMonitor(loop.store.deliveries, []),
         endpoints=endpoint_use_cases(loop.store, loop.clock).service,
     )

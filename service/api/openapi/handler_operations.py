@@ -1,8 +1,9 @@
 """The operations of handlers."""
 
+from service.api.circuit_schemas import CircuitPage
 from service.api.handler_schemas import Handler, HandlerList, HandlerTest, HandlerTestRequest
 from service.api.openapi.operation import DeclaredResponse, Operation
-from service.api.openapi.parameters import NAME, in_path
+from service.api.openapi.parameters import NAME, PAGE, in_path
 
 HANDLER_NAME = in_path("name", "Name of the handler, its own or a former one.", NAME, example="webhook")
 
@@ -15,6 +16,20 @@ HANDLER_OPERATIONS = (
         summary="Every handler that is loaded, is paused or has pending deliveries; only for an admin.",
         description="A handler that only another process has loaded appears while deliveries wait for it.",
         responses={200: DeclaredResponse("All handlers, by name.", HandlerList)},
+        errors=[422],
+    ),
+    Operation(
+        path="/v1/circuits",
+        method="get",
+        id="listCircuits",
+        tag="handlers",
+        summary="Destinations that fail or have asked to wait; only for an admin.",
+        description=(
+            "After consecutive failures the circuit of a destination opens: its deliveries wait and lose no attempt, "
+            "while one attempt at a time probes it. The first answer closes it, and what waits is delivered at once."
+        ),
+        parameters=[*PAGE],
+        responses={200: DeclaredResponse("One page, by key.", CircuitPage)},
         errors=[422],
     ),
     Operation(

@@ -9,6 +9,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core import core_schema
 
 from service.api import (
+    circuit_schemas,
     content_schemas,
     endpoint_request_schemas,
     endpoint_schemas,
@@ -61,6 +62,8 @@ COMPONENTS: tuple[type[BaseModel], ...] = (
     endpoint_schemas.EndpointTest,
     endpoint_schemas.MissedReport,
     event_schemas.StreamedEvent,
+    circuit_schemas.Circuit,
+    circuit_schemas.CircuitPage,
     handler_schemas.Handler,
     handler_schemas.HandlerList,
     handler_schemas.HandlerTestRequest,

@@ -17,7 +17,7 @@ class Gauges:
     `status_words` is how long the provider has reported each status word of unknown meaning.
     `day_costs` are the reported costs of the UTC day's submissions by client, in US dollars, and `spent` what counts
     for the budgets: costs and prices of tasks whose cost is not known. `dead_letters` counts by handler, `dead_faults`
-    by the responsible party, `endpoints` by state. Counts of many rows may be some minutes old.
+    by the responsible party, `endpoints` and `circuits` by state. Counts of many rows may be some minutes old.
     """
 
     tasks: Mapping[str, int]
@@ -33,6 +33,7 @@ class Gauges:
     dead_faults: Mapping[str, int] = field(default_factory=dict)
     spent: Mapping[str, float] = field(default_factory=dict)
     endpoints: Mapping[str, int] = field(default_factory=dict)
+    circuits: Mapping[str, int] = field(default_factory=dict)
 
 
 class Health(Protocol):

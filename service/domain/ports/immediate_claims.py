@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.task import Json
 
 
 class SlotReservations(Protocol):
@@ -13,10 +14,13 @@ class SlotReservations(Protocol):
 
     claims: Sequence[DeliveryClaim]
 
-    def lease(self, name: str, now: datetime, *, client: str | None = None) -> datetime | None:
+    def lease(
+        self, name: str, now: datetime, *, client: str | None = None, of: str = "", target: Json | None = None
+    ) -> datetime | None:
         """Reserve a slot of handler `name`; return the end of the delivery's lease, None if the delivery must wait.
 
-        `client` is whose share the slot is taken from; None where no request named a target.
+        `client` is whose share the slot is taken from; None where no request named a target. `of` is the client of the
+        event: a delivery to a `target` whose circuit is open waits.
         """
 
 

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from service.domain.credit_pause import CreditPause
 from service.domain.delivery_errors import with_reason_of_end
 from service.domain.fair_share import FairShare
+from service.domain.ports.circuits import NO_BLOCKS, Blocks, DestinationHealth
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.submission_limits import LimitName, Limits, LimitUsage
 from service.domain.task import Task, TaskId
@@ -105,7 +106,7 @@ class ReceiverAnswer:
 class AttemptResult:
     """The result of an attempt; a `retry` has `due_at`, a `dead` letter has `fault` and the reason in `end_reason`.
 
-    `about_destination`: the destination was tried, and succeeded or failed.
+    `about_destination`: the destination was tried, and succeeded or failed. `health` is what follows for its circuit.
     """
 
     delivery_id: str
@@ -120,6 +121,7 @@ class AttemptResult:
     end_reason: str | None = None
     answer: ReceiverAnswer | None = None
     about_destination: bool = False
+    health: DestinationHealth | None = None
 
     @property
     def last_error(self) -> str | None:
@@ -154,9 +156,11 @@ class DeliveryQueue(Protocol):
     """Due deliveries, first in first out within a lane."""
 
     async def claim(
-        self, capacities: Sequence[HandlerCapacity], *, now: datetime, until: datetime
+        self, capacities: Sequence[HandlerCapacity], *, now: datetime, until: datetime, blocks: Blocks = NO_BLOCKS
     ) -> list[DeliveryClaim]:
         """Lease due deliveries while capacity is free: only heads of lanes, and no client above its share.
+
+        Those that a circuit `blocks` wait for it instead, uncounted.
 
         A lease counts an attempt until its result is stored: with an expired lease it is claimed as `abandoned`.
         """

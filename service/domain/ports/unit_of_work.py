@@ -72,7 +72,8 @@ class DeliveryClaim:
 
     An `abandoned` one is claimed only to record its attempt, which began under another lease that expired: its result
     is not known. A person started a `manual` attempt: it is made although its host fails now. The target of a delivery
-    to an endpoint, which has `endpoint_id`, is complete only once the attempt has read the endpoint.
+    to an endpoint, which has `endpoint_id`, is complete only once the attempt has read the endpoint. A `probe` tries
+    whether a destination works again whose circuit is open; `waiting_since` is when it began to wait for one.
     """
 
     id: str
@@ -87,6 +88,8 @@ class DeliveryClaim:
     abandoned: bool = False
     manual: bool = False
     endpoint_id: str | None = None
+    probe: bool = False
+    waiting_since: datetime | None = None
 
     @property
     def share_owner(self) -> str | None:

@@ -1,20 +1,45 @@
 """The pauses and tests of handlers in memory, behind the HTTP API."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
 
+from service.domain.circuit import Circuit
 from service.domain.errors import NotFound
 from service.domain.ports.handler_pauses import HandlerPause
 from service.domain.ports.handler_tests import HandlerTestResult
 
 
+def a_circuit(key: str = "c1", **changes: Any) -> Circuit:
+    """Return an open circuit."""
+    at = datetime(2026, 5, 6, 12, tzinfo=UTC)
+    circuit = Circuit(
+        key=key,
+        handler="webhook",
+        host="hooks.example",
+        client="ann",
+        state="open",
+        failures=5,
+        failing_since=at,
+        opened_at=at,
+        retry_at=at,
+        changed_at=at,
+        last_error="Retry: the receiver answered 500",
+    )
+    return replace(circuit, **changes)
+
+
 @dataclass
 class FakeHandlers:
-    """Implements `HandlerPauses`, `PendingHandlers` and `HandlerTester`; `pending` have pending deliveries."""
+    """Implements `HandlerPauses`, `PendingHandlers`, `HandlerTester` and the list of `Circuits`.
+
+    `pending` have pending deliveries.
+    """
 
     pending: list[str] = field(default_factory=list)
     pauses: dict[str, HandlerPause] = field(default_factory=dict)
+    circuits: list[Circuit] = field(default_factory=list)
     tests: list[tuple[str, Mapping[str, object] | None, str | None]] = field(default_factory=list)
 
     async def paused(self) -> dict[str, HandlerPause]:
@@ -32,6 +57,11 @@ class FakeHandlers:
     async def pending_handlers(self) -> list[str]:
         """Return the handlers with pending deliveries."""
         return self.pending
+
+    async def listed(self, *, limit: int, after: str | None) -> list[Circuit]:
+        """Return the circuits by key."""
+        found = sorted(self.circuits, key=lambda each: each.key)
+        return [each for each in found if after is None or each.key > after][:limit]
 
     async def send(
         self, name: str, *, target: Mapping[str, object] | None = None, event_type: str | None = None

@@ -414,6 +414,7 @@ def app_of(fake: FakeApplication, **services: Any) -> ASGIApp:
     parts: dict[str, Any] = dict.fromkeys(PARTS, fake)
     parts["feed"] = EventFeed(FakeEventLog(), LocalSignals())
     parts |= {"audit_log": FakeAuditLog(), "logins": SessionTokens(["a signing key of the tests"])}
+    parts["circuits"] = fake.handlers
     parts["handler_controls"] = HandlerApi(
         loaded=services.pop("loaded", ()),
         pauses=fake.handlers,

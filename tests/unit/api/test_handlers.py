@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from service.api.handlers import LoadedHandler
+from tests.unit.api.fake_handlers import a_circuit
 from tests.unit.api.fakes import KEYS, FakeApplication, app_of, client_of
 
 LOADED = [
@@ -110,3 +111,22 @@ async def test_dead_letters_by_fault() -> None:
         wrong = await client.get("/v1/deliveries?fault=ours&status=pending")
         assert (wrong.status_code, wrong.json()["errors"][0]["loc"]) == (422, ["query", "fault"])
         assert (await client.get("/v1/deliveries?fault=mine")).status_code == 422
+
+
+async def test_circuits_are_listed_page_by_page_for_an_admin() -> None:
+    """Each page continues after the last key; a client sees none: hosts of other clients are none of its business."""
+    fake = FakeApplication()
+    fake.handlers.circuits = [a_circuit(f"c{number}") for number in range(5)]
+    async with client_of(app_of(fake, api_keys=KEYS), "key-of-root") as client:
+        found, cursor = [], None
+        while True:
+            page = (
+                await client.get("/v1/circuits", params={"limit": 2} | ({"cursor": cursor} if cursor else {}))
+            ).json()
+            found += [row["key"] for row in page["data"]]
+            if not (cursor := page["next_cursor"]):
+                break
+        assert found == ["c0", "c1", "c2", "c3", "c4"]
+        assert (await client.get("/v1/circuits?cursor=x")).status_code == 422
+    async with client_of(app_of(fake, api_keys=KEYS), "key-of-ann") as client:
+        assert (await client.get("/v1/circuits")).status_code == 403

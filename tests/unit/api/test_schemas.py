@@ -29,6 +29,7 @@ from service.domain.models.catalog import known_models
 from service.domain.task import EventType, Source, Status, Task, TaskError, TaskId, UpstreamId, Usage
 from service.domain.task_view import TaskView, task_json
 from tests.unit.api.fake_endpoints import an_endpoint
+from tests.unit.api.fake_handlers import a_circuit
 from tests.unit.api.fakes import GOOD, KEYS, NOW, FakeApplication, a_delivery, a_task, app_of, client_of, stored_content
 
 BY_ID = {operation.id: operation for operation in OPERATIONS}
@@ -74,7 +75,6 @@ SUCCESSES: list[tuple[str, int, dict[str, Any]]] = [
     ("showGeneration", 200, {}),
     ("listSkillModels", 200, {}),
     ("showSkillModel", 200, {}),
-    *((name, 200, {}) for name in ("listHandlers", "pauseHandler", "resumeHandler", "testHandler")),
     ("createVideo", 200, {"json": {"prompt": "a cat", "input_reference": {"image_url": "https://example.org/c.png"}}}),
     ("listVideos", 200, {}),
     ("showVideo", 200, {}),
@@ -82,6 +82,7 @@ SUCCESSES: list[tuple[str, int, dict[str, Any]]] = [
     ("videoContent", 206, {"headers": {"Range": "bytes=1-2"}}),
     ("videoContent", 302, {}),
     ("videoContent", 304, {"headers": {"If-None-Match": '"v1"'}}),
+    *((name, 200, {}) for name in ("listHandlers", "listCircuits", "pauseHandler", "resumeHandler", "testHandler")),
     ("listModels", 200, {}),
     ("showModel", 200, {}),
     ("reconcile", 200, {}),
@@ -143,6 +144,7 @@ def full_fake() -> FakeApplication:
     fake.endpoints.rows = {each.id: each for each in (an_endpoint(), an_endpoint("endpoint-2", client="shop"))}
     fake.deliveries_by_id = {each.id: each for each in (a_delivery(), *others, pending)}
     fake.handlers.pending = ["log"]
+    fake.handlers.circuits = [a_circuit()]
     return fake
 
 

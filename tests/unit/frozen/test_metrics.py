@@ -33,6 +33,7 @@ VALUES = {
     "boomerang_day_spend_dollars": {("client", "root")},
     "boomerang_build_info": {("version", installed_version())},
     "boomerang_database_up": set(),
+    "boomerang_circuits": {("state", word) for word in ("open", "busy")},
     "boomerang_dead_letters_by_fault": {("fault", word) for word in ("destination", "ours")},
     "boomerang_dead_letters": {("handler", name) for name in ("failing", "rejecting")},
     "boomerang_inbox_callbacks": {("verdict", word) for word in STORED},

@@ -249,6 +249,7 @@ def test_worker_has_every_job(tmp_path: Path) -> None:
         "refusals",
         "inbox",
         "sweep",
+        "controls",
         "submit",
         "reconcile",
         "dispatch",

@@ -1,0 +1,127 @@
+"""Deliveries that wait for the circuit of their destination: a claim parks them, and the end of the circuit wakes them.
+
+A parked delivery is due again after a while whatever happens, so that none depends on a job or on this release.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import bindparam, null, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.domain.ports.circuits import Block, Blocks
+from service.storage.bulk_writes import update_many
+from service.storage.column_types import UtcDateTime, in_list
+from service.storage.delivery_tables import IS_PENDING, PROBE, deliveries, is_probe
+from service.storage.task_rows import Values
+
+PARKED_AT_ONCE = 200
+"""Rows that a claim reads at once while a circuit blocks deliveries: it may park them all."""
+
+MAX_PARKED = 1_000
+"""Deliveries of one handler that one claim parks."""
+
+WOKEN_AT_ONCE = 1_000
+"""Deliveries that are made due in one transaction."""
+
+REST_OF_LANES = (
+    update(deliveries)
+    .where(
+        deliveries.c.id.in_(
+            select(deliveries.c.id)
+            .where(
+                IS_PENDING,
+                in_list(deliveries.c.lane, "lanes"),
+                deliveries.c.leased_until.is_(None),
+                deliveries.c.circuit.is_(None),
+                deliveries.c.due_at <= bindparam("now", type_=UtcDateTime()),
+            )
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .values(due_at=bindparam("until", type_=UtcDateTime()))
+)
+WAITING = IS_PENDING & deliveries.c.circuit.is_not(None) & deliveries.c.due_at.is_not(None)
+FIRST_WAITING = (
+    select(deliveries.c.id)
+    .where(WAITING, deliveries.c.circuit == bindparam("key"), deliveries.c.leased_until.is_(None))
+    .order_by(deliveries.c.due_at)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+ANY_WAITING = select(deliveries.c.id).where(IS_PENDING, in_list(deliveries.c.circuit, "circuits")).limit(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DueRows:
+    """The due rows of a claim that may be leased, and how many others were parked."""
+
+    free: list[Values]
+    parked: int = 0
+
+
+async def without_blocked(
+    connection: AsyncConnection, handler: str, rows: list[Values], blocks: Blocks, now: datetime
+) -> DueRows:
+    """Park the rows that a circuit blocks, which are locked, and return the others.
+
+    A probe, an attempt that a person asked for, and one that is to be recorded as abandoned are never blocked.
+    """
+    if not (blocks.any and rows):
+        return DueRows(free=rows)
+    free: list[Values] = []
+    parked: list[tuple[Values, Block]] = []
+    for row in rows:
+        passes = row["abandoned"] or row["manual_at"] is not None or is_probe(row["circuit"])
+        block = None if passes else blocks.block(handler, row["client"], row["target"], row["waiting_since"])
+        if block is None:
+            free.append(row)
+        else:
+            parked.append((row, block))
+    if parked:
+        await _park(connection, parked, now)
+    return DueRows(free=free, parked=len(parked))
+
+
+async def _park(connection: AsyncConnection, parked: Sequence[tuple[Values, Block]], now: datetime) -> None:
+    values = [
+        {
+            "id": row["id"],
+            "due_at": block.until,
+            "circuit": block.key,
+            "waiting_since": row["waiting_since"] or now,
+        }
+        for row, block in parked
+    ]
+    await update_many(connection, deliveries, values)
+    lanes = [row["lane"] for row, _ in parked]  # else claims would read, again and again, what waits behind them
+    until = max(block.until for _, block in parked)
+    await connection.execute(REST_OF_LANES, {"lanes": lanes, "now": now, "until": until})
+
+
+async def begin_probe(connection: AsyncConnection, key: str, now: datetime) -> bool | None:
+    """Make the delivery due that has waited longest; return whether there was one, None if one is just running."""
+    if chosen := (await connection.execute(FIRST_WAITING, {"key": key})).scalar():
+        await update_many(connection, deliveries, [{"id": chosen, "due_at": now, "circuit": PROBE + key}])
+        return True
+    others = (await connection.execute(ANY_WAITING, {"circuits": [key, PROBE + key]})).scalar()
+    return None if others else False
+
+
+async def wake(connection: AsyncConnection, key: str, *, closed_at: datetime, now: datetime) -> int:
+    """Make deliveries due that had begun to wait when the circuit closed, at most WOKEN_AT_ONCE; return how many."""
+    chosen = (
+        select(deliveries.c.id)
+        .where(
+            WAITING,
+            deliveries.c.circuit == key,
+            deliveries.c.leased_until.is_(None),
+            deliveries.c.waiting_since <= closed_at,
+        )
+        .limit(WOKEN_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    statement = update(deliveries).where(deliveries.c.id.in_(chosen))
+    values = {"due_at": now, "circuit": null(), "waiting_since": null()}
+    return int((await connection.execute(statement.values(values))).rowcount)
