@@ -256,6 +256,7 @@ def test_worker_has_every_job(tmp_path: Path) -> None:
         "progress",
         "watch",
         "missing_handlers",
+        "search",
         "prune",
         "endpoints",
         "endpoint_secrets",
