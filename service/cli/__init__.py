@@ -35,6 +35,7 @@ COMMANDS = {
     "replay": ("service.cli.replays", "Replay deliveries, one by one or in bulk."),
     "endpoints": ("service.cli.endpoints", "List and manage standing webhook addresses."),
     "login": ("service.cli.login", "Print a one-time link that signs a browser in to the dashboard."),
+    "usage": ("service.cli.usage", "Show what tasks cost, by day, model and client."),
     "reconcile": ("service.cli.server", "Process everything that is due once, then exit."),
     "handlers": ("service.cli.handlers", "List the handlers, write a new one, or send a test event through one."),
     "doctor": ("service.cli.doctor", "Check the installation, and say how to fix what is wrong."),

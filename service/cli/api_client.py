@@ -103,6 +103,10 @@ class Client(AbstractAsyncContextManager["Client"]):
         """Replay, or count, what a filter selects; return the report of one call."""
         return await self._call("POST", "v1/deliveries/replay", checks.is_replay_report, json=wanted)
 
+    async def usage(self, **filters: object) -> Json:
+        """Return a page of the report of costs; `filters` are from, to and cursor."""
+        return await self._call("GET", "v1/usage", checks.is_usage_report, params=_query(filters))
+
     def open_stream(self, path: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[httpx.Response]:
         """Open a response that does not end; silence for more than a minute raises httpx.ReadTimeout."""
         return self._http.stream("GET", path, headers=headers)

@@ -43,6 +43,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "endpoints remove": ("boomerang endpoints remove 0198c2f4",),
     "endpoints test": ("boomerang endpoints test 0198c2f4",),
     "endpoints replay": ("boomerang endpoints replay 0198c2f4 --since 2h --dry-run",),
+    "usage": ("boomerang usage", "boomerang usage --from 2026-05-01 --to 2026-05-31 --csv"),
     "reconcile": ("boomerang reconcile --once", "boomerang reconcile --once --json"),
     "handlers": ("boomerang handlers", "boomerang handlers --json"),
     "handlers new": ("boomerang handlers new publish-video",),

@@ -12,7 +12,7 @@ import click
 
 from service.cli import EXIT_FAILED, completion
 from service.cli.api_client import Client, with_client
-from service.cli.output import clean, print_json, result_console, show_fields
+from service.cli.output import clean, print_json, result_console, show_fields, show_wrapped
 from service.cli.server import operator_settings
 from service.domain.errors import BadSetting, InvalidParams
 from service.domain.task import EventType, Json
@@ -70,7 +70,7 @@ def _show(row: Mapping[str, Any]) -> None:
     fields = {"  is": _state(row), "  from": row["origin"], "  for": _events(row["events"])}
     show_fields({**fields, "  at": ", ".join(row["routes"])})
     for setting in row["settings"]:
-        result_console().print(f"  {setting['name']}  {_about(setting)}", soft_wrap=True)
+        show_wrapped(f"  {setting['name']}  {_about(setting)}", indent=4)
 
 
 def _about(setting: Mapping[str, Any]) -> str:

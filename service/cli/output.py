@@ -76,25 +76,48 @@ def show_hanging(head: Text, text: str) -> None:
     out.print(head + Text(_wrapped(text, head.cell_len, out)), soft_wrap=True)
 
 
+def show_wrapped(text: str, *, indent: int) -> None:
+    """Print `text` on the result console; on a terminal its further lines begin `indent` columns to the right."""
+    out = result_console()
+    first, *rest = _wrapped_lines(clean(text), out.width, out.width - indent) if out.is_terminal else [clean(text)]
+    out.print(f"\n{' ' * indent}".join([first, *rest]), soft_wrap=True)
+
+
 def _wrapped(text: str, indent: int, out: Console) -> str:
-    """Return `text` wrapped between words with a hanging indent; a long word such as an address stays whole."""
+    """Return `text` wrapped between words with a hanging indent; a long word such as an address stays whole.
+
+    A text that begins with a word that is too long for the rest of the line begins below.
+    """
     width = out.width - indent
-    if not out.is_terminal or cell_len(text) <= width or width < MIN_WRAP_WIDTH:
+    if not out.is_terminal or cell_len(text) <= width:
         return text
-    lines = [""]
+    longest = max(map(cell_len, text.split()), default=0)
+    if width < MIN_WRAP_WIDTH or width < longest <= out.width - len(COLUMN_GAP):
+        indent = len(COLUMN_GAP)
+        return "".join(f"\n{COLUMN_GAP}{line}" for line in _wrapped_lines(text, *[out.width - indent] * 2))
+    return f"\n{' ' * indent}".join(_wrapped_lines(text, width, width))
+
+
+def _wrapped_lines(text: str, first: int, width: int) -> list[str]:
+    """Return the lines of `text`: the first one has `first` columns, the others `width`."""
+    begin = text[: len(text) - len(text.lstrip())]
+    lines = [begin]
     for word in text.split():
-        longer = f"{lines[-1]} {word}".lstrip()
-        if cell_len(longer) <= width or not lines[-1]:
+        longer = f"{lines[-1]} {word}" if lines[-1].strip() else f"{lines[-1]}{word}"
+        if cell_len(longer) <= (first if len(lines) == 1 else width) or not lines[-1].strip():
             lines[-1] = longer
         else:
             lines.append(word)
-    return f"\n{' ' * indent}".join(lines)
+    return lines
 
 
-def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, below: int = 1) -> None:
+def show_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, below: int = 1, cut: bool = False
+) -> None:
     """Print rows under their column headers, or the line `empty` if there are none.
 
-    On a narrow terminal, the last `below` columns of each row are printed on a second line.
+    On a terminal that is too narrow, the last `below` columns of each row are printed below it; with `cut` the last
+    column is cut instead, where enough of it remains. On a still narrower one each row is printed as a paragraph.
     """
     if not rows:
         console().print(empty)
@@ -104,16 +127,47 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empt
     cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
     widths = [max(cell.cell_len for cell in column) for column in zip(head, *cells, strict=True)]
     split = len(columns)
-    if out.is_terminal and sum(widths) + len(COLUMN_GAP) * (split - 1) > out.width:
-        split -= below
+    if out.is_terminal and _width_of(widths) > out.width:
+        split -= 0 if cut and out.width - _width_of(widths[:-1]) - len(COLUMN_GAP) >= MIN_WRAP_WIDTH else below
+    narrow = out.is_terminal and _width_of(widths[: split - (split == len(columns))]) > out.width
     for row in (head, *cells):
-        line = _line(row[:split], widths[:split])
-        if out.is_terminal:
-            # cut the end: users copy the id at the start
-            line.truncate(out.width, overflow="ellipsis")
-        out.print(line, soft_wrap=True)
-        if any(cell.plain for cell in row[split:]):
-            out.print(Text(COLUMN_GAP) + _line(row[split:], widths[split:]), soft_wrap=True)
+        if narrow:
+            _print_paragraph(row, out)
+        else:
+            _print_row(row, widths, split, out)
+
+
+def _width_of(widths: Sequence[int]) -> int:
+    return sum(widths) + len(COLUMN_GAP) * (len(widths) - 1)
+
+
+def _print_row(row: Sequence[Text], widths: Sequence[int], split: int, out: Console) -> None:
+    """Print the first `split` cells on a line, and the others below it."""
+    line = _line(row[:split], widths[:split])
+    if out.is_terminal:
+        # cut the end: users copy the id at the start
+        line.truncate(out.width, overflow="ellipsis")
+    out.print(line, soft_wrap=True)
+    below = _line(row[split:], widths[split:])
+    if below.plain.strip():
+        _print_below(below, out)
+
+
+def _print_paragraph(row: Sequence[Text], out: Console) -> None:
+    """Print the first cell on a line and the others below it, as many lines as they take."""
+    out.print(row[0], soft_wrap=True)
+    text = Text(COLUMN_GAP).join(cell for cell in row[1:] if cell.plain)
+    if text.plain:
+        _print_below(text, out)
+
+
+def _print_below(text: Text, out: Console) -> None:
+    """Print `text` with an indent; on a terminal it is wrapped between words."""
+    width = out.width - len(COLUMN_GAP)
+    lines = text.wrap(out, width) if out.is_terminal and text.cell_len > width else [text]
+    for line in lines:
+        line.rstrip()
+        out.print(Text(COLUMN_GAP) + line, soft_wrap=True)
 
 
 def _line(cells: Sequence[Text], widths: Sequence[int]) -> Text:

@@ -33,6 +33,10 @@ MISSED_REPORT: Mapping[str, tuple[type, ...]] = {
     "last_due_at": TEXT,
     "next_cursor": TEXT,
 }
+USAGE: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("tasks", "unpriced", "without_result"), (int,)),
+    **dict.fromkeys(("cost", "without_result_cost"), (str,)),
+}
 REPLAY_REPORT: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("matched", "replayed", "running", "changed", "secret_deleted"), (int,)),
     **dict.fromkeys(("by_status", "by_handler"), (dict,)),
@@ -77,6 +81,17 @@ def _is_missed_report(body: Json) -> bool:
 def is_replay_report(body: Json) -> bool:
     """Return whether `body` is the report of a bulk replay."""
     return REPLAY_REPORT.keys() <= body.keys() and _has_types(body, REPLAY_REPORT)
+
+
+def is_usage_report(body: Json) -> bool:
+    """Return whether `body` is a page of the report of costs."""
+    sums = (*body["data"], body.get("total")) if is_page(body, lambda _: True) else ()
+    days = _has_types(body, dict.fromkeys(("from", "to"), (str,))) and {"from", "to", "next_cursor"} <= body.keys()
+    return bool(sums) and days and all(isinstance(each, dict) and _is_usage(each) for each in sums)
+
+
+def _is_usage(sums: Json) -> bool:
+    return USAGE.keys() <= sums.keys() and _has_types(sums, USAGE)
 
 
 def is_page(body: Json, is_row: Callable[[Json], bool]) -> bool:

@@ -210,7 +210,7 @@ async def tasks(
     if as_json:
         print_json(page)
         return
-    show_table(TASK_COLUMNS, [_row(task) for task in page["data"]], empty="No tasks.")
+    show_table(TASK_COLUMNS, [_row(task) for task in page["data"]], empty="No tasks.", cut=True)
     if page.get("next_cursor"):
         console().print(f"More: boomerang tasks --cursor {text_of(page['next_cursor'])}", soft_wrap=True)
 

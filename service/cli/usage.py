@@ -1,0 +1,94 @@
+"""The command `usage`: what tasks cost, by day, model and client."""
+
+import csv
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+
+import click
+
+from service.cli.api_client import Client, with_client
+from service.cli.output import clean, console, print_json, show_table, text_of
+from service.cli.tasks import as_json
+from service.domain.task import Json
+
+FIELDS = ("day", "model", "client", "tasks", "cost", "unpriced", "without_result", "without_result_cost")
+COLUMNS = ("day", "model", "client", "tasks", "cost (USD)", "unpriced", "paid without result")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings of a cell that a spreadsheet would take for a formula."""
+
+day = click.DateTime(["%Y-%m-%d"])
+
+
+@click.command()
+@click.option(
+    "--from", "first", type=day, metavar="DAY", help="First day (UTC), like 2026-05-01. Default: 30 days ago."
+)
+@click.option("--to", "last", type=day, metavar="DAY", help="Last day. Default: today.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV on standard output.")
+@as_json
+@with_client
+async def usage(client: Client, *, first: datetime | None, last: datetime | None, as_csv: bool, as_json: bool) -> None:
+    """Show what tasks cost, by UTC day of their submission, model and client; an admin's key shows every client.
+
+    A task that was paid and has no result stands out. Tasks without a known cost are counted as unpriced.
+    """
+    if as_csv and as_json:
+        raise click.UsageError("give either --csv or --json")
+    report = await _whole_report(client, first, last)
+    if as_json:
+        print_json(report)
+    elif as_csv:
+        _print_csv(report["data"])
+    else:
+        rows = [_row(each) for each in report["data"]]
+        show_table(COLUMNS, [*rows, _total(report["total"])] if rows else [], empty="No task was submitted.", below=2)
+        if report["total"]["without_result"]:
+            console().print("Paid without result: see `boomerang tasks --status completed` and their warnings.")
+
+
+async def _whole_report(client: Client, first: datetime | None, last: datetime | None) -> Json:
+    """Return the report of all days: the rows of all pages, and the sums over them."""
+    days = {"from": first and first.date().isoformat(), "to": last and last.date().isoformat()}
+    report = await client.usage(**days)
+    while cursor := report["next_cursor"]:
+        # the days of the first page stay those of the report, also past midnight
+        more = await client.usage(**{"from": report["from"], "to": report["to"], "cursor": cursor})
+        report["data"] += more["data"]
+        report["total"] = _sum(report["total"], more["total"])
+        report["next_cursor"] = more["next_cursor"] if more["next_cursor"] != cursor else None
+    return report
+
+
+def _sum(one: Json, other: Json) -> Json:
+    return {
+        name: str(Decimal(value) + Decimal(other[name])) if isinstance(value, str) else value + other[name]
+        for name, value in one.items()
+    }
+
+
+def _print_csv(rows: Sequence[Json]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(FIELDS)
+    for row in rows:
+        writer.writerow([_cell(row[name]) for name in FIELDS])
+
+
+def _cell(value: object) -> str:
+    """Return a value for a spreadsheet; a text that it would take for a formula begins with an apostrophe."""
+    text = clean(value)
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _row(row: Json) -> tuple[object, ...]:
+    return row["day"], text_of(row["model"]), text_of(row["client"]), *_sums(row)
+
+
+def _total(total: Json) -> tuple[object, ...]:
+    return "total", "", "", *_sums(total)
+
+
+def _sums(sums: Json) -> tuple[object, ...]:
+    lost = f"{sums['without_result']} ({sums['without_result_cost']} USD)" if sums["without_result"] else ""
+    return f"{sums['tasks']:,}", sums["cost"], sums["unpriced"] or "", lost
