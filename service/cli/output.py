@@ -91,8 +91,8 @@ def _wrapped(text: str, indent: int, out: Console) -> str:
     width = out.width - indent
     if not out.is_terminal or cell_len(text) <= width:
         return text
-    longest = max(map(cell_len, text.split()), default=0)
-    if width < MIN_WRAP_WIDTH or width < longest <= out.width - len(COLUMN_GAP):
+    widest = max(map(cell_len, text.split()), default=0)
+    if width < MIN_WRAP_WIDTH or width < widest <= out.width - len(COLUMN_GAP):
         indent = len(COLUMN_GAP)
         return "".join(f"\n{COLUMN_GAP}{line}" for line in _wrapped_lines(text, *[out.width - indent] * 2))
     return f"\n{' ' * indent}".join(_wrapped_lines(text, width, width))

@@ -10,6 +10,7 @@ from service.deliveries import handler_loader
 from service.domain.errors import BadSetting, BoomerangError
 from service.network.transport import outgoing
 from service.runtime.checks.archive_check import check_archive_writable
+from service.runtime.checks.chat_checks import check_chats
 from service.runtime.checks.database_checks import check_database, check_notifications
 from service.runtime.checks.finding import Finding, Installation, InstallationCheck, fault, ok, skipped
 from service.runtime.checks.handler_checks import check_handlers
@@ -34,6 +35,7 @@ CHECKS = (
     InstallationCheck(name="public address", run=check_public_address, needs=frozenset({"public_url"})),
     InstallationCheck(name="archive", run=check_archive_writable, needs=ARCHIVE),
     InstallationCheck(name="handlers", run=check_handlers),
+    InstallationCheck(name="chats", run=check_chats, needs=frozenset({"public_url", "handlers"})),
 )
 
 
