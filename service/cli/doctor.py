@@ -20,8 +20,9 @@ OUTCOME_WIDTH = max(map(len, STYLES))
 @click.command()
 @host_option
 @port_option("$PORT, else 8080")
+@click.option("--check", "names", multiple=True, metavar="NAME", help="Only this check; may be given several times.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
-def doctor(host: str, port: int | None, as_json: bool) -> None:
+def doctor(host: str, port: int | None, names: tuple[str, ...], as_json: bool) -> None:
     """Check this installation, and say how to fix what is wrong.
 
     It reads the settings, the database, the provider, the public address (a signed probe makes the round trip that a
@@ -33,9 +34,11 @@ def doctor(host: str, port: int | None, as_json: bool) -> None:
     findings: list[dict[str, str]] = []
 
     async def run() -> None:
-        from service.runtime.checks.doctor import examine  # noqa: PLC0415 - heavy
+        from service.runtime.checks.doctor import CHECKS, examine  # noqa: PLC0415 - heavy
 
-        async for check, finding in examine(os.environ, DOTENV, host=host, port=port):
+        if unknown := sorted({*names} - (known := {check.name for check in CHECKS})):
+            raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(sorted(known))}", param_hint="--check")
+        async for check, finding in examine(os.environ, DOTENV, host=host, port=port, names=names):
             row = {"check": check, "outcome": finding.outcome, "text": finding.text, "fix": finding.fix}
             findings.append(row)
             if not as_json:

@@ -54,7 +54,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         'boomerang handlers test webhook --target \'{"url": "https://example.org/hook"}\' --event task.failed',
     ),
     "login": ("boomerang login",),
-    "doctor": ("boomerang doctor", "boomerang doctor --host 0.0.0.0 --port 8080 --json"),
+    "doctor": ("boomerang doctor", "boomerang doctor --check database --json", "boomerang doctor --host 0.0.0.0"),
     "completion": (
         "boomerang completion bash",
         'eval "$(boomerang completion bash)"   # in ~/.bashrc; zsh in ~/.zshrc',

@@ -23,9 +23,11 @@ from tests.acceptance.processes import HOST, TIMEOUT, Child, Workspace, command,
 from tests.chaos.disks import read_only
 from tests.chaos.fleet import CLOCKED
 from tests.chaos.requirements import Unavailable
+from tests.support.chat_server import chat_server
 from tests.support.object_stores import Bucket, moto_server
 from tests.support.pgbouncer import PROGRAM, REASON, pgbouncer
 from tests.support.private_ca import PrivateCa, Site, site
+from tests.support.telegram_api import TOKEN, TelegramApi
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,8 @@ async def found(env: dict[str, str], check: str, *, port: int | None = None) -> 
     if port is None:
         port = httpx.URL(env.get("BOOMERANG_PUBLIC_URL", "")).port or free_port()
     none = Path("no-such-file")
-    return [finding async for name, finding in examine(env, none, host=HOST, port=port) if name == check]
+    all_of_it = examine(env, none, host=HOST, port=port, names=[check])
+    return [finding async for name, finding in all_of_it if name == check]
 
 
 async def only(env: dict[str, str], check: str) -> Finding:
@@ -365,6 +368,32 @@ async def test_refused_bucket(running: Running, monkeypatch: pytest.MonkeyPatch)
         await make_bucket(server)
         assert (await only({**env, "BOOMERANG_ARCHIVE_URL": "s3://videos-of-tests"}, "archive")).outcome == "ok"
         assert Bucket(server=server, name="videos-of-tests").keys() == []
+
+
+async def test_chat_webhook_that_points_elsewhere(running: Running) -> None:
+    """A bot whose platform sends to another address is a fault; the text has no token."""
+    pytest.importorskip("telegram", reason="the extra `telegram` is not installed")
+    api = TelegramApi()
+    with chat_server(api) as platform:
+        env = changed(
+            running,
+            PUBLIC_URL="https://bot.example.org",
+            API_KEYS="me=a-key-of-tests:admin",
+            TELEGRAM_TOKEN=TOKEN,
+            TELEGRAM_USERS="42",
+            TELEGRAM_URL=platform,
+        )
+        api.webhook = {"url": "https://old.example.org/handlers/telegram/webhook"}
+        elsewhere = await only(env, "chats")
+        assert (elsewhere.outcome, elsewhere.fix) == ("fault", "run `boomerang setup telegram`")
+        assert "https://old.example.org" in elsewhere.text
+        api.webhook = {"url": "https://bot.example.org/handlers/telegram/webhook"}
+        assert (await only(env, "chats")).outcome == "ok"
+        refused = await only({**env, "BOOMERANG_TELEGRAM_TOKEN": "999:wrong-token-of-a-bot-for-tests"}, "chats")
+    assert refused.outcome == "fault"
+    assert TOKEN not in elsewhere.text
+    assert "wrong-token" not in refused.text
+    assert (await only(running.env, "chats")).text == "no bot is configured"
 
 
 async def test_handler_without_its_settings(running: Running) -> None:

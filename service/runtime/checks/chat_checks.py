@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from service.deliveries.declared_settings import read_config
 from service.deliveries.egress_clients import open_egress_clients
-from service.deliveries.handler_api import Handler, Reject, Retry
+from service.deliveries.handler_api import Handler
 from service.deliveries.handler_loader import missing_settings, survey
+from service.domain.errors import Reject, Retry
 from service.network.transport import outgoing
 from service.runtime.checks.finding import Finding, Installation, fault, ok, skipped
 from service.runtime.handler_settings import egress_settings

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -40,11 +40,11 @@ CHECKS = (
 
 
 async def examine(
-    environ: Mapping[str, str], dotenv: Path, *, host: str, port: int | None
+    environ: Mapping[str, str], dotenv: Path, *, host: str, port: int | None, names: Collection[str] = ()
 ) -> AsyncIterator[tuple[str, Finding]]:
     """Yield the name of each check with each of its findings; `host` and `port` are where the service listens.
 
-    `port` None is that of the settings.
+    `port` None is that of the settings. With `names`, only these checks of CHECKS are made.
     """
     try:
         read = read_valid_settings(environ, dotenv, host=host)
@@ -57,7 +57,7 @@ async def examine(
     keys, finding = _keys(read)
     yield "signing keys", finding
     at = _installation(read, keys, host, read.settings.port if port is None else port)
-    for check in CHECKS:
+    for check in [each for each in CHECKS if not names or each.name in names]:
         for finding in await _findings(check, at, read.invalid):
             yield check.name, finding
 
