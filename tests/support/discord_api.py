@@ -101,6 +101,7 @@ class DiscordApi:
         self.log: list[str] = []
         self.counted = 0
         self.size_limit = SIZE_LIMIT
+        self.files_at = "https://cdn.discordapp.com"
         self.token = TOKEN
         self.commands: list[dict[str, Any]] = []
         self.endpoint: str | None = None
@@ -270,7 +271,7 @@ class DiscordApi:
             key = self._id()
             path = f"/attachments/{channel}/{key}/a.jpg"
             self.files[path] = data
-            address = f"https://cdn.discordapp.com{path}?ex=66&is=65&hm=stand-in"
+            address = f"{self.files_at}{path}?ex=66&is=65&hm=stand-in"
             attachments[key] = {"id": key, "url": address, "size": len(data), "content_type": "image/jpeg"}
             options.append({"name": f"picture{index}", "type": 11, "value": key})
         self.log.append(f"user: /{name} {prompt}{' [picture]' * len(pictures)}".rstrip())
