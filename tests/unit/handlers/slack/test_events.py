@@ -1,4 +1,4 @@
-"""Events of a task in Slack: the pace of edits, errors, limits, uploads, files of people, and webhooks."""
+"""Events of a task in Slack: how often progress is edited, errors, limits, uploads, files of people, and webhooks."""
 
 from typing import Any
 
