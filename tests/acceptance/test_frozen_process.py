@@ -15,6 +15,10 @@ SQLITE_FIRST = pytest.mark.parametrize(
 )
 """PostgreSQL in the long form; `test_a_stopped_process_holds_no_transaction` always runs over it."""
 
+SCENARIOS = [
+    pytest.param(number, id=scenario.name.replace(" ", "-"), marks=[] if number == 1 else [pytest.mark.slow])
+    for number, scenario in enumerate(scenarios(4)[:3])
+]
 
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 END_ALL = f"SELECT pg_terminate_backend(pid) {OTHERS}"
@@ -22,7 +26,7 @@ STATES = f"SELECT state {OTHERS}"
 
 
 @SQLITE_FIRST
-@pytest.mark.parametrize("number", range(3), ids=[scenario.name.replace(" ", "-") for scenario in scenarios(4)])
+@pytest.mark.parametrize("number", SCENARIOS)
 async def test_tasks_settle_though_the_process_is_stopped(workspace: Workspace, database_url: str, number: int) -> None:
     """Every task is billed once, settles, is archived and reported, with a cron job or without."""
     done = await run(workspace, scenarios(4)[number], database_url)

@@ -112,7 +112,8 @@ async def test_killed_web_process_loses_no_callback(workspace: Workspace, empty_
         await environment.check(again)
 
 
-@pytest.mark.parametrize("slow", [pytest.param("0", marks=pytest.mark.slow), "0.5"])
+@pytest.mark.parametrize("slow", ["0", "0.5"])
+@pytest.mark.slow
 async def test_restarted_sqlite_process_completes_all_tasks(workspace: Workspace, slow: str) -> None:
     """A single process is killed and restarted; submissions in flight are in doubt at first."""
     async with AsyncExitStack() as stack:

@@ -56,12 +56,13 @@ async def post_many(at: Service, body: bytes, count: int) -> None:
             group.start_soon(post)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "count"),
     [
         ("sqlite", 24),  # 360 MB beside the process: too much, if they stayed in memory
-        pytest.param("postgresql", 30, marks=pytest.mark.slow),
-        pytest.param("sqlite", 200, marks=pytest.mark.slow),
+        ("postgresql", 30),
+        ("sqlite", 200),
     ],
 )
 async def test_queued_inline_media_use_limited_memory(

@@ -6,8 +6,8 @@ from tests.benchmarks.__main__ import MEASURES, run_measure
 from tests.benchmarks.environment import SHORT
 from tests.benchmarks.table import HEADINGS, render
 
-LONG = frozenset({"defaults", "fleet", "callbacks-postgres", "growth"})
-"""Measures over PostgreSQL; the others run the same code over SQLite."""
+LONG = frozenset({"defaults", "fleet", "callbacks-postgres", "growth", "soak", "polls", "submits", "waits"})
+"""Measures over PostgreSQL, whose code runs over SQLite in others, and those that take long."""
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict
 
+import pytest
+
 from tests.benchmarks.flows import Figures, figures, flows, functions
 from tests.benchmarks.traced import Call
 
@@ -24,6 +26,7 @@ def test_figures_count_functions_modules_and_changes() -> None:
     assert figures(calls) == Figures(functions=4, named=3, modules=4, calls=6, module_changes=4, package_changes=3)
 
 
+@pytest.mark.slow
 async def test_every_flow_runs_own_functions() -> None:
     """Each flow has functions in several modules, and none of a library."""
     traces = await flows(warm_up=1, samples=1)

@@ -74,7 +74,7 @@ def run_histories(fresh: Callable[[], str], *, examples: int, steps: int, derand
 def test_store_matches_the_model(fresh: Callable[[], str], request: pytest.FixtureRequest) -> None:
     """Leases, fences, ends, events, deliveries and bills match the model in the same few dozen histories."""
     of_postgresql = "postgresql" in request.node.name  # where each step takes three times as long
-    run_histories(fresh, examples=10 if of_postgresql else 25, steps=40, derandomize=True)
+    run_histories(fresh, examples=6 if of_postgresql else 12, steps=40, derandomize=True)
 
 
 @pytest.mark.slow

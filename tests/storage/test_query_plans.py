@@ -1,7 +1,9 @@
 """Query plans: the frequent statements use an index that fits, on both databases."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,7 @@ from service.domain.ports.replays import ReplayFilter
 from service.domain.ports.tasks import TaskFilter
 from service.domain.submission_limits import ClientLimit, Limits
 from service.domain.task import Status, TaskId
-from service.storage import Store
+from service.storage import Store, open_store
 from service.storage.blob_store import delete_unreferenced
 from tests.storage.builders import (
     NOW,
@@ -27,6 +29,7 @@ from tests.storage.builders import (
     stored,
 )
 from tests.storage.emitted import Statement, emitted, query_plan
+from tests.support.postgres import create_database, drop_database
 
 Act = Callable[[Store], Awaitable[object]]
 
@@ -142,20 +145,51 @@ FREQUENT: dict[str, tuple[Act, set[str]]] = {
 }
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def filled_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Yield the address of a filled database of each kind, to copy."""
+    if request.param == "sqlite":
+        path = tmp_path_factory.mktemp("filled") / "template.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        asyncio.run(_fill(f"sqlite:///{path}"))
+        yield f"sqlite:///{path}"
+        return
+    server = request.getfixturevalue("postgres")
+    url = create_database(server.base_url, template=server.template)
+    asyncio.run(_fill(url))
+    yield url
+    drop_database(server.base_url, url)
+
+
 @pytest.fixture
-async def filled(store: Store) -> Store:
-    """Return a store with enough rows that an index pays off, and with statistics on PostgreSQL."""
-    await add_tasks(store, *(a_task(f"t{n}", client=f"c{n % 30}") for n in range(300)))
-    await add_tasks(store, *(in_progress(f"p{n}") for n in range(9)))
-    pictures = [a_blob(data=f"picture {number}".encode()) for number in range(60)]
-    with_pictures = [(a_task(f"i{n}", client=f"c{n % 30}"), [picture]) for n, picture in enumerate(pictures)]
-    await asyncio.gather(*(store.intake.add(task, blobs, None) for task, blobs in with_pictures))
-    for number in range(100):
-        await add_deliveries(store, "log", "webhook", events=[f"e{number}a", f"e{number}b"], task_id=f"t{number}")
-    async with store._database.writing() as write:
-        if store._database.address.postgres:  # SQLite must choose well without statistics, since production has none
-            await write.connection.exec_driver_sql("ANALYZE")
-    return store
+async def filled(filled_url: str, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """Yield a store over a copy of the filled database."""
+    if filled_url.startswith("sqlite"):
+        async with open_store(f"sqlite:///{shutil.copy(filled_url.removeprefix('sqlite:///'), tmp_path)}") as store:
+            yield store
+        return
+    base_url = request.getfixturevalue("postgres").base_url
+    url = create_database(base_url, template=filled_url)
+    async with open_store(url) as store:
+        yield store
+    drop_database(base_url, url)
+
+
+async def _fill(url: str) -> None:
+    """Insert enough rows that an index pays off, and collect statistics on PostgreSQL."""
+    async with open_store(url) as store:
+        await add_tasks(store, *(a_task(f"t{n}", client=f"c{n % 30}") for n in range(300)))
+        await add_tasks(store, *(in_progress(f"p{n}") for n in range(9)))
+        pictures = [a_blob(data=f"picture {number}".encode()) for number in range(60)]
+        with_pictures = [(a_task(f"i{n}", client=f"c{n % 30}"), [picture]) for n, picture in enumerate(pictures)]
+        await asyncio.gather(*(store.intake.add(task, blobs, None) for task, blobs in with_pictures))
+        for number in range(100):
+            await add_deliveries(store, "log", "webhook", events=[f"e{number}a", f"e{number}b"], task_id=f"t{number}")
+        async with store._database.writing() as write:
+            if (
+                store._database.address.postgres
+            ):  # SQLite must choose well without statistics, since production has none
+                await write.connection.exec_driver_sql("ANALYZE")
 
 
 @pytest.mark.parametrize("name", FREQUENT)

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from sqlalchemy import func, select, update
 
 from service.domain.callback import callback_digest
@@ -121,6 +122,7 @@ async def references(store: Store) -> int:
     return found
 
 
+@pytest.mark.slow
 async def test_older_process_never_submits_without_the_picture(
     workspace: Workspace, release: Release, tree: Path, shared_database_url: str
 ) -> None:
