@@ -99,8 +99,11 @@ async def page_response(
     limit: int,
     cursor: str | None,
     pause: Callable[[int], Awaitable[None]],
+    rest: Callable[[], str | None] = lambda: None,
 ) -> Response:
     """Return a page of at most `limit` rows and MAX_PAGE_BYTES, after the row with the id `cursor`.
+
+    `rest` returns the id to continue after when `read` has returned fewer rows than it could; None at the end.
 
     `read` returns at most a number of rows after the row with an id. It is called for few rows at a time, with a
     `pause` between, so that neither reading nor encoding them holds up other requests.
@@ -113,6 +116,7 @@ async def page_response(
                 return page.response(cursor_of(kind, last or ""))
             last = row.id
         if len(rows) < wanted:
-            return page.response(None)
+            left = rest()
+            return page.response(left and cursor_of(kind, left))
         wanted = min(limit + 1 - len(page.rows), page.rows_of_a_step())
         await pause(page.size)

@@ -4,7 +4,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import Counter
 from collections.abc import Collection
-from datetime import date
+from datetime import date, datetime
 from difflib import get_close_matches
 from itertools import islice
 from operator import itemgetter
@@ -14,6 +14,7 @@ from starlette.requests import Request
 from service.api.problems import Problem, ProblemError
 from service.domain.errors import Fault, InvalidParams, NotFound
 from service.domain.task import TaskId
+from service.domain.task_view import parse_time
 
 MAX_ROWS = 200
 MAX_TEXT = 200  # characters
@@ -102,6 +103,23 @@ class QueryParams:
         if text is not None and number is None:
             self._add_fault(name, f"must be a whole number from 0 to {MAX_NUMBER}")
         return number
+
+    def words(self, name: str, choices: Collection[str]) -> frozenset[str]:
+        """Return those of `choices` that a parameter names, several with commas; none without it."""
+        return frozenset(self.choices(name, choices))
+
+    def time(self, name: str) -> datetime | None:
+        """Return a time with its offset, None without the parameter."""
+        text = self._values.get(name)
+        try:
+            return parse_time(text)
+        except (ValueError, OverflowError):
+            self._add_fault(name, "must be a time with its offset, like 2026-05-06T12:09:42Z (RFC 3339)")
+            return None
+
+    def fault(self, name: str, msg: str) -> None:
+        """Add a fault of a parameter."""
+        self._add_fault(name, msg)
 
     def date(self, name: str) -> date | None:
         """Return a day like 2026-05-06, None without the parameter."""

@@ -23,11 +23,12 @@ from service.api.request_context import TASK
 from service.api.request_work import RequestWork
 from service.api.resubmissions import requested_changes, resubmitted
 from service.api.task_acceptor import TaskAcceptor
+from service.api.task_filters import FILTERS, WindowReader, task_filter
 from service.api.task_responses import retry_after, task_response
 from service.domain.errors import NotFound
 from service.domain.ports.signals import Clock
-from service.domain.ports.tasks import BlobStore, TaskFilter, TaskQueries
-from service.domain.task import Json, Status, Task
+from service.domain.ports.tasks import BlobStore, TaskQueries
+from service.domain.task import Json, Task
 from service.domain.task_view import task_json
 
 UNLISTED = frozenset({"notify", "hinted_fact"})
@@ -53,6 +54,7 @@ class TaskApi:
         """Return its routes."""
         return [
             route("/v1/tasks", get=self.list_tasks, post=self.create),
+            route("/v1/tasks/counts", get=self.count_tasks),
             route("/v1/tasks/{id}", get=self.show, delete=self.erase),
             route("/v1/tasks/{id}/cancel", post=self.cancel),
             route("/v1/tasks/{id}/resubmit", post=self.resubmit),
@@ -89,25 +91,28 @@ class TaskApi:
         return json_response(await task_object(task, self.blobs))
 
     async def list_tasks(self, request: Request) -> Response:
-        """List tasks, newest first."""
-        query = QueryParams(request, "status", "model", "limit", "cursor", "include")
+        """List the tasks that pass the filters, newest first."""
+        query = QueryParams(request, *FILTERS, "limit", "cursor", "include")
         metadata = query.includes("metadata")
-        wanted = TaskFilter(
-            client=caller_of(request).scope,
-            status=query.choice("status", [each.value for each in Status]),
-            model=query.text("model"),
-            without=frozenset(UNLISTED if metadata else {*UNLISTED, "metadata"}),
-        )
+        wanted = task_filter(query, caller_of(request))
+        wanted = replace(wanted, without=frozenset(UNLISTED if metadata else {*UNLISTED, "metadata"}))
         limit = query.integer("limit", 50, minimum=1, maximum=MAX_ROWS)
         cursor = query.cursor("task")
         query.reject_errors()
-
-        async def read(count: int, after: str | None) -> list[Task]:
-            return await self.notes.noted(await self.queries.tasks(replace(wanted, limit=count, cursor=after)))
-
+        reader = WindowReader(queries=self.queries, notes=self.notes, wanted=wanted)
         render = task_json if metadata else _without_metadata
         async with self.turns.turn(caller_of(request).name) as pause:
-            return await page_response("task", read, render, limit=limit, cursor=cursor, pause=pause)
+            return await page_response(
+                "task", reader.read, render, limit=limit, cursor=cursor, pause=pause, rest=reader.rest
+            )
+
+    async def count_tasks(self, request: Request) -> Response:
+        """Count the tasks that pass the filters, by status."""
+        query = QueryParams(request, *FILTERS)
+        wanted = task_filter(query, caller_of(request))
+        query.reject_errors()
+        counts = await self.queries.status_counts(wanted)
+        return json_response({"data": [vars(each) for each in counts]})
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a task."""

@@ -54,6 +54,9 @@ class SearchTerms:
         return not self.entry or self.entry in {f"{key}={value}" for key, value in entries.items()}
 
 
+NO_TERMS = SearchTerms()
+
+
 def search_terms(text: str | None, handler: str | None) -> SearchTerms:
     """Return what the search `text` asks for: `metadata.key`, `metadata.key=value`, or words of the prompt."""
     if text is None:

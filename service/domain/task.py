@@ -179,7 +179,7 @@ class Task:
     @property
     def without_result(self) -> bool:
         """Whether the task was completed, and paid, without any result."""
-        return self.status is Status.COMPLETED and not self.output
+        return self.status is Status.COMPLETED and not self.output and self.erased_at is None
 
 
 @dataclass(frozen=True, kw_only=True)

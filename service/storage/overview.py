@@ -11,8 +11,8 @@ from service.domain.ports.tasks import TaskFilter
 from service.domain.task import Status
 from service.storage.database import Database
 from service.storage.delivery_tables import IS_DEAD, deliveries
-from service.storage.queries import filtered
 from service.storage.tables import IN_FLIGHT, OPEN, QUEUED, WITHOUT_RESULT, literal_word, tasks
+from service.storage.task_search import filtered
 
 IN_DOUBT = IN_FLIGHT & (tasks.c.status == literal_word(Status.IN_DOUBT))
 
@@ -26,7 +26,7 @@ class SqlOverview:
     async def attention(self, client: str | None, *, since: datetime) -> Attention:
         """Return what needs attention; tasks without a result since `since`."""
         async with self._database.reading() as connection:
-            recent = WITHOUT_RESULT & (tasks.c.created_at >= since)
+            recent = WITHOUT_RESULT & tasks.c.erased_at.is_(None) & (tasks.c.created_at >= since)
             of_client = [] if client is None else [deliveries.c.client == client]
             dead = select(deliveries.c.id).where(IS_DEAD, *of_client)
             oldest = await _oldest(connection, client)

@@ -4,16 +4,18 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, Table, func, null, select, tuple_
+from sqlalchemy import Select, Table, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.domain.ports.search import StatusCount, TaskWindow
 from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.task import SETTLED, Json, Status, Task, TaskId
 from service.storage.database import Database
 from service.storage.delivery_tables import DEAD, DELIVERED, IS_DEAD, PENDING, REQUESTED, deliveries
-from service.storage.tables import WITHOUT_RESULT, events, tasks
+from service.storage.tables import events, tasks
 from service.storage.task_history import load_history
 from service.storage.task_rows import TASK_COLUMNS, task_from_row
+from service.storage.task_search import columns_without, filtered, read_counts, read_window, rows_to_tasks
 
 DELIVERY_COLUMNS = (
     deliveries.c.id,
@@ -37,9 +39,6 @@ IDS_AT_ONCE = 500
 """Number of ids in one statement; both databases take more."""
 
 ENDED = [status.value for status in (*sorted(SETTLED), Status.EXPIRED)]
-EMPTY: dict[str, Any] = {"metadata": {}, "notify": (), "hinted_fact": None}
-"""The values of fields that a list leaves out."""
-
 STATUSES = {"pending": PENDING, "delivered": DELIVERED, "dead": DEAD}
 
 
@@ -67,14 +66,22 @@ class SqlTaskQueries:
 
     async def tasks(self, wanted: TaskFilter) -> list[Task]:
         """Return tasks, newest first."""
-        query = select(*(null().label(each.name) if each.name in wanted.without else each for each in TASK_COLUMNS))
-        empty = {name: value for name, value in EMPTY.items() if name in wanted.without}
-        query = filtered(query, wanted)
+        query = filtered(select(*columns_without(wanted.without)), wanted)
         async with self._database.reading() as connection:
             rows = await connection.execute(
                 _newest(query, tasks, wanted.limit, wanted.cursor, reverse=wanted.oldest_first)
             )
-            return [task_from_row(row, **empty) for row in rows.mappings()]
+            return rows_to_tasks(rows.mappings().all(), wanted.without)
+
+    async def window(self, wanted: TaskFilter) -> TaskWindow:
+        """Return the next tasks that a bounded read finds, newest first; with words in the order of submission."""
+        async with self._database.reading() as connection:
+            return await read_window(connection, wanted)
+
+    async def status_counts(self, wanted: TaskFilter) -> list[StatusCount]:
+        """Return how many tasks of each status pass the filter, as far as a bounded read knows."""
+        async with self._database.reading() as connection:
+            return await read_counts(connection, wanted)
 
     async def newest_with_key(self, client: str, prefix: str, since: datetime) -> Task | None:
         """Return the newest task of `client` since then whose idempotency key begins with `prefix`, or None.
@@ -123,14 +130,6 @@ class SqlTaskQueries:
         async with self._database.reading() as connection:
             rows = await connection.execute(_newest(query, deliveries, limit, cursor))
             return [DeliveryView(**row) for row in rows.mappings()]
-
-
-def filtered(query: Select[Any], wanted: TaskFilter) -> Select[Any]:
-    """Return `query` for the tasks of a filter, without its cursor and its limit."""
-    for column in ("client", "status", "model"):
-        value = getattr(wanted, column)
-        query = query if value is None else query.where(tasks.c[column] == value)
-    return query.where(WITHOUT_RESULT) if wanted.without_result else query
 
 
 def _newest(query: Select[Any], table: Table, limit: int, cursor: str | None, *, reverse: bool = False) -> Select[Any]:

@@ -106,9 +106,11 @@ async def _move(connection: AsyncConnection, step: _Step) -> bool:
     """Move the progress on; return False if another process has done so."""
     if step.after:
         moved = update(search_progress).where(search_progress.c.name == NAME, search_progress.c.seq == step.after)
-        return (await connection.execute(moved.values(seq=step.last))).rowcount == 1
+        return (
+            await connection.execute(moved.values(seq=step.last).returning(search_progress.c.seq))
+        ).first() is not None
     begun = insert(connection, search_progress).values(name=NAME, seq=step.last).on_conflict_do_nothing()
-    return (await connection.execute(begun)).rowcount == 1
+    return (await connection.execute(begun.returning(search_progress.c.seq))).first() is not None
 
 
 async def _write(connection: AsyncConnection, step: _Step) -> None:

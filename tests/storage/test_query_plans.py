@@ -10,6 +10,7 @@ import pytest
 from service.domain.ports.queues import HandlerCapacity
 from service.domain.ports.replays import ReplayFilter
 from service.domain.ports.tasks import TaskFilter
+from service.domain.search import search_terms
 from service.domain.submission_limits import ClientLimit, Limits
 from service.domain.task import Status, TaskId
 from service.storage import Store, open_store
@@ -71,6 +72,10 @@ async def _add_large(store: Store) -> None:
 async def _delete_references(store: Store) -> None:
     async with store._database.writing() as write:
         await delete_unreferenced(write.connection, [a_blob(data=b"picture 1").sha256])
+
+
+def _searched(text: str) -> TaskFilter:
+    return TaskFilter(exact=text, terms=search_terms(text, None))
 
 
 async def _erase(store: Store) -> None:
@@ -136,6 +141,18 @@ FREQUENT: dict[str, tuple[Act, set[str]]] = {
         {"tasks_submitted"},
     ),
     "last attempts": (lambda store: store.delivery_details.details(["e1a-log", "e2a-log"]), set()),
+    "search words": (lambda store: store.queries.window(_searched("cat surfs")), set()),
+    "search metadata": (lambda store: store.queries.window(_searched("metadata.chat=42")), set()),
+    "search ids": (lambda store: store.queries.window(_searched("p3")), {"tasks_by_upstream_id"}),
+    "list by status": (
+        lambda store: store.queries.window(TaskFilter(statuses=frozenset({"failed", "expired"}), cursor="t1")),
+        {"tasks_newest"},
+    ),
+    "list a client's by model": (
+        lambda store: store.queries.window(TaskFilter(client="c3", model="other", cursor="t93")),
+        {"tasks_by_client"},
+    ),
+    "count by status": (lambda store: store.queries.status_counts(TaskFilter(since=NOW)), {"tasks_newest"}),
     "follow events": (lambda store: store.events.after(7), set()),
     "follow a client's events": (lambda store: store.events.after(7, client="rare"), {"events_by_client"}),
     "follow a task's events": (lambda store: store.events.after(0, task_id=TaskId("t1")), {"events_by_task"}),

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from service.api.content_schemas import ContentBytes, Link, LinkRequest
+from service.api.count_schemas import StatusCounts
 from service.api.endpoint_request_schemas import EndpointPatch, EndpointRequest, MissedRequest, RotateRequest
 from service.api.endpoint_schemas import Endpoint, EndpointPage, EndpointTest, EndpointWithSecret, MissedReport
 from service.api.event_schemas import StreamedEvent
@@ -221,6 +222,7 @@ EXAMPLES: Mapping[type[BaseModel], Any] = {
     DeliveryPage: {"data": [_DELIVERY], "next_cursor": None},
     Event: _EVENT,
     StreamedEvent: {"id": "42", "event": "task.completed", "data": json.dumps(_EVENT)},
+    StatusCounts: {"data": [{"status": "completed", "count": 1000, "more": True}]},
     ResubmitRequest: {"params": {"duration": 10}},
     UsageReport: {
         "from": "2026-05-01",

@@ -16,6 +16,7 @@ NAME = {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MA
 KEY = {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MAX_KEY}
 CURSOR_TEXT = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 SECONDS = {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}
+TIME = {"type": "string", "format": "date-time"}
 DAY = {"type": "string", "format": "date"}
 ROWS = {"type": "integer", "minimum": 1, "maximum": MAX_ROWS, "default": 50}
 TASK_STATUS = {"type": "string", "enum": [status.value for status in Status]}
@@ -67,6 +68,20 @@ IDEMPOTENCY_KEY = Parameter(
     location="header",
     description="A repeated key with the same JSON value returns the same task; with another one it is refused (422).",
     schema=KEY,
+)
+TASK_FILTERS = (
+    in_query("status", "Only rows with this status; several with commas.", TASK_STATUS),
+    in_query("model", "Only tasks of this model.", NAME),
+    in_query("handler", "Only tasks of which an event went to this handler.", NAME),
+    in_query("client", "Only tasks of this client; only an admin may name another one.", NAME),
+    in_query("since", "Only tasks that were created at this time or later.", TIME),
+    in_query("until", "Only tasks that were created before this time.", TIME),
+    in_query(
+        "q",
+        "An id of the task or of the provider; else words of the prompt, all of which it has; or `metadata.key`, or "
+        "`metadata.key=value`. A task is found by words a moment after its submission, newest submission first.",
+        NAME,
+    ),
 )
 IF_NONE_MATCH = Parameter(
     name="If-None-Match",

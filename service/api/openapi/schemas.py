@@ -11,6 +11,7 @@ from pydantic_core import core_schema
 from service.api import (
     circuit_schemas,
     content_schemas,
+    count_schemas,
     endpoint_request_schemas,
     endpoint_schemas,
     event_schemas,
@@ -40,6 +41,8 @@ COMPONENTS: tuple[type[BaseModel], ...] = (
     schemas.TaskWithPayload,
     schemas.TaskWithArtifact,
     schemas.TaskPage,
+    count_schemas.StatusCount,
+    count_schemas.StatusCounts,
     schemas.TaskError,
     schemas.Usage,
     schemas.OutputItem,

@@ -1,18 +1,17 @@
 """The operations of tasks, with their parameters, bodies and responses."""
 
+from service.api.count_schemas import StatusCounts
 from service.api.openapi.operation import RETRY_AFTER, DeclaredResponse, Headers, Operation
 from service.api.openapi.parameters import (
     IDEMPOTENCY_KEY,
     IF_NONE_MATCH,
     INCLUDE,
-    NAME,
     PAGE,
     POSITION,
     PREFER,
+    TASK_FILTERS,
     TASK_ID,
-    TASK_STATUS,
     WAIT,
-    in_query,
 )
 from service.api.request_schemas import ResubmitRequest, TaskRequest
 from service.api.schemas import HistoryPage, TaskPage, TaskWithPayload
@@ -30,15 +29,29 @@ TASK_OPERATIONS = (
         summary="Tasks, newest first.",
         description=(
             "A client sees its own tasks, an admin all. A page ends after `limit` tasks, or early at 1 MiB; "
-            "repeat the request with `cursor` set to `next_cursor` until that is null."
+            "repeat the request with `cursor` set to `next_cursor` until that is null. A page also ends early where "
+            "few of many tasks pass the filters. Filters combine."
         ),
         parameters=[
-            in_query("status", "Only rows with this status.", TASK_STATUS),
-            in_query("model", "Only tasks of this model.", NAME),
+            *TASK_FILTERS,
             *PAGE,
             INCLUDE,
         ],
         responses={200: DeclaredResponse("One page.", TaskPage)},
+        errors=[422],
+    ),
+    Operation(
+        path="/v1/tasks/counts",
+        method="get",
+        id="countTasks",
+        tag="tasks",
+        summary="How many tasks pass a filter, by status.",
+        description=(
+            "Counts end at 1000, and look at the newest 20,000 tasks, or the newest 2000 with a rare word: with `more` "
+            "there are or may be more. The filter is that of the list; `status` has no effect."
+        ),
+        parameters=[*TASK_FILTERS],
+        responses={200: DeclaredResponse("The counts; statuses without tasks are left out.", StatusCounts)},
         errors=[422],
     ),
     Operation(

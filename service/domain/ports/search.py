@@ -1,6 +1,30 @@
-"""Finding tasks by their words."""
+"""Finding tasks by their words, and by filters that few tasks pass."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
+
+from service.domain.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskWindow:
+    """Tasks that one bounded read has found.
+
+    `after` is the id of a task to continue after; None at the end, or if the limit of the read was reached.
+    """
+
+    tasks: Sequence[Task]
+    after: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusCount:
+    """How many tasks have a status; with `more` there are or may be more than `count`."""
+
+    status: str
+    count: int
+    more: bool
 
 
 class SearchIndex(Protocol):

@@ -6,7 +6,9 @@ from datetime import datetime
 from typing import Protocol
 
 from service.domain.blob import Blob
+from service.domain.ports.search import StatusCount, TaskWindow
 from service.domain.sealed_targets import SealedSecret
+from service.domain.search import NO_TERMS, SearchTerms
 from service.domain.task import Json, Task, TaskId
 
 
@@ -67,17 +69,29 @@ class TaskFilter:
 
     With `oldest_first` the order is the other one. `without_result`: only those that were paid without any result.
 
-    The fields `without` (metadata, notify, hinted_fact) are not read, and are empty in the tasks.
+    The fields `without` (metadata, notify, hinted_fact) are not read, and are empty in the tasks. `statuses` are those
+    that tasks may have, none for all; `since` and `until` (exclusive) limit when they were created. Only
+    `TaskQueries.window` knows `exact`, an id of the task or of the provider, and `terms`, what else it may be found by.
     """
 
     client: str | None = None
     status: str | None = None
+    statuses: frozenset[str] = frozenset()
     model: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    exact: str | None = None
+    terms: SearchTerms = NO_TERMS
     without_result: bool = False
     limit: int = 50
     cursor: str | None = None
     oldest_first: bool = False
     without: frozenset[str] = frozenset()
+
+    @property
+    def is_selective(self) -> bool:
+        """Whether most tasks may not pass the filter, so that a read of a list has to be bounded."""
+        return self.status is not None or bool(self.statuses) or self.model is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +130,12 @@ class TaskQueries(Protocol):
 
     async def tasks(self, wanted: TaskFilter) -> list[Task]:
         """Return tasks, newest first."""
+
+    async def window(self, wanted: TaskFilter) -> TaskWindow:
+        """Return the next tasks that a bounded read finds, newest first; with words in the order of submission."""
+
+    async def status_counts(self, wanted: TaskFilter) -> list[StatusCount]:
+        """Return how many tasks of each status pass the filter, as far as a bounded read knows."""
 
     async def newest_with_key(self, client: str, prefix: str, since: datetime) -> Task | None:
         """Return the newest task of `client` since then whose idempotency key begins with `prefix`, or None."""

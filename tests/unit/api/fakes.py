@@ -23,6 +23,7 @@ from service.domain.media.limits import Unreadable
 from service.domain.ports.audit import AuditEntry, AuditRow
 from service.domain.ports.health import Gauges
 from service.domain.ports.replays import Matches, Replayable, ReplayFilter, ReplayOutcome
+from service.domain.ports.search import StatusCount, TaskWindow
 from service.domain.ports.tasks import DeliveryView, IdempotencyKey, TaskFilter
 from service.domain.session_tokens import SessionTokens
 from service.domain.task import Json, Status, Task, TaskId
@@ -289,6 +290,17 @@ class FakeApplication:
         assert since.tzinfo
         keys = [each.idempotency.key for each in self.accepted if each.idempotency and each.client == client]
         return next(iter(self.tasks_by_id.values())) if any(key.startswith(prefix) for key in keys) else None
+
+    async def window(self, wanted: TaskFilter) -> TaskWindow:
+        """Return the tasks of a list, which it is the end of."""
+        found = await self.tasks(wanted)
+        return TaskWindow(tasks=[each for each in found if not wanted.statuses or each.status in wanted.statuses])
+
+    async def status_counts(self, wanted: TaskFilter) -> list[StatusCount]:
+        """Count the tasks by status."""
+        self.filters.append(wanted)
+        counts = Counter(task.status.value for task in self.tasks_by_id.values())
+        return [StatusCount(status=status, count=count, more=False) for status, count in sorted(counts.items())]
 
     async def history(self, task_id: TaskId, *, data: bool = True) -> list[Json]:
         """Return the history of every task: one poll, or `entries`, without the data of events."""

@@ -1,10 +1,15 @@
 """Lists (pages, filters, cursors) and the replay of deliveries."""
 
+from datetime import UTC, datetime
+
 import httpx
 import pytest
 
+from service.domain.ports.search import TaskWindow
+from service.domain.ports.tasks import TaskFilter
+from service.domain.search import SearchTerms
 from service.domain.task import Status
-from tests.unit.api.fakes import FakeApplication, a_delivery, a_task
+from tests.unit.api.fakes import KEYS, FakeApplication, a_delivery, a_task, app_of, client_of
 
 
 async def test_pages_have_no_gap_and_no_overlap(client: httpx.AsyncClient, fake: FakeApplication) -> None:
@@ -26,10 +31,58 @@ async def test_full_last_page_has_no_cursor(client: httpx.AsyncClient, fake: Fak
 
 
 async def test_filters_reach_the_queries(client: httpx.AsyncClient, fake: FakeApplication) -> None:
-    """Status and model are filters of the query; an admin has no client filter."""
-    await client.get("/v1/tasks?status=failed&model=m")
-    (wanted,) = fake.filters
-    assert (wanted.status, wanted.model, wanted.client) == ("failed", "m", None)
+    """Statuses and model are filters of the query; an admin has no client filter, unless it names a client."""
+    await client.get("/v1/tasks?status=failed,expired&model=m")
+    await client.get("/v1/tasks/counts?client=ann&handler=log&q=a+cat&since=2026-05-06T12:00:00%2B02:00")
+    first, second = fake.filters
+    assert (sorted(first.statuses), first.model, first.client) == (["expired", "failed"], "m", None)
+    assert (first.terms, first.exact, first.since) == (SearchTerms(), None, None)
+    assert (second.client, second.exact) == ("ann", "a cat")
+    assert second.terms == SearchTerms(words=frozenset({"a", "cat"}), handler="log")
+    assert second.since == datetime(2026, 5, 6, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("status=failed,done", "status"),
+        ("status=failed&status=expired", "status"),
+        ("client=bob", "client"),
+        ("since=yesterday", "since"),
+        ("until=2026-05-06", "until"),
+        ("since=2026-05-06T12:00:00Z&until=2026-05-06T12:00:00Z", "until"),
+        ("q=", "q"),
+        ("handler=", "handler"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/tasks", "/v1/tasks/counts"])
+async def test_wrong_filter_is_named(fake: FakeApplication, path: str, query: str, name: str) -> None:
+    """Each fault of a filter is named; a client names no other one."""
+    async with client_of(app_of(fake, api_keys=KEYS), "key-of-ann") as client:
+        response = await client.get(f"{path}?{query}")
+    assert (response.status_code, response.json()["errors"][0]["loc"]) == (422, ["query", name])
+    assert fake.filters == []
+
+
+async def test_page_ends_early_where_few_tasks_pass(
+    client: httpx.AsyncClient, fake: FakeApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request makes a bounded number of reads; its cursor leads on, and the last page has none."""
+    fake.add(a_task(1), a_task(2))
+    reads: list[str | None] = []
+
+    async def window(wanted: TaskFilter) -> TaskWindow:
+        reads.append(wanted.cursor)
+        number = len(reads)
+        tasks = [a_task(1)] if number == 2 else [a_task(2)] if number == 8 else []
+        return TaskWindow(tasks=tasks, after=None if number == 8 else f"task-{number}0")
+
+    monkeypatch.setattr(fake, "window", window)
+    first = (await client.get("/v1/tasks?status=failed")).json()
+    assert ([task["id"] for task in first["data"]], len(reads)) == (["task-1"], 5)
+    second = (await client.get(f"/v1/tasks?status=failed&cursor={first['next_cursor']}")).json()
+    assert ([task["id"] for task in second["data"]], second["next_cursor"]) == (["task-2"], None)
+    assert reads == [None, *(f"task-{number}0" for number in range(1, 8))]
 
 
 @pytest.mark.parametrize(

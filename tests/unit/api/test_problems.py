@@ -21,6 +21,7 @@ KINDS = [
     (errors.KeyMissing("x"), 503, "key-missing"),
     (errors.NotFound("x"), 404, "not-found"),
     (errors.Conflict("x"), 409, "conflict"),
+    (errors.KeyReused("x"), 409, "conflict"),
     (errors.QueueFull("x"), 429, "queue-full"),
     (errors.Throttled("x", retry_after=timedelta(seconds=1.5)), 503, "upstream-throttled"),
     (errors.Paused("x", retry_after=timedelta(hours=1)), 503, "upstream-throttled"),
@@ -246,7 +247,7 @@ async def test_full_queue_is_429(client: httpx.AsyncClient, fake: FakeApplicatio
     """A client whose queue is full gets a 429 with the limit, the fix and a pause."""
     fake.add(a_task())
     fake.error = errors.QueueFull("wait until some of them have ended")
-    response = await client.post(path, json=GOOD)
+    response = await client.post(path, json=GOOD if path == "/v1/tasks" else {"params": {}})
     assert (response.status_code, response.json()["type"]) == (429, "urn:boomerang:problem:queue-full")
     assert response.json()["detail"] == "wait until some of them have ended"
     assert int(response.headers["Retry-After"]) >= 1

@@ -48,6 +48,7 @@ SUCCESSES: list[tuple[str, int, dict[str, Any]]] = [
     ("cancelTask", 200, {}),
     ("showTask", 304, {"headers": {"If-None-Match": "*"}}),
     ("eraseTask", 200, {}),
+    ("countTasks", 200, {}),
     ("usage", 200, {}),
     ("resubmitTask", 200, {"json": {"params": {}}}),
     ("resubmitTask", 202, {}),

@@ -1,0 +1,169 @@
+"""Lists by filters and words: what is found, in which order, in bounded windows with cursors."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from service.domain.ports.tasks import TaskFilter
+from service.domain.search import search_terms
+from service.domain.task import EventType, Status, Task, TaskId, UpstreamId
+from service.domain.task_view import task_json
+from service.storage import Store, task_search
+from tests.storage.builders import NOW, SECOND, a_delivery, a_task, add_tasks, an_event
+
+
+async def add(store: Store, *tasks: Task, handlers: tuple[str, ...] = ("log",)) -> None:
+    """Store tasks, and the event of their submission with its deliveries; then their words."""
+    await add_tasks(store, *tasks)
+    async with store.units_of_work.transaction() as transaction:
+        for task in tasks:
+            event = an_event(
+                f"e-{task.id}", task_id=task.id, client=task.client, type=EventType.SUBMITTED, data=task_json(task)
+            )
+            await transaction.append([event], [a_delivery(event, handler) for handler in handlers])
+    while await store.search_index.advance():
+        pass
+
+
+def prompted(number: int, prompt: str, **changes: Any) -> Task:
+    """Return a task with a prompt; a higher number is newer."""
+    fields = {"created_at": NOW + number * SECOND, "params": {"prompt": prompt}}
+    return a_task(f"t{number}", **(fields | changes))
+
+
+async def found(store: Store, text: str | None = None, handler: str | None = None, **wanted: Any) -> list[str]:
+    """Return the ids of all tasks that are found, over all windows and pages of two."""
+    ids: list[str] = []
+    cursor: str | None = None
+    while True:
+        terms = search_terms(text, handler)
+        window = await store.queries.window(TaskFilter(terms=terms, exact=text, limit=2, cursor=cursor, **wanted))
+        ids += [task.id for task in window.tasks]
+        if len(window.tasks) < 2 and window.after is None:
+            return ids
+        cursor = window.after or ids[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("cat", ["t4", "t2", "t1"]),
+        ("CAT surfs", ["t1"]),
+        ("surfs cat", ["t1"]),
+        ("\uff23\uff21\uff34", ["t4", "t2", "t1"]),
+        ("cats", []),
+        ("straße", ["t3"]),
+        ("STRASSE", ["t3"]),
+        ("猫", ["t5"]),
+        ("波の猫", ["t5"]),
+        ("犬", []),
+        ("!?", []),
+        ("t2", ["t2"]),
+        ("up-3", ["t3"]),
+        ("metadata.chat=42", ["t2"]),
+        ("metadata.chat=4", []),
+        ("metadata.chat", ["t4", "t2"]),
+        ("metadata.user.name=Ann", ["t4"]),
+        ("metadata.paid=true", ["t4"]),
+        ("metadata.", []),
+    ],
+)
+async def test_tasks_are_found_by_text(store: Store, text: str, ids: list[str]) -> None:
+    """By words of the prompt, all of them, by an entry or a key of the metadata, and by both ids; newest first."""
+    await add(
+        store,
+        prompted(1, "A cat surfs, at dawn."),
+        prompted(2, "the cat-like robot", metadata={"chat": 42}),
+        prompted(3, "Straße", upstream_id=UpstreamId("up-3")),
+        prompted(4, "cat", metadata={"chat": 43, "user": {"name": "Ann"}, "paid": True, "tags": ["x"]}),
+        prompted(5, "海の波と猫"),
+    )
+    assert await found(store, text) == ids
+
+
+async def test_filters_combine(store: Store) -> None:
+    """Every given filter applies, with words and without."""
+    await add(
+        store,
+        prompted(1, "cat", status=Status.FAILED, client="berta"),
+        prompted(2, "cat", status=Status.COMPLETED),
+        prompted(3, "cat", status=Status.FAILED, model="other"),
+        prompted(4, "dog", status=Status.EXPIRED),
+    )
+    await add(store, prompted(5, "cat", status=Status.FAILED), handlers=("webhook", "log"))
+    ended = frozenset({"failed", "expired"})
+    for text, more in (("cat", []), (None, ["t4"])):
+        assert await found(store, text, statuses=ended) == ["t5", *more, "t3", "t1"]
+        assert await found(store, text, client="berta") == ["t1"]
+        assert await found(store, text, model="other", status="failed") == ["t3"]
+        assert await found(store, text, since=NOW + 3 * SECOND, until=NOW + 5 * SECOND) == [*more, "t3"]
+        assert await found(store, text, handler="webhook") == ["t5"]
+        assert await found(store, text, handler="log", statuses=ended, client="anna") == ["t5", *more, "t3"]
+
+
+@pytest.mark.parametrize("text", [None, "cat"])
+async def test_rare_tasks_are_found_in_bounded_windows(
+    store: Store, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    """A window without a hit says where to continue: nothing is missed, nothing comes twice."""
+    monkeypatch.setattr(task_search, "WINDOW", 3)
+    monkeypatch.setattr(task_search, "WORDS_WINDOW", 3)
+    rare = {0, 7, 8, 13, 19}
+    statuses = [Status.FAILED if number in rare else Status.COMPLETED for number in range(20)]
+    await add(store, *(prompted(number, "a cat", status=status) for number, status in enumerate(statuses)))
+    assert await found(store, text, statuses=frozenset({"failed"})) == ["t19", "t13", "t8", "t7", "t0"]
+    assert await found(store, text) == [f"t{number}" for number in reversed(range(20))]
+    first = await store.queries.window(
+        TaskFilter(terms=search_terms(text, None), exact=text, statuses=frozenset({"canceled"}))
+    )
+    assert (first.tasks, first.after) == ([], "t17")
+
+
+async def test_words_with_the_same_number_are_distinguished(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task itself decides, so that a collision shows no other task."""
+    monkeypatch.setattr("service.domain.search.number", lambda *_: 7)
+    await add(store, prompted(1, "cat"), prompted(2, "dog"))
+    assert await found(store, "cat") == ["t1"]
+
+
+async def test_words_come_from_old_and_new_events_once(store: Store) -> None:
+    """The words of a task have the number of its first event, however many events follow; old tasks are read too."""
+    await add(store, prompted(1, "cat", status=Status.COMPLETED))
+    task = prompted(1, "cat", status=Status.COMPLETED)
+    async with store.units_of_work.transaction() as transaction:
+        await transaction.append([an_event("later", data=task_json(task))], [])
+    assert await store.search_index.advance() > 0
+    assert await store.search_index.advance() == 0
+    assert await found(store, "cat") == ["t1"]
+
+
+async def test_two_workers_add_words_once(store: Store, open_another: Any) -> None:
+    """A step that another process has made has no effect."""
+    await add_tasks(store, prompted(1, "cat"), prompted(2, "cat"))
+    async with store.units_of_work.transaction() as transaction:
+        for name in ("t1", "t2"):
+            data = task_json(prompted(1, "cat"))
+            await transaction.append([an_event(f"e{name}", task_id=TaskId(name), data=data)], [])
+    other = open_another()
+    for one in (store, other, store, other):
+        await one.search_index.advance()
+    assert await found(store, "cat") == ["t2", "t1"]
+
+
+async def test_counts_by_status(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each status has its number; where not all tasks were counted, or more than the limit, there are more."""
+    tasks = [prompted(number, "cat", status=Status.FAILED) for number in range(4)]
+    await add(store, *tasks, prompted(9, "dog", client="berta", created_at=NOW + timedelta(hours=1)))
+
+    async def counts(text: str | None = None, **wanted: Any) -> dict[str, tuple[int, bool]]:
+        found = await store.queries.status_counts(TaskFilter(terms=search_terms(text, None), **wanted))
+        return {each.status: (each.count, each.more) for each in found}
+
+    assert await counts() == {"failed": (4, False), "queued": (1, False)}
+    assert await counts("cat") == {"failed": (4, False)}
+    assert await counts(client="berta", model="viduq2_pro_reference") == {"queued": (1, False)}
+    monkeypatch.setattr(task_search, "MAX_COUNT", 3)
+    assert await counts(client="anna") == {"failed": (3, True)}
+    monkeypatch.setattr(task_search, "WINDOW", 2)
+    assert await counts() == {"failed": (1, True), "queued": (1, True)}
