@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -14,11 +14,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from service.api.audit import Auditor
-from service.api.authentication import SAME_SITE, Caller
+from service.api.authentication import Caller
 from service.api.endpoints import json_response, route
 from service.api.problems import ADMIN_ONLY, READ_ONLY, Problem, ProblemError, problem_of
 from service.api.request_bodies import BodyReader
 from service.dashboard import cookies
+from service.dashboard.request_checks import is_own_form, own_path, wants_json
 from service.dashboard.templates import render
 from service.dashboard.uploads import MULTIPART_TYPE, Upload, read_multipart
 from service.domain.errors import BoomerangError, UnreadableBody
@@ -192,9 +193,7 @@ class Layout:
 
     def check_token(self, request: Request, subject: str, token: str) -> None:
         """Raise a 403 problem unless `token` is that of the forms of `subject`, and no other site sent the request."""
-        origins, host = request.headers.getlist("origin"), request.headers.get("host", "")
-        same_site = SAME_SITE.issuperset(request.headers.getlist("sec-fetch-site"))
-        if not (same_site and all(each.partition("://")[2] == host for each in origins)):
+        if not is_own_form(request, self.public_url):
             raise ProblemError(FOREIGN_FORM)
         if not self.tokens.is_form_token(subject, token):
             raise ProblemError(OLD_FORM)
@@ -270,19 +269,6 @@ def content_type(request: Request) -> str:
 def redirect(address: str) -> RedirectResponse:
     """Return the way to another page, which is read by GET."""
     return RedirectResponse(address, int(HTTPStatus.SEE_OTHER), {"Cache-Control": "no-store", "Vary": HEADERS["Vary"]})
-
-
-def wants_json(request: Request) -> bool:
-    """Return whether a request asks for JSON, by `format=json` or as the only type that it accepts."""
-    accepted = request.headers.get("accept", "")
-    return request.query_params.get("format") == "json" or ("json" in accepted and "html" not in accepted)
-
-
-def own_path(text: str, default: str = "/") -> str:
-    """Return `text` if it is a path of this service, else `default`: no redirect leads to another site."""
-    if not text.startswith("/") or text.startswith(("//", "/\\")) or not text.isprintable() or "\\" in text:
-        return default
-    return quote(text, safe="/?&=%:+,~@!$'()*;-._")
 
 
 def _with_json(request: Request) -> str:

@@ -16,9 +16,11 @@ from service.api.endpoints import Endpoint, route
 from service.api.logins import LOGIN_PREFIX
 from service.api.problems import Problem, ProblemError, problem_of
 from service.dashboard import cookies
-from service.dashboard.layout import SIGN_IN, Form, Layout, Page, own_path, redirect
+from service.dashboard.layout import SIGN_IN, Form, Layout, Page, redirect
+from service.dashboard.request_checks import own_path
 from service.domain.api_key import ApiKey
 from service.domain.errors import BadToken, BoomerangError
+from service.domain.hosts import is_loopback
 from service.domain.ports.audit import EndedSignIns
 from service.domain.session_tokens import LOCAL_KEY, SessionTokens, SignIn, key_fingerprint
 
@@ -80,14 +82,16 @@ class SignIns:
         return await self._begin(request, found, own_path(form.get("next")))
 
     async def show_link(self, request: Request) -> Response:
-        """Sign a browser in that opens a link; show a button to what is not known to be one.
+        """Show the button of a link; a browser on this machine needs none.
 
-        Programs that look at links in messages would otherwise use them up.
+        Programs that look at links in messages would otherwise use them up, and some are browsers: one would then have
+        the session. No such program reaches a loopback address.
         """
         found = await self._link(request)
         headers = request.headers
         opened = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
-        if request.method == "GET" and opened and "sec-purpose" not in headers:
+        here = is_loopback(request.url.hostname or "") and "x-forwarded-for" not in headers
+        if request.method == "GET" and opened and here and "sec-purpose" not in headers:
             return await self._use(request, found)
         page = Page(template="sign_in_link.html", title="Sign in", values={})
         return self._with_browser(request, page)

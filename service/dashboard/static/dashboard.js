@@ -69,19 +69,40 @@ const TYPES = ["task.submitted", "task.progressed", "task.in_doubt", "task.compl
 const PAUSE = 1000; // milliseconds between two updates
 const live = document.body.dataset.live;
 const button = document.getElementById("live");
-let source = null, timer = 0, running = false, again = false;
+let timer = 0, running = false, again = false, end = null;
 
 const isPaused = () => localStorage.getItem("boomerang-paused") === "yes";
 
+// Browsers open six connections to a service, for all tabs: one tab listens for all that are visible. The page of an
+// unfinished task listens by itself, since the service then asks for its progress more often.
+const shared = live === "all" && navigator.locks && window.BroadcastChannel ? new BroadcastChannel("boomerang") : null;
+if (shared) shared.addEventListener("message", changed);
+
+function listen() {
+  const source = new EventSource(`/v1/events${live === "all" ? "" : `?${live}`}`);
+  const tell = () => { changed(); if (shared) shared.postMessage("changed"); };
+  for (const type of TYPES) source.addEventListener(type, tell);
+  return source;
+}
+
 function connect() {
-  if (source || document.hidden || isPaused()) return;
-  source = new EventSource(`/v1/events${live === "all" ? "" : `?${live}`}`);
-  for (const type of TYPES) source.addEventListener(type, changed);
+  if (end || document.hidden || isPaused()) return;
+  if (!shared) {
+    const source = listen();
+    end = () => source.close();
+    return;
+  }
+  const waiting = new AbortController();
+  end = () => waiting.abort();
+  navigator.locks.request("boomerang-events", { signal: waiting.signal }, () => new Promise((release) => {
+    const source = listen();
+    end = () => { source.close(); release(); };
+  })).catch(() => {}); // aborted: another tab listens, and this one was hidden
 }
 
 function disconnect() {
-  if (source) source.close();
-  source = null;
+  if (end) end();
+  end = null;
 }
 
 function changed() {

@@ -8,7 +8,7 @@ import pytest
 from service.dashboard import formats
 from service.dashboard.advice import BY_KIND, advice
 from service.dashboard.inputs import input_views
-from service.dashboard.layout import own_path
+from service.dashboard.request_checks import own_path
 from service.domain.error_kinds import ErrorKind
 from service.domain.task import Status, TaskError
 from tests.unit.api.fakes import NOW, a_task
