@@ -235,8 +235,9 @@ def caller_of(request: Request) -> Caller:
 
 
 def require_admin(request: Request) -> None:
-    """Raise a 403 problem unless the caller is an admin."""
-    if not caller_of(request).admin:
+    """Raise a 403 problem unless the caller is an admin, or reads and may read everything."""
+    caller = caller_of(request)
+    if not (caller.admin or (caller.read_only and request.method in SAFE_METHODS)):
         raise ProblemError(ADMIN_ONLY)
 
 

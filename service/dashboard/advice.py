@@ -66,6 +66,8 @@ WITHOUT_RESULT = Advice(
 
 def advice(task: Task) -> Advice | None:
     """Return what to say about a task, None where nothing is wrong."""
+    if task.erased_at is not None:
+        return None
     error = task_error(task)
     if task.status is Status.IN_DOUBT:
         return IN_DOUBT

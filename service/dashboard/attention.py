@@ -1,6 +1,6 @@
 """The front page: what needs attention, and the latest tasks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,6 +13,7 @@ from service.api.authentication import Caller
 from service.api.query_params import QueryParams
 from service.dashboard.formats import NONE, dollars, duration
 from service.dashboard.layout import Layout, Page
+from service.domain.circuit import Circuit
 from service.domain.errors import BoomerangError
 from service.domain.ports.health import Gauges
 from service.domain.ports.overview import MAX_COUNTED, Attention, Overview
@@ -25,6 +26,7 @@ WITHOUT_RESULT_FOR = timedelta(days=7)
 """For how long a task that was paid without a result needs attention."""
 OLD = timedelta(hours=1)
 """Age from which an unsettled task needs attention."""
+MAX_CIRCUITS = 5
 COUNTED_WITHIN = 0.5
 """Seconds that the page waits for the counts of the metrics; later ones are shown the next time."""
 
@@ -62,6 +64,7 @@ class AttentionPage:
         items = list(attention_items(found, now))
         if caller.sees_all:
             items += operator_items(gauges, list(self.services.warnings()), self.budget)
+            items += circuit_items(await self.services.circuits.listed(limit=MAX_CIRCUITS + 1, after=None), now)
         wanted = TaskFilter(client=caller.scope, limit=LATEST, without=UNSHOWN)
         tasks = await self.services.notes.noted(await self.services.queries.tasks(wanted))
         figures = figures_of(found, gauges, self.budget, now)
@@ -135,6 +138,17 @@ def operator_items(gauges: Gauges | None, warnings: list[str], budget: float | N
         text = f"The provider reports the status {status!r}, which is not known: such tasks count as unfinished."
         items.append(Item(title="Unknown status word", figure=duration(length), text=text))
     return items
+
+
+def circuit_items(circuits: Sequence[Circuit], now: datetime) -> Iterator[Item]:
+    """Yield the destinations that fail, for which deliveries wait."""
+    for circuit in [each for each in circuits if each.state == "open"][:MAX_CIRCUITS]:
+        where = f"{circuit.host} of {circuit.client}" if circuit.host else f"the handler {circuit.handler}"
+        since = duration(now - circuit.opened_at) if circuit.opened_at else NONE
+        text = f"{circuit.failures} attempts in a row failed: deliveries to it wait, and a probe looks for its return."
+        yield Item(
+            title=f"Open circuit: {where}", figure=since, text=text, tone="bad", address="/deliveries?status=pending"
+        )
 
 
 Figure = tuple[str, str, str]

@@ -49,6 +49,7 @@ class TaskPage:
             self.layout.route("/tasks/{id}/inputs/{place}", get=self.show_input),
             self.layout.route("/tasks/{id}/cancel", post=self.cancel),
             self.layout.route("/tasks/{id}/resubmit", post=self.resubmit),
+            self.layout.route("/tasks/{id}/erase", post=self.erase),
             self.layout.route("/tasks/{id}/replay", post=self.replay),
         ]
 
@@ -104,6 +105,13 @@ class TaskPage:
         await self.layout.auditor.record(caller, "task.resubmit", task.id, f"as {new.id}", road="dashboard")
         return self.layout.done(request, _address(new), "This is the new task. It was submitted again.")
 
+    async def erase(self, request: Request, caller: Caller, _: Form) -> Response:
+        """Erase what the task contains."""
+        task = await self._visible(request, caller)
+        await self.services.erasure.erase(task.id)
+        await self.layout.auditor.record(caller, "task.erase", task.id, road="dashboard")
+        return self.layout.done(request, _address(task), "The task was erased: its id, times and cost are left.")
+
     async def replay(self, request: Request, caller: Caller, form: Form) -> Response:
         """Replay one delivery of the task."""
         task = await self._visible(request, caller)
@@ -131,12 +139,14 @@ class TaskPage:
 
 def _actions(task: Task, caller: Caller) -> dict[str, bool]:
     """Return which actions the caller may take now."""
+    may, kept = not caller.read_only, task.erased_at is None
     return {
-        "cancel": task.status in CANCELABLE and not caller.read_only,
-        "resubmit": (task.status in RESUBMITTABLE or task.without_result) and not caller.read_only,
-        "edit": not caller.read_only,
+        "cancel": may and task.status in CANCELABLE,
+        "resubmit": may and kept and (task.status in RESUBMITTABLE or task.without_result),
+        "edit": may and kept,
+        "erase": may and kept and task.settled,
         "replay_all": caller.admin,
-        "replay": not caller.read_only,
+        "replay": may,
     }
 
 

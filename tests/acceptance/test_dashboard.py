@@ -156,6 +156,18 @@ def test_link_signs_in_once(service: DashboardService, browser: "Browser") -> No
         context.close()
 
 
+def test_browsers_elsewhere_need_the_button(service: DashboardService, browser: "Browser") -> None:
+    """Programs that scan messages are browsers too: behind a proxy a link signs in by its button alone."""
+    address = link(service, ANN)
+    context = browser.new_context(extra_http_headers={"X-Forwarded-For": "203.0.113.9"})
+    page = context.new_page()
+    page.goto(address)
+    assert page.locator(".who").count() == 0
+    page.click("button.primary")
+    assert page.locator(".who .name").inner_text() == "ann"
+    context.close()
+
+
 def test_programs_do_not_use_a_link_up(service: DashboardService, browser: "Browser") -> None:
     """A chat that looks at the link for a preview gets a page with a button; the person still gets in."""
     address = link(service, ANN)
@@ -332,6 +344,31 @@ def test_running_task_is_canceled_or_the_reason_is_shown(slow: DashboardService,
     assert ("canceled" in text) if status == "canceled" else ("cancel" in text)
 
 
+def test_task_is_erased(service: DashboardService, browser: "Browser") -> None:
+    """What a task contains is gone after a confirmation, and its page says so."""
+    task = service.settled(service.submit(params={"prompt": "a private matter"}))
+    with signed_in(browser, service, ANN) as page:
+        page.goto(f"/tasks/{task['id']}")
+        page.locator("summary:has-text('Erase')").click()
+        with page.expect_navigation():
+            page.click("details[open] button.danger")
+        assert "It was erased" in page.locator("main").inner_text()
+        assert "a private matter" not in page.content()
+        assert page.locator("summary:has-text('Erase')").count() == 0
+
+
+def test_many_tabs_share_one_stream(service: DashboardService, browser: "Browser", completed: Json) -> None:
+    """A browser opens six connections to a service: tabs of lists use one of them, and the ninth still opens."""
+    with signed_in(browser, service, ANN) as first:
+        pages = [first, *(first.context.new_page() for _ in range(8))]
+        for page in pages:
+            page.goto("/tasks", timeout=10_000)
+        task = service.submit(params={"prompt": "seen by all"})
+        for page in (pages[0], pages[-1]):
+            page.wait_for_selector("#newer:visible", timeout=15_000)
+        assert task["id"] != completed["id"]
+
+
 def test_dead_letter_is_replayed(service: DashboardService, browser: "Browser", completed: Json) -> None:
     """A client replays what its own notify asked for, and comes back to the time line."""
     with signed_in(browser, service, ANN) as page:
@@ -450,7 +487,7 @@ def test_axe_and_width(
 ) -> None:
     """axe-core finds nothing on any page, and no page is wider than a phone."""
     with signed_in(browser, service, ADMIN, phone=phone, dark=dark) as page:
-        for path in [*PAGES, *(f"/tasks/{task['id']}" for task in ended), "/tasks/nothing"]:
+        for path in ["/", "/tasks", "/audit", *(f"/tasks/{task['id']}" for task in ended), "/tasks/nothing"]:
             page.goto(path)
             assert axe_findings(page) == [], path
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path

@@ -11,6 +11,7 @@ import httpx
 from starlette.types import ASGIApp
 
 from service.api.app import Services, create_app
+from service.api.authentication import Pages
 from service.api.handlers import HandlerApi
 from service.api.request_bodies import FILTER_BODIES, BodyReader
 from service.domain.api_key import ApiKey
@@ -421,7 +422,7 @@ class FakeAuditLog:
         return [AuditRow(seq=seq, entry=entry) for seq, entry in enumerate(self.rows)][:limit]
 
 
-def app_of(fake: FakeApplication, **services: Any) -> ASGIApp:
+def app_of(fake: FakeApplication, pages: Pages | None = None, /, **services: Any) -> ASGIApp:
     """Return the application over `fake`, with `services` in place of some of its parts."""
     parts: dict[str, Any] = dict.fromkeys(PARTS, fake)
     parts["feed"] = EventFeed(FakeEventLog(), LocalSignals())
@@ -436,7 +437,7 @@ def app_of(fake: FakeApplication, **services: Any) -> ASGIApp:
         bodies=BodyReader(FILTER_BODIES),
     )
     parts |= endpoint_parts(fake.endpoints, clock=fake, replays=fake)
-    return create_app(Services(**(parts | services)))
+    return create_app(Services(**(parts | services)), pages)
 
 
 @asynccontextmanager
