@@ -68,6 +68,10 @@ class Sizes:
     connections: int = 64
     waits: int = 400
     wait_seconds: float = 15.0
+    few_pages: int = 1_000
+    many_pages: int = 1_000_000
+    page_requests: int = 15
+    streams: int = 50
 
 
 SHORT = Sizes(
@@ -94,6 +98,10 @@ SHORT = Sizes(
     histories=40,
     waits=8,
     wait_seconds=0.2,
+    few_pages=10,
+    many_pages=100,
+    page_requests=2,
+    streams=3,
 )
 
 

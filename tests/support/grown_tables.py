@@ -10,6 +10,7 @@ from service.domain.ports.queues import AttemptResult, HandlerCapacity
 from service.domain.ports.unit_of_work import DeliveryRow, EventRow, InboxEntry, RunTime
 from service.domain.task import EventType, Source, Status, Task, TaskId, UpstreamId
 from service.storage import Store
+from service.storage.column_types import UtcDateTime
 from service.storage.delivery_tables import attempts, deliveries
 from service.storage.tables import events, inbox, run_times, tasks
 
@@ -34,14 +35,29 @@ COPIED: Mapping[Table, Mapping[str, str]] = {
 SERIES = "WITH RECURSIVE series(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM series WHERE n < :rows)"
 
 
-async def grow(store: Store, rows: int, *, handler: str = "nothing") -> None:
-    """Add `rows` settled tasks, each with a callback, an event, a delivery to `handler`, an attempt and a run time."""
-    await _add_one(store, handler)
+async def grow(
+    store: Store, rows: int, *, handler: str = "nothing", over: timedelta | None = None, at: datetime = SETTLED_AT
+) -> None:
+    """Add `rows` settled tasks, each with a callback, an event, a delivery to `handler`, an attempt and a run time.
+
+    They are all of the moment `at`, or with `over` of moments of that length up to `at`, the oldest first.
+    """
+    await _add_one(store, handler, at)
+    postgres = store._database.address.postgres
     async with store._database.writing() as write:
-        if store._database.address.postgres:
+        if postgres:
             await write.connection.execute(text("SET LOCAL statement_timeout = 0"))
         for table, changed in COPIED.items():
-            await write.connection.execute(text(_copies(table, changed)), {"rows": rows})
+            times = {} if over is None else _times(table, over / rows, postgres=postgres)
+            await write.connection.execute(text(_copies(table, {**times, **changed})), {"rows": rows})
+
+
+def _times(table: Table, step: timedelta, *, postgres: bool) -> dict[str, str]:
+    """Return the times of the copies as SQL: that of the copied row, earlier by a step for each later copy."""
+    earlier = f"(:rows - n) * {step // timedelta(microseconds=1)}"
+    shift = f"make_interval(secs => ({earlier}) / 1e6)" if postgres else earlier
+    names = [column.name for column in table.columns if isinstance(column.type, UtcDateTime)]
+    return {name: f'"{name}" - {shift}' for name in names}
 
 
 def _copies(table: Table, changed: Mapping[str, str]) -> str:
@@ -55,8 +71,7 @@ def _copies(table: Table, changed: Mapping[str, str]) -> str:
     return f"INSERT INTO {table.name} ({quoted}) {SERIES} SELECT {', '.join(values)} FROM series, {source}"  # noqa: S608
 
 
-async def _add_one(store: Store, handler: str) -> None:
-    at = SETTLED_AT
+async def _add_one(store: Store, handler: str, at: datetime = SETTLED_AT) -> None:
     task = Task(
         id=LIKE,
         client="anna",
