@@ -1,5 +1,6 @@
 """Replays of many deliveries: a selection, or all that match. Counted first, then confirmed, then done."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -25,6 +26,8 @@ from service.tasks.bulk_replay import BulkReplay, ReplayReport, cursor_text
 
 FILTERS = ("status", "handler", "client", "receiver", "since", "until")
 PATH = "/deliveries/replay"
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+NUMBER = re.compile(r"[0-9]{1,12}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,7 @@ class DeliveryReplays:
         detail = ", ".join(f"{name} {value}" for name, value in [*given.items(), *report.outcomes.items()] if value)
         await self.layout.auditor.record(caller, "delivery.replay_many", detail=detail, road="dashboard")
         await self.services.work.drive_all()
-        before = int(form.get("replayed")) if form.get("replayed").isdecimal() else 0
+        before = int(form.get("replayed")) if NUMBER.fullmatch(form.get("replayed")) else 0
         replayed = before + report.outcomes["replayed"]
         if report.cursor is None:
             return self.layout.done(request, back, _result(replayed, report))
@@ -104,7 +107,8 @@ class DeliveryReplays:
 
     async def _selected(self, selected: list[str], caller: Caller) -> list[DeliveryView]:
         """Return those of the deliveries that the caller may replay."""
-        found = [await self.services.deliveries.delivery(each) for each in dict.fromkeys(selected)]
+        ids = [each for each in dict.fromkeys(selected) if ID.fullmatch(each)]
+        found = [await self.services.deliveries.delivery(each) for each in ids]
         return [each for each in found if each and caller.sees(each.client) and (each.requested or caller.admin)]
 
 

@@ -173,6 +173,7 @@ def test_all_that_match_are_counted_narrowed_and_replayed(
     service: DashboardService, receiver: Receiver, browser: "Browser"
 ) -> None:
     """The count follows the filters; confirming replays them, and nothing of another client."""
+    dead_letters(service, receiver, 1, key=BOB)
     dead_letters(service, receiver, 2)
     dead = len(service.api().get("/v1/deliveries", params={"status": "dead"}).json()["data"])
     with signed_in(browser, service, ANN, script=False) as page:
@@ -188,9 +189,30 @@ def test_all_that_match_are_counted_narrowed_and_replayed(
         assert axe_findings_without_script(browser, service, page.url) == []
         page.click(f"button:has-text('Replay {dead}')")
         assert f"{dead} deliveries are tried again" in page.locator(".notice").inner_text()
+        headers = {"Origin": service.url}
+        for query in ("delivery=%00", "delivery=%F0%9F%98%80", "since=0001-01-01T00:00", "since=9999-12-31T23:59"):
+            assert page.request.get(f"/deliveries/replay?{query}").status in {200, 422}, query
+        token = page.locator("header [name=form_token]").input_value()
+        odd: dict[str, Any] = {"form_token": token, "replayed": "9" * 6000, "until": "2000-01-01T00:00"}
+        assert page.request.post("/deliveries/replay", form=odd, headers=headers).status == 200
         page.goto("/deliveries/replay?status=delivered")
         assert "must be dead, pending or all" in page.locator("main").inner_text()
     assert service.api(BOB).get("/v1/deliveries", params={"status": "dead"}).json()["data"]
+
+
+def test_what_dies_after_the_count_is_not_replayed(
+    service: DashboardService, receiver: Receiver, browser: "Browser"
+) -> None:
+    """A confirmed replay has the deliveries that were counted, and none of the incident that came meanwhile."""
+    dead_letters(service, receiver, 1)
+    with signed_in(browser, service, ANN, script=False) as page:
+        page.goto("/deliveries/replay")
+        counted = int(page.locator(".figure strong").inner_text())
+        assert counted > 0
+        later = dead_letters(service, receiver, 1)[0]
+        page.click(f"button:has-text('Replay {counted}')")
+        assert f"{counted} deliveries are tried again" in page.locator(".notice").inner_text()
+    assert service.api().get(f"/v1/deliveries/{later['id']}").json()["status"] == "dead"
 
 
 def axe_findings_without_script(browser: "Browser", service: DashboardService, url: str) -> list[str]:
@@ -240,6 +262,7 @@ def test_endpoint_lives_from_creation_to_removal(
 ) -> None:
     """The secret is shown once; it is tested, changed, paused, rotated, replayed and removed, each in the audit log."""
     receiver.requests.clear()
+    service.settled(service.submit(BOB), BOB)
     with signed_in(browser, service, BOB, script=False) as page:
         secret = create_endpoint(page, receiver.url("shop"), XSS)
         assert secret.startswith("whsec_")

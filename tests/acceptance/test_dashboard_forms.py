@@ -79,7 +79,8 @@ def test_files_become_a_task(service: DashboardService, browser: "Browser", tmp_
 
 def test_faults_stand_beside_their_fields(service: DashboardService, browser: "Browser", tmp_path: Path) -> None:
     """Every value stays, files too; the second try creates the task with the kept file."""
-    small, good = png(tmp_path / "small.png", 64), png(tmp_path / "good.png")
+    odd = 'b"e;\r\n|<script>alert(1)<\\script> é.png'
+    small, good = png(tmp_path / "small.png", 64), png(tmp_path / odd)
     with signed_in(browser, service, ANN, script=False) as page:
         page.goto("/new")
         page.fill("#prompt", XSS)
@@ -89,6 +90,7 @@ def test_faults_stand_beside_their_fields(service: DashboardService, browser: "B
         page.click("text=Create the task")
         assert page.input_value("#prompt") == XSS
         assert page.locator("#images-fault").inner_text().startswith("✕ small.png: ")
+        assert "<script>alert(1)" in page.locator(".kept").first.inner_text()
         assert "is not JSON" in page.locator("#metadata-fault").inner_text()
         assert page.locator("#notify-fault").count() == 1
         assert "metadata-fault" in (page.get_attribute("#metadata", "aria-describedby") or "")

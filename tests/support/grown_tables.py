@@ -32,7 +32,11 @@ COPIED: Mapping[Table, Mapping[str, str]] = {
 }
 """The columns that differ in each copy, as SQL with its number `n`."""
 
-SERIES = "WITH RECURSIVE series(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM series WHERE n < :rows)"
+SERIES = (
+    "WITH RECURSIVE series(n) AS (SELECT CAST(:first AS BIGINT) UNION ALL SELECT n + 1 FROM series WHERE n < :last)"
+)
+AT_ONCE = 100_000
+"""Copies in one transaction: a transaction has a time limit."""
 
 
 async def grow(
@@ -43,18 +47,23 @@ async def grow(
     They are all of the moment `at`, or with `over` of moments of that length up to `at`, the oldest first.
     """
     await _add_one(store, handler, at)
-    postgres = store._database.address.postgres
+    for table, changed in COPIED.items():
+        times = {} if over is None else _times(table, over / rows, postgres=store._database.address.postgres)
+        for first in range(1, rows + 1, AT_ONCE):
+            values = {"first": first, "last": min(first + AT_ONCE - 1, rows), "rows": rows}
+            await _copy(store, _copies(table, {**times, **changed}), values if over else values | {"rows": None})
+
+
+async def _copy(store: Store, statement: str, values: Mapping[str, int | None]) -> None:
     async with store._database.writing() as write:
-        if postgres:
+        if store._database.address.postgres:
             await write.connection.execute(text("SET LOCAL statement_timeout = 0"))
-        for table, changed in COPIED.items():
-            times = {} if over is None else _times(table, over / rows, postgres=postgres)
-            await write.connection.execute(text(_copies(table, {**times, **changed})), {"rows": rows})
+        await write.connection.execute(text(statement), {name: one for name, one in values.items() if one is not None})
 
 
 def _times(table: Table, step: timedelta, *, postgres: bool) -> dict[str, str]:
     """Return the times of the copies as SQL: that of the copied row, earlier by a step for each later copy."""
-    earlier = f"(:rows - n) * {step // timedelta(microseconds=1)}"
+    earlier = f"(CAST(:rows AS BIGINT) - n) * {step // timedelta(microseconds=1)}"
     shift = f"make_interval(secs => ({earlier}) / 1e6)" if postgres else earlier
     names = [column.name for column in table.columns if isinstance(column.type, UtcDateTime)]
     return {name: f'"{name}" - {shift}' for name in names}
