@@ -38,7 +38,7 @@ def test_every_parameter_of_every_model_has_a_field(model: str) -> None:
 
 
 def test_limits_of_the_schema_are_those_of_the_fields() -> None:
-    """Numbers, choices, lengths and media have their limits; a number that browsers round is a text."""
+    """Numbers, choices, lengths and media have their limits; a number too large for browsers is a text."""
     duration, seed, images = field("duration"), field("seed"), field("images")
     assert (duration.kind, duration.minimum, duration.maximum, duration.value) == ("number", 0, 10, "5")
     assert (seed.kind, seed.maximum) == ("text", 2**63 - 1)
