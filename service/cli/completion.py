@@ -10,6 +10,9 @@ SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_BOOMERANG_COMPLETE"
 """The variable by which the script asks this program for the completions."""
 
+ZSH_BEGIN = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }"
+"""A line behind the first one, `#compdef`: without it, a zsh that has not loaded its completions reports an error."""
+
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
@@ -24,7 +27,8 @@ def completion(context: click.Context, shell: str) -> None:
     script = get_completion_class(shell)
     if script is None:
         raise click.UsageError(f"there is no completion for {shell}")
-    click.echo(script(context.find_root().command, {}, "boomerang", VARIABLE).source())
+    source = script(context.find_root().command, {}, "boomerang", VARIABLE).source()
+    click.echo(source.replace("\n", f"\n{ZSH_BEGIN}\n", 1) if shell == "zsh" else source)
 
 
 def _values(names: Callable[[], Sequence[str]]) -> Complete:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 import click
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
@@ -50,12 +50,12 @@ class TaskBoard:
         newest = sorted(self.tasks.values(), key=lambda task: str(task.get("created_at") or ""), reverse=True)
         return sorted(newest, key=_is_finished)
 
-    def render(self, now: datetime, *, width: int, height: int) -> RenderableType:
-        """Return the table for a terminal of this size."""
+    def render(self, now: datetime, *, width: int, height: int) -> list[Text]:
+        """Return the lines of the table for a terminal of this size."""
         rows = self.rows()
         lines = 1 if width >= WIDE else 2
         shown = rows[: max(1, (height - HEAD_LINES) // lines)]
-        return Group(self._summary(width), *(line for task in shown for line in _lines(task, now, width)))
+        return [self._summary(width), *(line for task in shown for line in _lines(task, now, width))]
 
     def _summary(self, width: int) -> Text:
         counts: dict[str, int] = {}
@@ -166,11 +166,15 @@ def _print_line(out: Console, task: Json) -> None:
 
 
 async def _live(feed: TaskFeed, out: Console) -> None:
-    board = TaskBoard()
+    board, drawn = TaskBoard(), list[Text]()
     with Live(console=out, auto_refresh=False, vertical_overflow="crop") as live:
 
         def refresh() -> None:
-            live.update(board.render(datetime.now(UTC), width=out.width, height=out.height), refresh=True)
+            nonlocal drawn
+            lines = board.render(datetime.now(UTC), width=out.width, height=out.height)
+            if lines != drawn:  # what is drawn again cannot be selected and copied
+                drawn = lines
+                live.update(Group(*lines), refresh=True)
 
         async def tick() -> None:
             while True:  # ages grow, and the terminal may have another size

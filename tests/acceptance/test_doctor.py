@@ -177,6 +177,18 @@ async def test_wrong_provider_key(running: Running) -> None:
     assert "a-wrong-key" not in finding.text + finding.fix
 
 
+async def test_a_page_that_knows_no_keys_is_no_provider(running: Running) -> None:
+    """An address that answers a wrong key like ours says nothing about the key: it may lead elsewhere."""
+    async with site(Site(status="404 Not Found")) as other:
+        env = changed(running, UPSTREAM_URL=f"http://{HOST}:{other.port}")
+        stand_in = (await found(env, "provider"))[0]
+        assert (stand_in.outcome, "accepts any key" in stand_in.text) == ("ok", True)
+        env["BOOMERANG_UPSTREAM_URL"] = f"http://provider.test:{other.port}"
+        env["BOOMERANG_HTTP_PROXY"] = f"http://{HOST}:{other.port}"  # which answers for every name
+        elsewhere = (await found(env, "provider"))[0]
+    assert (elsewhere.outcome, "BOOMERANG_UPSTREAM_URL" in elsewhere.fix) == ("warning", True)
+
+
 @pytest.mark.parametrize(("seconds", "outcome"), [(3600, "fault"), (-3600, "fault"), (20, "warning")])
 async def test_clock_of_the_provider(running: Running, seconds: int, outcome: str) -> None:
     """A clock that differs from the provider's is found by the header Date."""
@@ -402,3 +414,4 @@ async def test_handler_without_its_settings(running: Running) -> None:
     assert [(each.outcome, "BOOMERANG_TELEGRAM_TOKEN" in each.text) for each in named] == [("fault", True)]
     _, half = await found(changed(running, TELEGRAM_USERS="42"), "handlers")
     assert (half.outcome, half.fix) == ("warning", "set BOOMERANG_TELEGRAM_TOKEN")
+    assert (await only(changed(running, TELEGRAM_USERS="42", HANDLERS="log"), "handlers")).outcome == "ok"

@@ -10,7 +10,8 @@ from service.runtime.config.dotenv import PREFIX
 
 async def check_handlers(at: Installation) -> Sequence[Finding]:
     """Check the handlers that were found: which are loaded, and which would be if they had all their settings."""
-    findings = [_finding(row) for row in at.handlers if row["broken"] or _is_half_set(row)]
+    by_settings = at.settings.handlers is None  # otherwise HANDLERS decides, and its faults are those of the settings
+    findings = [_finding(row) for row in at.handlers if row["broken"] or (by_settings and _is_half_set(row))]
     loaded = sorted(str(row["name"]) for row in at.handlers if row["loaded"])
     return [ok(f"{len(loaded)} loaded: {', '.join(loaded)}"), *findings]
 

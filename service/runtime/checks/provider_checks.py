@@ -12,6 +12,7 @@ import httpx
 from service.domain.errors import ProviderUnavailable, Refused, Throttled, UnknownTask
 from service.domain.ports.signals import Clock
 from service.domain.task import UpstreamId
+from service.network.addresses import names_loopback
 from service.network.connection_errors import CERTIFICATE
 from service.providers import PooledTransport, connection_opener, open_provider
 from service.runtime.checks.clocks import compare_clocks
@@ -19,6 +20,9 @@ from service.runtime.checks.finding import Finding, Installation, fault, ok, ski
 
 UNKNOWN_ID = UpstreamId("d000000000000000000g")
 """An id of the provider's form that no task has."""
+
+WRONG_KEY = "boomerang-doctor-key-that-nobody-has"
+"""Sent once: a provider that checks keys refuses it, so that its answer to ours means something."""
 
 CERTIFICATE_FIX = "add the authority with BOOMERANG_CA_FILE, or correct BOOMERANG_UPSTREAM_URL"
 KEY_FIX = "set BOOMERANG_UPSTREAM_KEY (VTRIX_API_KEY, VIDU_API_KEY) to a valid key of this provider"
@@ -48,33 +52,47 @@ class _DateReader(httpx.AsyncBaseTransport):
 
 async def check_provider(at: Installation) -> Sequence[Finding]:
     """Check that the provider can be reached and accepts our key, and that its clock agrees with ours."""
-    settings = at.settings
-    if settings.upstream_key is None:
+    key, host = at.settings.upstream_key, urlsplit(at.settings.upstream_url).hostname or ""
+    if key is None:
         return [skipped("there is no key of the provider to check")]
     dates = _DateReader(inner=PooledTransport(connection_opener(at.network)), clock=at.clock)
     async with httpx.AsyncClient(transport=dates, trust_env=False, follow_redirects=False) as client:
-        provider = open_provider(
-            settings.provider,
-            client=client,
-            base_url=settings.upstream_url,
-            key=settings.upstream_key,
-            rate=settings.upstream_rate,
-            concurrency=settings.upstream_concurrency,
-        )
-        host = urlsplit(settings.upstream_url).hostname or ""
-        try:
-            await provider.fetch(UNKNOWN_ID)
-            finding = ok(f"{host} accepts the key")
-        except UnknownTask:
-            finding = ok(f"{host} accepts the key")
-        except Refused as error:
-            finding = fault(f"{host} refuses the key: {error}", KEY_FIX)
-        except Throttled as error:
-            finding = warning(f"{host} asks for fewer requests: {error}", "lower BOOMERANG_UPSTREAM_RATE")
-        except ProviderUnavailable as error:
-            finding = _unreachable(host, str(error))
+        finding = await _key_finding(client, at, host, key)
+        if finding.outcome == "ok" and (await _key_finding(client, at, host, WRONG_KEY)).outcome == "ok":
+            finding = _accepts_any_key(host)
     times = dates.times  # the header has whole seconds
     return [finding, *(compare_clocks(host, times[0], times[1] - SECOND, times[2]) if times else [])]
+
+
+async def _key_finding(client: httpx.AsyncClient, at: Installation, host: str, key: str) -> Finding:
+    """Ask for a task that nobody has, and return what the answer says about the key."""
+    settings = at.settings
+    provider = open_provider(
+        settings.provider,
+        client=client,
+        base_url=settings.upstream_url,
+        key=key,
+        rate=settings.upstream_rate,
+        concurrency=settings.upstream_concurrency,
+    )
+    try:
+        await provider.fetch(UNKNOWN_ID)
+    except UnknownTask:
+        return ok(f"{host} accepts the key")
+    except Refused as error:
+        return fault(f"{host} refuses the key: {error}", KEY_FIX)
+    except Throttled as error:
+        return warning(f"{host} asks for fewer requests: {error}", "lower BOOMERANG_UPSTREAM_RATE")
+    except ProviderUnavailable as error:
+        return _unreachable(host, str(error))
+    return ok(f"{host} accepts the key")
+
+
+def _accepts_any_key(host: str) -> Finding:
+    """Return a finding about an address that answers a wrong key like ours: the sandbox, or no provider at all."""
+    if names_loopback(host):
+        return ok(f"{host} accepts any key, as the sandbox does")
+    return warning(f"{host} accepts any key, so that it may be no provider", "check BOOMERANG_UPSTREAM_URL")
 
 
 def _unreachable(host: str, reason: str) -> Finding:

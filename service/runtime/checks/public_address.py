@@ -32,6 +32,7 @@ NO_ADDRESS = "no public address is set: no callback can come, and every task is 
 ADDRESS_FIX = "set BOOMERANG_PUBLIC_URL to the https address at which the provider reaches this service"
 FORWARD_FIX = "let that address lead to the port of `boomerang serve`, with its whole path, or correct it"
 START_FIX = "start `boomerang serve`, and let the address lead to its port; or correct BOOMERANG_PUBLIC_URL"
+OUTSIDE_FIX = f"{START_FIX}; where a network cannot reach its own public address, try it from outside"
 TRUST_FIX = "use a certificate of a public authority with its whole chain: the provider calls no other address"
 KEYS_FIX = "give both the same BOOMERANG_SECRET_KEYS and database, or correct BOOMERANG_PUBLIC_URL"
 
@@ -147,7 +148,7 @@ async def _start(response: httpx.Response) -> str:
 
 def _unreachable(url: str, error: httpx.HTTPError) -> Finding:
     reason = "no answer in time" if isinstance(error, httpx.TimeoutException) else connect_reason(error)
-    return fault(f"{url} cannot be reached: {reason}", START_FIX)
+    return fault(f"{url} cannot be reached: {reason}", OUTSIDE_FIX)
 
 
 def _other_answer(url: str, response: httpx.Response, body: str) -> Finding:

@@ -104,6 +104,13 @@ def test_script_of_a_shell(shell: str, tmp_path: Path) -> None:
         subprocess.run([program, flags[shell], str(script)], check=True, timeout=60)  # noqa: S603
 
 
+def test_zsh_without_completions_loads_them() -> None:
+    """The script begins with the line by which zsh finds it, and loads the completions only where they are missing."""
+    first, second = run("completion", "zsh").stdout.splitlines()[:2]
+    assert first == "#compdef boomerang"
+    assert second.startswith("(( $+functions[compdef] )) ||")
+
+
 def test_bash_completes_a_typed_command(tmp_path: Path) -> None:
     """The real bash, with the script loaded, completes what is typed."""
     (tmp_path / "script").write_text(run("completion", "bash").stdout)

@@ -39,7 +39,8 @@ def rendered(board: TaskBoard, *, width: int, height: int = 24) -> list[str]:
     """Return the lines of the table on a terminal of this size."""
     out = Console(width=width, height=height, color_system=None, legacy_windows=False)
     with out.capture() as captured:
-        out.print(board.render(NOW, width=width, height=height))
+        for line in board.render(NOW, width=width, height=height):
+            out.print(line, soft_wrap=True)
     return captured.get().splitlines()
 
 
