@@ -15,6 +15,9 @@ from ._chat_media import TooLarge
 from ._chat_progress import MessageGone
 
 UNKNOWN_MESSAGE = 10008
+TOO_OLD = 30046
+"""A message older than an hour was edited too often."""
+
 FORM_ERRORS = frozenset({50035, 50006})
 TOO_LARGE = 40005
 MAX_ANSWER = 1024 * 1024
@@ -67,7 +70,7 @@ def mapped(error: ApiError) -> Exception:
     reason = f"Discord answered {error.status}, code {error.code}"
     if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or error.code == TOO_LARGE:
         return TooLarge(None)
-    if error.code == UNKNOWN_MESSAGE:
+    if error.code in {UNKNOWN_MESSAGE, TOO_OLD}:
         return MessageGone(reason)
     if error.status in {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}:
         return Closed(f"{reason}: the bot needs View Channel, Send Messages and Attach Files in the channel")

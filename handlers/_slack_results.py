@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from service import Content, NotFound, Reject, Retry, UpstreamError
+from service import Content, NotFound, Reject, Retry, TaskView, UpstreamError
 
 from ._chat_media import TooLarge, spooled
 from ._chat_results import (
@@ -28,12 +28,16 @@ from ._chat_results import (
     opened,
     upload_or_link,
 )
-from ._chat_words import shorten
+from ._chat_words import link_text, shorten
 from ._slack_api import MAX_TEXT, NoUpload, SlackApi, escaped, pause_of
 from ._slack_settings import SlackTools, Target
 
 MB = 1_000_000
 KEPT = 86_400.0
+UNSHARED = "unshared"
+"""The job that checks whether Slack has shared a file, which it does after its answer."""
+
+SHARED_WITHIN = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,7 @@ class Channel:
     target: Target
     api: SlackApi
     tools: SlackTools
+    client: str | None = None
 
     @property
     def id(self) -> str:
@@ -93,6 +98,7 @@ class Channel:
                 file_id = await self._send_bytes(content.name, chunks, size)
                 await self.tools.state.set(remembered, file_id, expires_in=KEPT)
                 await self._share(file_id, content.name)
+                await self._check_later(result, file_id)
             except NoUpload as error:
                 self.tools.log.warning("%s", error)
                 raise TooLarge(size, link) from error
@@ -128,6 +134,29 @@ class Channel:
             thread_ts=self.target.thread,
             initial_comment=comment or None,
         )
+
+    async def _check_later(self, result: Result, file_id: str) -> None:
+        """Let the job UNSHARED check that the file is in the channel: now and then Slack accepts one and drops it."""
+        target = self.target.model_dump(mode="json")
+        data = {"client": self.client, "target": target, "index": result.index, "file": file_id}
+        await self.tools.schedule(UNSHARED, f"{result.task.id}/{file_id}", data, after=SHARED_WITHIN)
+
+    async def send_unshared(self, task: TaskView, index: int, file_id: str) -> None:
+        """Send a link to a result unless its file is in the channel. Raises Retry, Reject."""
+        if await self._is_shared(file_id):
+            return
+        self.tools.log.warning("slack accepted a file and did not share it")
+        result = Result(task=task, index=index, chat=self.key)
+        await self._send_link(result)
+
+    async def _send_link(self, result: Result) -> None:
+        link = None
+        if result.stored:
+            async with self.tools.content(result.task, result.index) as content:
+                link = content.link(LINK_FOR)
+        if not (link or result.url):
+            raise Reject(NO_ADDRESS)
+        await self.send(link_text(link or result.url, None, LINK_FOR.days if link else None))
 
     async def _is_shared(self, file_id: str) -> bool:
         """Return whether a file was shared although the answer was lost."""

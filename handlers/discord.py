@@ -66,6 +66,8 @@ async def discord(event: Event, tools: DiscordTools) -> None:
     own = event.client == OWN_CLIENT
     if target and target.channel and not own and target.channel not in tools.config.discord_channels:
         raise Reject("the channel is not in BOOMERANG_DISCORD_CHANNELS")
+    if target and not own and (target.interaction or target.message):
+        raise Reject("interaction and message are those of the bot's own tasks; leave them out")
     chat = _chat(event.task.id, target, tools)
     await show_event(event, chat, tools, own=own, target=target and target.model_dump(mode="json"))
 

@@ -16,7 +16,7 @@ from ._chat_events import UNSTORED, TaskChat, send_unstored, show_event, task_of
 from ._slack_api import EXTRA_MISSING, open_slack, slack_installed
 from ._slack_commands import GOT_IT, handle, instant_answer, may_spend
 from ._slack_incoming import Incoming, is_from_slack, read_command, read_event, read_json
-from ._slack_results import Channel, IncomingWebhook
+from ._slack_results import UNSHARED, Channel, IncomingWebhook
 from ._slack_settings import Settings, SlackTools, Target
 
 if TYPE_CHECKING:
@@ -67,12 +67,14 @@ async def slack(event: Event, tools: SlackTools) -> None:
     listed = tools.config.slack_channels | tools.config.slack_users
     if target and target.channel and not own and target.channel not in listed:
         raise Reject("the channel is not in BOOMERANG_SLACK_CHANNELS or BOOMERANG_SLACK_USERS")
-    chat = await _chat(target, tools)
+    if target and target.message and not own:
+        raise Reject("message is that of the bot's own tasks; leave it out")
+    chat = await _chat(target, tools, client=None if own else event.client)
     await show_event(event, chat, tools, own=own, target=target and target.model_dump(mode="json"))
 
 
-async def _chat(target: Target | None, tools: SlackTools) -> TaskChat:
-    """Return where a target is: a channel, its own webhook, or the operator's."""
+async def _chat(target: Target | None, tools: SlackTools, *, client: str | None) -> TaskChat:
+    """Return where a target is: a channel, its own webhook, or the operator's. `client` is None for the bot itself."""
     if target is None:
         url = tools.config.slack_webhook_url
         if url is None:
@@ -80,14 +82,23 @@ async def _chat(target: Target | None, tools: SlackTools) -> TaskChat:
         return IncomingWebhook(url=url.get_secret_value(), http=tools.operator_http, tools=tools)
     if target.url is not None:
         return IncomingWebhook(url=target.url, http=tools.http, tools=tools, comment=target.comment)
-    return Channel(target=target, api=await open_slack(tools), tools=tools)
+    return Channel(target=target, api=await open_slack(tools), tools=tools, client=client)
 
 
 @handlers.job(UNSTORED, name=NAME, attempts=JOB_ATTEMPTS, timeout=SEND_TIMEOUT)
 async def unstored(job: Job, tools: SlackTools) -> None:
     """Send the results of a task whose files were not stored in time."""
     target = Target.model_validate(job.data["target"]) if job.data["target"] else None
-    await send_unstored(job, await task_of(job, tools), await _chat(target, tools), tools)
+    chat = await _chat(target, tools, client=job.data["client"])
+    await send_unstored(job, await task_of(job, tools), chat, tools)
+
+
+@handlers.job(UNSHARED, name=NAME, attempts=JOB_ATTEMPTS, timeout=180)
+async def unshared(job: Job, tools: SlackTools) -> None:
+    """Send a link if Slack has not shared a file that it accepted."""
+    target = Target.model_validate(job.data["target"])
+    channel = Channel(target=target, api=await open_slack(tools), tools=tools, client=job.data["client"])
+    await channel.send_unshared(await task_of(job, tools), job.data["index"], job.data["file"])
 
 
 # ── what Slack sends ─────────────────────────────────────────────────────────

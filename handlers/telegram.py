@@ -98,8 +98,10 @@ async def _allowed_target(event: Event, tools: TelegramTools) -> Target:
     if target is None:
         raise Reject("the event names no chat")
     listed = tools.config.telegram_chats | tools.config.telegram_users
-    if event.client == OWN_CLIENT or target.chat_id in listed or await was_allowed(target.chat_id, tools):
+    if event.client == OWN_CLIENT:
         return target
+    if target.chat_id in listed or await was_allowed(target.chat_id, tools):
+        return target.model_copy(update={"message": None})  # messages of the bot are no matter of other clients
     raise Reject("the chat is not in BOOMERANG_TELEGRAM_CHATS or BOOMERANG_TELEGRAM_USERS")
 
 

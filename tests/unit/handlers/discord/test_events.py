@@ -142,6 +142,21 @@ async def test_clients_may_write_to_listed_channels_only(bot: Bot) -> None:
     assert bot.api.texts(OTHER_CHANNEL) == []
 
 
+@pytest.mark.parametrize("field", ["interaction", "message"])
+async def test_clients_change_no_answer_and_no_message_of_the_bot(bot: Bot, field: str) -> None:
+    """The id of an interaction is public, and its answer may be in a channel that is not listed."""
+    target = {"channel": CHANNEL, field: "123"}
+    assert (await deliver(bot, "task.canceled", client="ada", target=target)).outcome == "dead"
+    assert bot.api.requests == []
+
+
+async def test_old_message_that_was_edited_too_often_is_sent_anew(bot: Bot) -> None:
+    """Discord limits the edits of messages older than an hour, whatever the headers say."""
+    bot.api.faults["PATCH channels"] = [ApiError(400, 30046, "Maximum number of edits to messages older than 1 hour")]
+    assert (await deliver(bot, "task.canceled", target={"channel": CHANNEL, "message": "123"})).delivered
+    assert bot.api.texts() == ["Canceled."]
+
+
 # ── webhooks ─────────────────────────────────────────────────────────────────
 
 

@@ -1,11 +1,18 @@
 """Events of a task in Slack: how often progress is edited, errors, limits, uploads, files of people, and webhooks."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
-from service import InvalidTask
+from handlers._chat_results import Result
+from handlers._slack_api import open_slack
+from handlers._slack_results import Channel
+from handlers._slack_settings import Target
+from service import Content, InvalidTask
 from service.testing import Outcome, sample_event, sample_task
 from tests.support.slack_api import BOT, CHANNEL, FOREIGN, OUTSIDER, USER, WEBHOOK, Limited, SlackError
 from tests.unit.handlers.slack.conftest import PICTURE, VIDEO, Bot
@@ -129,6 +136,13 @@ async def test_clients_may_write_to_listed_channels_only(bot: Bot) -> None:
     assert bot.api.texts(FOREIGN) == []
 
 
+async def test_clients_change_no_message_of_the_bot(bot: Bot) -> None:
+    """A client may guess the id of a message that shows somebody else's task."""
+    target = await progress_message(bot)
+    assert (await deliver(bot, "task.canceled", client="ada", target=target)).outcome == "dead"
+    assert "Canceled." not in bot.api.texts()[0]
+
+
 # ── uploads ──────────────────────────────────────────────────────────────────
 
 
@@ -166,6 +180,19 @@ async def test_file_that_was_shared_before_its_answer_was_lost_is_not_sent_twice
     assert bot.api.texts() == [f"[file] <@{USER}> a cat"]
 
 
+@pytest.mark.parametrize("shares", [True, False])
+async def test_file_that_slack_accepts_and_does_not_share_becomes_a_link(bot: Bot, *, shares: bool) -> None:
+    """The answer to the third step is no proof: a minute later the bot checks."""
+    await bot.write(f"<@{BOT}> a cat", pictures=(PICTURE,))
+    bot.api.shares = shares
+    await bot.finish()
+    await bot.test.advance(61)
+    [text] = bot.api.texts()
+    assert text.startswith(f"[file] <@{USER}> a cat" if shares else f"<@{USER}> The video cannot be sent here.")
+    await bot.test.advance(61)
+    assert len(bot.api.texts()) == 1
+
+
 @pytest.mark.parametrize(
     ("answer", "outcome", "shown"),
     [
@@ -200,6 +227,38 @@ async def test_result_above_the_set_limit_is_a_link() -> None:
         assert (await deliver(bot, "task.completed", output=OUTPUT)).delivered
         assert bot.api.called("files.getUploadURLExternal") == []
         assert "The video has 1 MB, too many for this chat." in bot.api.texts()[0]
+
+
+@pytest.mark.parametrize("size", [1_000_001, None])
+async def test_stored_result_above_the_limit_is_a_signed_link(size: int | None) -> None:
+    """Also where its length turns out while it is read; the link is valid for a week."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"x" * 500_000
+
+    @asynccontextmanager
+    async def content(*_: Any, **__: Any) -> AsyncIterator[Content]:
+        yield Content(
+            name="a.mp4",
+            media_type="video/mp4",
+            size=size,
+            sha256=None,
+            stored=True,
+            chunks=chunks(),
+            make_link=lambda valid: f"https://video.example/links/{valid.days}",
+        )
+
+    bot = Bot({"SLACK_MAX_UPLOAD_MB": "1"})
+    async with bot.test:
+        tools = replace(bot.test.tools, content=content)
+        target = Target(handler="slack", channel=CHANNEL)
+        channel = Channel(target=target, api=await open_slack(tools), tools=tools)
+        task = sample_task("task.completed", output=OUTPUT)
+        await channel.send_result(Result(task=task, index=0, chat=channel.key), attempt=1)
+        [text] = bot.api.texts()
+        assert text.endswith("Download it here, for 7 days:\nhttps://video.example/links/7")
+        assert bot.api.uploads == {}
 
 
 async def test_address_that_cannot_be_read_is_sent_in_the_end(bot: Bot) -> None:

@@ -182,3 +182,11 @@ async def test_clients_may_send_only_to_listed_chats(bot: Bot) -> None:
         found = await bot.test.deliver(sample_event("task.failed", task=task, client="ada"), target={"chat_id": chat})
         assert found.outcome == outcome
     assert bot.api.texts(8) == []
+
+
+async def test_clients_change_no_message_of_the_bot(bot: Bot) -> None:
+    """A client may guess the id of a message that shows somebody else's task: it gets a message of its own."""
+    shown = progress_message(bot)
+    event = sample_event("task.canceled", task=sample_task("task.canceled"), client="ada")
+    assert (await bot.test.deliver(event, target={"chat_id": PRIVATE, "message": shown})).delivered
+    assert bot.api.texts() == ["Got it.", "Canceled."]
