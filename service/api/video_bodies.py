@@ -154,10 +154,11 @@ def _put(data: Json, match: re.Match[str], text: str, *, repeatable: bool) -> bo
         if isinstance(target, list):
             target.append(text)
         return isinstance(target, list)
-    if key is None:
-        return data.setdefault(name, text) is text
-    inner = data.setdefault(name, {})
-    return isinstance(inner, dict) and inner.setdefault(key, text) is text
+    target, place = (data, name) if key is None else (data.setdefault(name, {}), key)
+    if not isinstance(target, dict) or place in target:
+        return False
+    target[place] = text
+    return True
 
 
 def _data_uri(media_type: str, content: bytes) -> str:

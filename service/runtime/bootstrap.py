@@ -240,6 +240,7 @@ class ApplicationBuilder:
                 task_deadline=self.settings.task_deadline,
                 off_peak_deadline=self.settings.off_peak_deadline,
                 allow_off_peak=self.settings.allow_off_peak,
+                allow_unchecked=self.settings.allow_unchecked_models,
                 handlers=frozenset(name for handler in self.handlers.values() for name in handler.names),
                 client_handlers=client_handlers(self.settings, self.handlers.values()),
                 refusal=egress_settings(self.settings).for_notify().refusal,

@@ -118,7 +118,10 @@ def with_loose_types(body: dict[str, Any]) -> dict[str, Any]:
     if "error" in body:
         loose["error"] = body["error"]["error_message"]
     if body.get("output"):
-        content = [item | {"duration": str(item["duration"])} for item in body["output"][0]["content"]]
+        content = [
+            item | ({"duration": str(item["duration"])} if "duration" in item else {})
+            for item in body["output"][0]["content"]
+        ]
         loose["output"] = [{"content": content}]
         extra = {"quantity": "1", "unit_price": body["usage"]["cost"], "extra_info": {}}
         loose["usage"] = body["usage"] | {"discount": str(DISCOUNT)} | extra
@@ -131,6 +134,8 @@ def _metadata(task: Task) -> dict[str, int]:
 
 
 def _content(task: Task, urls: ResultUrls, duration: int | str) -> dict[str, Any]:
+    if task.spec.picture:
+        return {"type": "image", "url": urls.cover, "jobId": task.native_id}
     content = {"type": "video", "url": urls.video, "duration": duration, "jobId": task.native_id}
     return content | ({"watermarked_url": urls.watermarked} if urls.watermarked else {})
 

@@ -1,4 +1,4 @@
-"""Model list and model specification of the gateway, with its one model."""
+"""Model list and model specifications of the gateway."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,55 +11,47 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.sandbox.request_checks import MAX_PROMPT, RATIOS, RESOLUTIONS, VTRIX_MODEL
+from service.sandbox.vtrix_models import MORE_PARAMETERS, VTRIX_MODELS, VtrixModel, parameter
 
 LIST_PATH = "/api/v1/skill/models"
 CREATE_PATH = "/model/v1/generation"
 
-_NAME = "Vidu Q2 Pro Reference"
-_ABOUT = "Make a video whose subjects are those of the reference images and videos."
 _NOT_FOUND = 404
 _PAGE_SIZE, _MAX_PAGE_SIZE = 20, 100
 
 
-def _parameter(name: str, kind: str, about: str, *, required: bool = False, **constraints: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "path": f"input[0].params.{name}",
-        "type": kind,
-        "required": required,
-        "description": about,
-        "constraints": constraints,
-        "example": None,
-        "children": [],
-    }
-
-
 PARAMETERS = (
-    _parameter("images", "array", "Image references.", required=True, max_items=7),
-    _parameter("videos", "array", "Video references.", max_items=2),
-    _parameter("prompt", "string", "Text prompt describing the video.", required=True, max_length=MAX_PROMPT),
-    _parameter("bgm", "boolean", "Whether to add background music.", default="false"),
-    _parameter("duration", "integer", "Seconds; 0 is automatic.", default="5", min=0, max=10),
-    _parameter("seed", "integer", "Random seed; 0 is random."),
-    _parameter("aspect_ratio", "string", "Aspect ratio.", default="16:9", enum=list(RATIOS)),
-    _parameter("resolution", "string", "Resolution.", default="720p", enum=list(RESOLUTIONS)),
-    _parameter("payload", "string", "Passed through.", max_length=1_048_576),
-    _parameter("off_peak", "boolean", "Off-peak mode; temporarily unavailable.", default="false"),
-    _parameter("watermark", "boolean", "Whether to add a watermark.", default="false"),
-    _parameter("wm_position", "integer", "Watermark position.", default="3", min=1, max=4),
-    _parameter("wm_url", "string", "Watermark image address."),
-    _parameter("meta_data", "string", "Metadata identifier."),
-    _parameter("callback_url", "string", "Callback address."),
+    parameter("images", "array", "Image references.", required=True, max_items=7),
+    parameter("videos", "array", "Video references.", max_items=2),
+    parameter("prompt", "string", "Text prompt describing the video.", required=True, max_length=MAX_PROMPT),
+    parameter("bgm", "boolean", "Whether to add background music.", default="false"),
+    parameter("duration", "integer", "Seconds; 0 is automatic.", default="5", min=0, max=10),
+    parameter("seed", "integer", "Random seed; 0 is random."),
+    parameter("aspect_ratio", "string", "Aspect ratio.", default="16:9", enum=list(RATIOS)),
+    parameter("resolution", "string", "Resolution.", default="720p", enum=list(RESOLUTIONS)),
+    parameter("payload", "string", "Passed through.", max_length=1_048_576),
+    parameter("off_peak", "boolean", "Off-peak mode; temporarily unavailable.", default="false"),
+    parameter("watermark", "boolean", "Whether to add a watermark.", default="false"),
+    parameter("wm_position", "integer", "Watermark position.", default="3", min=1, max=4),
+    parameter("wm_url", "string", "Watermark image address."),
+    parameter("meta_data", "string", "Metadata identifier."),
+    parameter("callback_url", "string", "Callback address."),
 )
 
-_LISTED = {
-    "id": VTRIX_MODEL,
-    "name": _NAME,
-    "type": "video",
-    "description": _ABOUT,
-    "input_modalities": ["text", "image", "video"],
-    "output_modalities": ["video"],
-}
+ALL_PARAMETERS = {VTRIX_MODEL: PARAMETERS, **MORE_PARAMETERS}
+_INPUTS = {"prompt": "text", "images": "image", "subjects": "image", "videos": "video"}
+
+
+def _listed(model_id: str, model: VtrixModel) -> dict[str, Any]:
+    names = [each["name"] for each in ALL_PARAMETERS[model_id]]
+    return {
+        "id": model_id,
+        "name": model.name,
+        "type": model.kind,
+        "description": model.about,
+        "input_modalities": [_INPUTS[name] for name in _INPUTS if name in names],
+        "output_modalities": [model.kind],
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +70,8 @@ class ModelSpecs:
     async def models(self, request: Request) -> Response:
         """Return a page of the models that match `type`, and every word of `keywords`."""
         query = request.query_params
-        found = [_LISTED] if _matches(query) else []
+        listed = [_listed(model_id, model) for model_id, model in VTRIX_MODELS.items()]
+        found = [each for each in listed if _matches(query, each)]
         size = min(_MAX_PAGE_SIZE, _whole(query.get("page_size"), _PAGE_SIZE))
         page = _whole(query.get("page"), 1)
         shown = found[(page - 1) * size : page * size]
@@ -87,10 +80,11 @@ class ModelSpecs:
 
     async def spec(self, request: Request) -> Response:
         """Return the specification of the model, or 404 in the same envelope."""
-        if request.path_params["model"] != VTRIX_MODEL:
+        model_id = request.path_params["model"]
+        if model_id not in VTRIX_MODELS:
             return not_found("model not found")
         base = self.public_url() or str(request.base_url)
-        return _enveloped(_spec(f"{base.rstrip('/')}{CREATE_PATH}"))
+        return _enveloped(_spec(model_id, f"{base.rstrip('/')}{CREATE_PATH}"))
 
 
 def not_found(message: str) -> Response:
@@ -98,33 +92,34 @@ def not_found(message: str) -> Response:
     return JSONResponse({"status": {"code": _NOT_FOUND, "message": message}, "data": None}, _NOT_FOUND)
 
 
-def _spec(endpoint: str) -> dict[str, Any]:
-    names = ", ".join(parameter["name"] for parameter in PARAMETERS if parameter["required"])
+def _spec(model_id: str, endpoint: str) -> dict[str, Any]:
+    model, parameters = VTRIX_MODELS[model_id], ALL_PARAMETERS[model_id]
+    names = ", ".join(each["name"] for each in parameters if each["required"])
     prompt = (
-        f"{_NAME}: {_ABOUT}\n"
+        f"{model.name}: {model.about}\n"
         f"1. POST {endpoint} with Authorization: Bearer YOUR_API_KEY and "
-        f'{{"model": "{VTRIX_MODEL}", "input": [{{"params": {{...}}}}]}}; required: {names}.\n'
+        f'{{"model": "{model_id}", "input": [{{"params": {{...}}}}]}}; required: {names}.\n'
         f"2. GET {endpoint}/task/ID until status is completed or failed; the result is output[].content[].url."
     )
     return {
-        "model_id": VTRIX_MODEL,
-        "name": _NAME,
+        "model_id": model_id,
+        "name": model.name,
         "vendor": "vidu",
-        "type": "video",
+        "type": model.kind,
         "api": {
             "endpoint": endpoint,
             "method": "POST",
             "headers": {"Authorization": "Bearer YOUR_API_KEY", "Content-Type": "application/json"},
         },
-        "parameters": list(PARAMETERS),
+        "parameters": list(parameters),
         "agent_prompt": prompt,
     }
 
 
-def _matches(query: QueryParams) -> bool:
-    text = f"{VTRIX_MODEL} {_NAME} {_ABOUT}".lower()
+def _matches(query: QueryParams, listed: dict[str, Any]) -> bool:
+    text = f"{listed['id']} {listed['name']} {listed['description']}".lower()
     kind = query.get("type", "").strip().lower()
-    return kind in {"", _LISTED["type"]} and all(word in text for word in query.get("keywords", "").lower().split())
+    return kind in {"", listed["type"]} and all(word in text for word in query.get("keywords", "").lower().split())
 
 
 def _whole(text: str | None, default: int) -> int:

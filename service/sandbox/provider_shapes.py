@@ -15,6 +15,7 @@ from service.sandbox.state import SandboxState
 from service.sandbox.task_runner import FAILED
 from service.sandbox.tasks import Provider, Task, TaskSpec
 from service.sandbox.vidu_models import MODELS, TEMPLATE_MODEL, TEMPLATES, resolution_of, rules_of
+from service.sandbox.vtrix_models import VTRIX_MODELS
 
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
 _UNKNOWN_STATUS = "warming_up"
@@ -108,10 +109,14 @@ class Vtrix:
         params = first.get("params") if isinstance(first, dict) else None
         if not isinstance(params, dict):
             raise Refused("BadRequest", "input[0].params is required")
-        if body.get("model") != checks.VTRIX_MODEL:
-            raise Refused("ModelUnavailable", f"model {str(body.get('model'))[:80]!r} is not found")
-        _refuse_invalid(params, checks.VTRIX_RULES)
-        return CreateRequest(model=checks.VTRIX_MODEL, params=params, spec=TaskSpec.of(params))
+        name = body.get("model")
+        model = VTRIX_MODELS.get(name) if isinstance(name, str) else None
+        if model is None and self.state.switches.any_model and isinstance(name, str) and name:
+            return CreateRequest(model=name, params=params, spec=TaskSpec.of_unknown(params))
+        if model is None:
+            raise Refused("ModelUnavailable", f"model {str(name)[:80]!r} is not found")
+        _refuse_invalid(params, model.rules)
+        return CreateRequest(model=str(name), params=params, spec=TaskSpec.of(params, picture=model.picture))
 
     def create_reply(self, task: Task, params: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - the Protocol's
         """Return the task body."""

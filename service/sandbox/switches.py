@@ -39,6 +39,9 @@ class Switches:
     ] = 5
     vtrix_concurrency: Annotated[int, About("Tasks", "Maximum of running Vtrix tasks; 0 is no limit.")] = 0
     fail_tasks: Annotated[Chance, About("Tasks", "The task runs and then fails.")] = 0.0
+    any_model: Annotated[bool, About("Tasks", "Accept every model of Vtrix; parameters of others are not checked.")] = (
+        False
+    )
     tiny_videos: Annotated[bool, About("Tasks", "Serve the same small MP4 as the result of every task.")] = False
     echo_inline: Annotated[bool, About("Tasks", "Return inline media in Vidu's create reply.")] = True
 

@@ -10,12 +10,14 @@ Provider: TypeAlias = Literal["vtrix", "vidu"]
 
 _BASE32HEX = "0123456789abcdefghijklmnopqrstuv"
 _AUTO_DURATION = 5
-_PRICES = {"360p": 3, "540p": 4, "720p": 7, "1080p": 15}
+_PRICES = {"360p": 3, "540p": 4, "720p": 7, "1080p": 15, "2K": 20, "4K": 30}
 DISCOUNT = 0.9
 FPS = 12
 """Frames a second of every result."""
 
-_SHORT_SIDE = {"360p": 360, "540p": 540, "720p": 720, "1080p": 1080}
+_SHORT_SIDE = {"360p": 360, "540p": 540, "720p": 720, "1080p": 1080, "2K": 1440, "4K": 2160}
+_AUTO_RATIO = "1:1"
+_PASSED_ON = ("payload", "meta_data", "callback_url")
 _CENTS = 100
 _MAX_STEM = 64
 
@@ -42,7 +44,7 @@ def even(size: float) -> int:
 
 def frame_size(resolution: str, aspect_ratio: str) -> tuple[int, int]:
     """Return width and height in pixels: the shorter side is the number in `resolution`, both are even."""
-    across, down = (int(part) for part in aspect_ratio.split(":"))
+    across, down = (int(part) for part in (_AUTO_RATIO if aspect_ratio == "auto" else aspect_ratio).split(":"))
     unit = _SHORT_SIDE[resolution] / min(across, down)
     return even(across * unit), even(down * unit)
 
@@ -69,6 +71,7 @@ class TaskSpec:
     template: str = ""
     prompt: str = ""
     images: tuple[str, ...] = ()
+    picture: bool = False
 
     @classmethod
     def of(cls, params: Mapping[str, Any], **more: Any) -> "TaskSpec":
@@ -76,9 +79,14 @@ class TaskSpec:
 
         `more` has further fields, and takes precedence.
         """
-        names = set(cls.__slots__) - {"seconds", "kind", "prompt", "images"}
+        names = set(cls.__slots__) - {"seconds", "kind", "prompt", "images", "picture"}
         fields: dict[str, Any] = {name: params[name] for name in names if params.get(name) is not None}
         return cls(**{"seconds": params.get("duration") or _AUTO_DURATION, **fields, **more})
+
+    @classmethod
+    def of_unknown(cls, params: Mapping[str, Any]) -> "TaskSpec":
+        """Return the specification of a model that is not known: of its parameters only the common ones count."""
+        return cls(**{name: params[name] for name in _PASSED_ON if isinstance(params.get(name), str)})
 
     @property
     def frame(self) -> tuple[int, int]:
@@ -88,7 +96,7 @@ class TaskSpec:
     @property
     def cents(self) -> int:
         """Return the price in US cents."""
-        return _PRICES[self.resolution] * self.seconds
+        return _PRICES[self.resolution] * (1 if self.picture else self.seconds)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -62,7 +62,7 @@ class NewTask:
             return False
         for value in self.params.values() if isinstance(self.params, dict) else ():
             for item in value[:MAX_ITEMS_CHECKED] if isinstance(value, list) else ():
-                if isinstance(item, str) and item[:5].lower() == "data:":
+                if isinstance(item, dict) or (isinstance(item, str) and item[:5].lower() == "data:"):
                     return False
         return True
 
@@ -83,19 +83,26 @@ def validate_new_task(
     refusal: AddressCheck,
     rules: NotifyRules = NO_RULES,
     allow_off_peak: bool = False,
+    allow_unchecked: bool = False,
     inspect: Inspector | None = None,
 ) -> ValidatedTask:
     """Return `new` validated, or raise InvalidParams with every fault, those of `new.faults` first.
 
     `handlers` are the names that `notify` may use. `refusal` returns why an address is never dialled, or None.
     `rules` are those of `validate_notify`.
-    `inspect` and `allow_off_peak` are those of `validate_params`.
+    `inspect`, `allow_off_peak` and `allow_unchecked` are those of `validate_params`.
     """
     faults = [*new.faults]
     params: ValidatedParams | None = None
     if {("model",), ("params",)}.isdisjoint(map(attrgetter("loc"), faults)):  # else their faults are known
         try:
-            params = validate_params(new.model, new.params, inspect=inspect, allow_off_peak=allow_off_peak)
+            params = validate_params(
+                new.model,
+                new.params,
+                inspect=inspect,
+                allow_off_peak=allow_off_peak,
+                allow_unchecked=allow_unchecked,
+            )
         except InvalidParams as invalid:
             faults += invalid.faults
     notify: tuple[Json, ...] = ()

@@ -3,6 +3,8 @@
 import json
 
 from service.domain.blob import Blob
+from service.domain.models.catalog import MODELS
+from service.domain.models.media_descriptors import descriptors
 from service.domain.task import Task, TaskId
 
 
@@ -10,11 +12,17 @@ class BlobsExpired(Exception):
     """A task's media are no longer stored, so that it cannot be submitted."""
 
 
-def meta_data(stored: Blob | None, task_id: TaskId) -> str:
-    """Return the `meta_data` to send: the caller's JSON object with our key added, or the caller's string unchanged."""
+def meta_data(stored: Blob | None, task_id: TaskId, model: str) -> str | None:
+    """Return the `meta_data` to send: the caller's JSON object with our key added, or the caller's string unchanged.
+
+    A model that is not known to take it gets what the caller gave, or None.
+    """
+    known = model in MODELS and "meta_data" in MODELS[model].model_fields
     if stored is None:
-        return json.dumps({"boomerang_task": task_id})
+        return json.dumps({"boomerang_task": task_id}) if known else None
     text = stored.data.decode("utf-8", "surrogatepass")
+    if not known:
+        return text
     try:
         value = json.loads(text)
     except ValueError:
@@ -26,6 +34,5 @@ def meta_data(stored: Blob | None, task_id: TaskId) -> str:
 
 def request_size(task: Task) -> int:
     """Return about how many bytes the request takes: base64 is a third longer than the media in it."""
-    lists = [value for value in task.params.values() if isinstance(value, list)]
-    media: int = sum(item["bytes"] for items in lists for item in items if isinstance(item, dict) and "bytes" in item)
-    return 4 * media // 3
+    media = sum(each["bytes"] for _, each in descriptors(task.params) if "bytes" in each)
+    return 4 * int(media) // 3

@@ -282,6 +282,6 @@ class Submitter:
             model=task.model,
             params=params,
             payload=self.tokens.payload_token(task.id, task.submission),
-            meta_data=meta_data(blobs.get("meta_data"), task.id),
+            meta_data=meta_data(blobs.get("meta_data"), task.id, task.model),
             callback_url=callback_url,
         )

@@ -12,6 +12,7 @@ from service.concurrency.fair_semaphore import FairSemaphore
 from service.domain.blob import Blob
 from service.domain.errors import Conflict, NotFound
 from service.domain.media.limits import ClientInspector
+from service.domain.models.media_descriptors import descriptors
 from service.domain.models.validation import ValidatedParams, duration_bucket
 from service.domain.notify import NO_RULES, AddressCheck, NotifyRules
 from service.domain.ports.provider import Provider
@@ -50,6 +51,7 @@ class TaskPolicy:
     off_peak_deadline: timedelta
     refusal: AddressCheck
     allow_off_peak: bool = False
+    allow_unchecked: bool = False
     handlers: frozenset[str] = frozenset()
     client_handlers: frozenset[str] | None = None
     rules: NotifyRules = NO_RULES
@@ -151,6 +153,7 @@ class TaskService:
             refusal=self.policy.refusal,
             rules=self.policy.rules,
             allow_off_peak=self.policy.allow_off_peak,
+            allow_unchecked=self.policy.allow_unchecked,
             inspect=self.inspect.for_client(new.client) if self.inspect else None,
         )
         if new.validates_fast:
@@ -183,11 +186,9 @@ class TaskService:
         """
         old = _resubmittable(await self.queries.task(task_id))
         blobs = await self.blobs.load(task_id)
-        for name, value in old.params.items():
-            for index, item in enumerate(value if isinstance(value, list) else ()):
-                place = f"{name}.{index}"
-                if isinstance(item, dict) and "sha256" in item and place not in blobs:
-                    raise Conflict(f"{place} is older than RETENTION and gone; submit a new task with it")
+        for place, _ in descriptors(old.params):
+            if place not in blobs:
+                raise Conflict(f"{place} is older than RETENTION and gone; submit a new task with it")
         new_id, keep = TaskId(self.new_id()), self.webhook_secrets
         notify, secrets = await keep.seal_again(old.notify, new_id) if keep else (old.notify, ())
         result = await self.recorder.add(TaskUpdate.resubmitted(task_id))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import jsonschema_rs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from service.domain.errors import Fault, InvalidParams
 from service.domain.media.file_headers import image_size, is_truncated, sniff
 from service.domain.media.limits import DataUri, Unreadable, decode, decoded_size, encode, parse_data_uri
 from service.domain.models.catalog import MODELS
+from service.domain.models.json_schema import json_schema
 from service.domain.models.media_descriptors import restore
 from service.domain.models.validation import duration_bucket, validate_params
 from service.tasks.media_inspector import MediaInspector
@@ -219,4 +221,66 @@ def test_damaged_files_end_in_facts_or_unreadable(data: bytes, spots: list[tuple
 def test_every_parameter_has_a_valid_and_a_wrong_sample() -> None:
     """The tests above cover all parameters of all models."""
     assert {*VALID, "images", "prompt"} == set(WRONG) == set(NAMES)
-    assert list(MODELS) == [MODEL]
+    assert set(MODELS) == {MODEL, *OTHERS}
+
+
+subjects = st.lists(
+    st.fixed_dictionaries(
+        {
+            "id": st.uuids().map(str),
+            "images": st.lists(addresses | st.sampled_from(FILES), min_size=1, max_size=2),
+        },
+        optional={"voice_id": short_text},
+    ),
+    min_size=1,
+    max_size=3,
+)
+COMMON = {
+    name: VALID[name] for name in VALID if name not in {"videos", "bgm", "duration", "resolution", "aspect_ratio"}
+}
+PROMPT = {"prompt": short_text.map("a".__add__)}
+WITH_SUBJECTS = st.fixed_dictionaries(
+    PROMPT | {"subjects": subjects}, optional=COMMON | {"audio": st.booleans(), "duration": st.integers(1, 8)}
+)
+OTHERS: dict[str, st.SearchStrategy[Any]] = {
+    "viduq2_reference2video": WITH_SUBJECTS,
+    "viduq2_pro_fast_reference2video": WITH_SUBJECTS,
+    "viduq2_pro_fast_text2video": st.fixed_dictionaries(
+        PROMPT, optional=COMMON | {"bgm": st.booleans(), "duration": st.integers(1, 8)}
+    ),
+    "viduq2_reference2image": st.fixed_dictionaries(
+        PROMPT,
+        optional={name: COMMON[name] for name in ("seed", "payload", "callback_url")}
+        | {
+            "images": st.lists(addresses | st.sampled_from(FILES), max_size=7),
+            "resolution": st.sampled_from(["2K", "4K"]),
+        },
+    ),
+}
+
+
+@given(st.sampled_from(sorted(OTHERS)).flatmap(lambda name: st.tuples(st.just(name), OTHERS[name])))
+@settings(max_examples=60, deadline=None)
+def test_restored_parameters_of_other_models_equal_the_given_ones(drawn: tuple[str, dict[str, Any]]) -> None:
+    """Replacing inline media, also in subjects, and restoring them changes nothing, and the schema accepts them."""
+    name, given_params = drawn
+    result = validate_params(name, given_params, inspect=OPEN)
+    restored = restore(result.params, {each.place: each for each in result.blobs})
+    separate = {"payload": result.payload, "meta_data": result.meta_data, "callback_url": result.callback_url}
+    assert restored | {key: value for key, value in separate.items() if value is not None} == given_params
+    assert jsonschema_rs.is_valid(json_schema(name), given_params)
+
+
+@given(
+    model=st.sampled_from(sorted(OTHERS)) | any_text,
+    given_params=st.dictionaries(st.sampled_from(["subjects", "images", "prompt", "audio"]) | any_text, any_json),
+    unchecked=st.booleans(),
+)
+@settings(max_examples=300, deadline=None)
+def test_only_invalid_params_is_raised_for_other_models(model: str, given_params: Any, unchecked: bool) -> None:
+    """For any JSON, and for models that are not checked."""
+    try:
+        validate_params(model, given_params, inspect=OPEN, allow_unchecked=unchecked)
+    except InvalidParams as error:
+        found = [[*fault.loc, fault.msg] for fault in error.faults]
+        assert json.dumps(found, ensure_ascii=False).encode()

@@ -2,8 +2,23 @@
 
 from service.domain.models.base import ModelParams
 from service.domain.models.vidu_q2 import ViduQ2ProReference
+from service.domain.models.vidu_q2_others import (
+    ViduQ2ProFastReference2Video,
+    ViduQ2ProFastText2Video,
+    ViduQ2Reference2Image,
+    ViduQ2Reference2Video,
+)
 
-MODELS: dict[str, type[ModelParams]] = {model.model_name: model for model in (ViduQ2ProReference,)}
+MODELS: dict[str, type[ModelParams]] = {
+    model.model_name: model
+    for model in (
+        ViduQ2ProReference,
+        ViduQ2Reference2Video,
+        ViduQ2ProFastReference2Video,
+        ViduQ2ProFastText2Video,
+        ViduQ2Reference2Image,
+    )
+}
 
 
 def known_models() -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from service.domain.models.base import ModelParams
 from service.domain.models.catalog import MODELS
 from service.domain.models.media_checks import MediaList
 from service.domain.models.parameter_types import Unavailable
+from service.domain.models.subjects import SubjectList
 from service.domain.models.value_checks import JsonValue
 
 
@@ -59,6 +60,9 @@ def _complete(schema: JsonSchemaValue, field: FieldInfo, *, allow_unavailable: b
     for annotation in field.metadata:
         if isinstance(annotation, MediaList):
             schema["description"] = f"{field.description} {_media_rules(annotation.limits)}"
+        if isinstance(annotation, SubjectList):
+            limit = f"At most {annotation.max_images} images over all."
+            schema["description"] = f"{field.description} {limit} {_media_rules(annotation.images.limits)}"
         if isinstance(annotation, Unavailable) and not allow_unavailable:
             schema["const"] = False
 

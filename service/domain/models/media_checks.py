@@ -97,23 +97,28 @@ class MediaErrors:
 
 @dataclass(frozen=True, kw_only=True)
 class MediaListCheck:
-    """Check one value of the parameter `name`; blobs go into the context."""
+    """Check one value of the parameter `name`; blobs go into the context, under `place` or the name."""
 
     kind: MediaList
     name: str
     context: ValidationContext
+    place: str = ""
     errors: MediaErrors = field(default_factory=MediaErrors)
 
     def run(self, items: object) -> list[JsonValue]:
         """Return the list with descriptors in place of inline media; raise ValidationError with every fault."""
-        if not isinstance(items, list):
-            self.errors.add([f"must be a list of {self.name}, is {shorten(items)}: put it in [ ]"])
-            raise validation_error(self.errors.faults)
-        self.errors.add(self._count_faults(len(items)))
-        checked = [self._item(index, item, len(items)) for index, item in enumerate(items[:MAX_ITEMS_CHECKED])]
+        checked = self.collect(items)
         if self.errors.faults:
             raise validation_error(self.errors.faults)
         return checked
+
+    def collect(self, items: object) -> list[JsonValue]:
+        """Return the list with descriptors in place of inline media; every fault is in `errors`."""
+        if not isinstance(items, list):
+            self.errors.add([f"must be a list of {self.name}, is {shorten(items)}: put it in [ ]"])
+            return []
+        self.errors.add(self._count_faults(len(items)))
+        return [self._item(index, item, len(items)) for index, item in enumerate(items[:MAX_ITEMS_CHECKED])]
 
     def _count_faults(self, count: int) -> list[str]:
         kind, maximum, reason = self.kind, self.kind.maximum, ""
@@ -157,7 +162,7 @@ class MediaListCheck:
         if self.errors.add(self._content_faults(data, uri.media_type, count), index):
             return None
         digest = hashlib.sha256(data).hexdigest()
-        blob = Blob(place=f"{self.name}.{index}", media_type=uri.media_type, sha256=digest, data=data)
+        blob = Blob(place=f"{self.place or self.name}.{index}", media_type=uri.media_type, sha256=digest, data=data)
         self.context.blobs.append(blob)
         return describe(blob)
 

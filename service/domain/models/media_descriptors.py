@@ -1,6 +1,7 @@
 """Descriptors, which replace inline media in the parameters, and the restoration of the media."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from service.domain.blob import Blob
 from service.domain.media.limits import encode
@@ -12,6 +13,24 @@ _DESCRIPTOR_KEYS = {"media_type", "bytes", "sha256"}
 def describe(blob: Blob) -> dict[str, JsonValue]:
     """Return the descriptor of an inline medium."""
     return {"media_type": blob.media_type, "bytes": len(blob.data), "sha256": blob.sha256}
+
+
+def is_descriptor(value: Mapping[str, object]) -> bool:
+    """Return whether an object has the keys of a descriptor."""
+    return value.keys() == _DESCRIPTOR_KEYS
+
+
+def descriptors(value: object, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each descriptor in parameters with its place, such as `images.0` and `subjects.1.images.0`."""
+    if isinstance(value, dict):
+        if place and value.keys() == _DESCRIPTOR_KEYS:
+            yield place, value
+            return
+        for name, each in value.items():
+            yield from descriptors(each, f"{place}.{name}" if place else name)
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from descriptors(each, f"{place}.{index}")
 
 
 def restore(params: Mapping[str, JsonValue], blobs: Mapping[str, Blob]) -> dict[str, JsonValue]:

@@ -87,6 +87,22 @@ class Unavailable:
         return value
 
 
+@dataclass(frozen=True, kw_only=True)
+class Excludes:
+    """Refuses true while the flag `other` is true."""
+
+    other: str
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema that pydantic validates with."""
+        return core_schema.with_info_after_validator_function(self._validate, handler(source))
+
+    def _validate(self, value: bool, info: ValidationInfo[ValidationContext]) -> bool:
+        if value and info.context.given.get(self.other) is True:
+            _accept(value, [f"is not possible together with {self.other}: leave one of them out"])
+        return value
+
+
 def _accept(value: object, messages: list[str]) -> object:
     """Return `value`; raise ValidationError when there are messages."""
     if messages:

@@ -17,6 +17,7 @@ from service.domain.errors import Fault, InvalidParams
 from service.domain.media.limits import MB, Inspector
 from service.domain.models.base import ModelParams, ValidationContext
 from service.domain.models.catalog import MODELS
+from service.domain.models.unchecked import UncheckedParams, may_be_model, unchecked_warning
 from service.domain.models.value_checks import (
     JsonValue,
     choice_fault,
@@ -55,12 +56,16 @@ def validate_params(
     *,
     inspect: Inspector | None = None,
     allow_off_peak: bool = False,
+    allow_unchecked: bool = False,
 ) -> ValidatedParams:
     """Return `params` validated for `model`, or raise `InvalidParams` with every fault.
 
     Both come as parsed from JSON. Without `inspect` only the structure of inline media is checked.
-    `allow_off_peak` accepts flags that the API page marks as temporarily unavailable.
+    `allow_off_peak` accepts flags that the API page marks as temporarily unavailable, `allow_unchecked` models that
+    are not known.
     """
+    if allow_unchecked and may_be_model(model) and model not in MODELS:
+        return _unchecked(str(model), params, allow_off_peak=allow_off_peak)
     known = _model_class(model)
     if not isinstance(params, dict):
         raise InvalidParams([Fault(loc=("params",), msg=f"must be an object, is {shorten(params)}: write {{...}}")])
@@ -74,6 +79,24 @@ def validate_params(
     if validated is None or faults:
         raise InvalidParams(faults)
     return _result(validated, context)
+
+
+def _unchecked(model: str, params: object, *, allow_off_peak: bool) -> ValidatedParams:
+    if not isinstance(params, dict):
+        raise InvalidParams([Fault(loc=("params",), msg=f"must be an object, is {shorten(params)}: write {{...}}")])
+    found = UncheckedParams(params, allow_off_peak=allow_off_peak)
+    if found.faults:
+        raise InvalidParams(found.faults)
+    separate = {name: _text(found.values.pop(name, None)) for name in STORED_SEPARATELY}
+    return ValidatedParams(
+        model=model,
+        params=found.values,
+        blobs=tuple(found.blobs),
+        payload=separate["payload"],
+        meta_data=separate["meta_data"],
+        callback_url=separate["callback_url"],
+        warnings=(unchecked_warning(model),),
+    )
 
 
 def duration_bucket(model: str, params: Mapping[str, JsonValue]) -> str:
@@ -108,7 +131,7 @@ def _model_class(name: object) -> type[ModelParams]:
     if not isinstance(name, str):
         raise InvalidParams([Fault(loc=("model",), msg=f"must be a string, is {shorten(name)}: name a model")])
     guess = nearest_name(name, MODELS)
-    fix = f"did you mean {guess}?" if guess else f"known models: {', '.join(MODELS)}"
+    fix = f"did you mean {guess}?" if guess else f"one of {', '.join(MODELS)}"
     raise InvalidParams([Fault(loc=("model",), msg=f"unknown model {shorten(name)}: {fix}")])
 
 
@@ -175,6 +198,10 @@ def _json_bytes(value: JsonValue) -> int:
     """Return the length of `value` as compact JSON in UTF-8, without copying base64. Invalid values count 5 bytes."""
     if isinstance(value, list):
         return 1 + max(1, sum(1 + _json_bytes(each) for each in value if not isinstance(each, list)))
+    if isinstance(value, dict):
+        # what a subject holds; anything deeper is refused elsewhere, and not followed into any depth
+        inner = [(name, each) for name, each in value.items() if not isinstance(each, dict)]
+        return 1 + max(1, sum(4 + len(name) + _json_bytes(each) for name, each in inner))
     if not isinstance(value, str):
         return 5
     if value.isascii() and value[:5].lower() == "data:":

@@ -87,7 +87,12 @@ class ViduQ2ProReference(ModelParams):
         warnings = []
         if self.bgm and self.duration in {9, 10}:
             warnings.append("bgm has no effect when duration is 9 or 10")
-        if not self.watermark:
-            without_effect = [name for name in ("wm_position", "wm_url") if self.differs_from_default(name)]
-            warnings += [f"{name} has no effect without watermark" for name in without_effect]
-        return tuple(warnings)
+        return (*warnings, *unused_watermark(self))
+
+
+def unused_watermark(params: ModelParams) -> tuple[str, ...]:
+    """Return a warning for each field of a watermark that is given without one."""
+    if getattr(params, "watermark", False):
+        return ()
+    without_effect = [name for name in ("wm_position", "wm_url") if params.differs_from_default(name)]
+    return tuple(f"{name} has no effect without watermark" for name in without_effect)

@@ -138,6 +138,7 @@ class Settings(BaseModel):
     )
     task_deadline: Duration = setting("2h", "time after which a task expires; at least 49h for off-peak tasks")
     allow_off_peak: Flag = setting("false", "accept off-peak tasks, which the provider calls temporarily unavailable")
+    allow_unchecked_models: Flag = setting("false", "accept models that are not known here, without checking them")
     in_doubt_for: Duration = setting("15m", "maximum time that a submission without a reply stays in doubt")
     on_in_doubt: Annotated[Literal["fail", "resubmit"], Word] = setting(
         "fail", "what follows; resubmit may charge twice"

@@ -163,7 +163,7 @@ def test_schemas_are_plain_for_generators() -> None:
     for name in (each for each in SCHEMAS if each.endswith(".params")):
         described = SCHEMAS[name]["properties"]
         assert not any("default" in each for each in described.values())
-        assert described["duration"]["description"].endswith(" Default: 5.")
+        assert described["resolution"]["description"].endswith((' Default: "720p".', ' Default: "1080p".'))
 
 
 def test_null_is_a_type_where_it_can_be() -> None:

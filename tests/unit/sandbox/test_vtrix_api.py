@@ -189,7 +189,7 @@ async def test_model_list_and_spec_are_enveloped() -> None:
         spec = (await at.client.get(f"/api/v1/skill/models/{MODEL}/spec")).json()
         unknown = await at.client.get("/api/v1/skill/models/nothing/spec")
     assert models["status"]["code"] == spec["status"]["code"] == 200
-    assert [model["id"] for model in models["data"]["models"]] == [MODEL]
+    assert [model["id"] for model in models["data"]["models"]][:1] == [MODEL]
     parameters = spec["data"]["parameters"]
     assert len(parameters) == 15
     assert {each["type"] for each in parameters} == {"array", "string", "boolean", "integer"}
@@ -216,14 +216,14 @@ async def test_endpoint_of_the_spec_is_absolute() -> None:
 @pytest.mark.parametrize(
     ("query", "found", "shown"),
     [
-        ({"type": "video"}, 1, 1),
-        ({"type": "image"}, 0, 0),
-        ({"keywords": "REFERENCE q2"}, 1, 1),
+        ({"type": "video"}, 4, 4),
+        ({"type": "image"}, 1, 1),
+        ({"keywords": "REFERENCE q2"}, 4, 4),
         ({"keywords": "kling"}, 0, 0),
         ({"keywords": "reference kling"}, 0, 0),
-        ({"type": "video", "keywords": "vidu", "page": "1", "page_size": "5"}, 1, 1),
-        ({"page": "2"}, 1, 0),
-        ({"page": "0", "page_size": "many"}, 1, 1),
+        ({"type": "video", "keywords": "vidu", "page": "1", "page_size": "3"}, 4, 3),
+        ({"page": "2"}, 5, 0),
+        ({"page": "0", "page_size": "many"}, 5, 5),
     ],
 )
 async def test_model_list_is_filtered(query: dict[str, str], found: int, shown: int) -> None:
@@ -231,7 +231,7 @@ async def test_model_list_is_filtered(query: dict[str, str], found: int, shown: 
     async with bench() as at:
         page = (await at.client.get("/api/v1/skill/models", params=query)).json()["data"]
     assert (page["total"], len(page["models"])) == (found, shown)
-    assert page["total_pages"] == found
+    assert page["total_pages"] == -(-found // page["page_size"])
 
 
 async def test_equal_seeds_give_equal_runs() -> None:

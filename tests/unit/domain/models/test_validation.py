@@ -7,8 +7,9 @@ import pytest
 from service.domain.errors import Fault, InvalidParams
 from service.domain.models.catalog import known_models
 from service.domain.models.json_schema import json_schema
+from service.domain.models.media_descriptors import restore
 from service.domain.models.validation import ValidatedParams, validate_params
-from tests.support.sample_media import MODEL, params
+from tests.support.sample_media import MODEL, image, params, uri
 
 
 def validated(**more: Any) -> ValidatedParams:
@@ -259,6 +260,96 @@ def test_documented_defaults_draw_no_warning(model: str, duration: int) -> None:
     """Every parameter with its documented default, each alone and all together, has no warning at any duration."""
     properties: Any = json_schema(model)["properties"]
     defaults = {name: each["default"] for name, each in properties.items() if "default" in each} | {"seed": 0}
-    assert {"bgm", "off_peak", "watermark", "wm_position", "resolution"} <= set(defaults)
+    assert {"resolution", "aspect_ratio"} <= set(defaults)
+    needed = dict(NEEDED[model])
+    if "duration" in properties:
+        needed["duration"] = min(duration, properties["duration"]["maximum"])
     for given in (defaults, *({name: value} for name, value in defaults.items())):
-        assert validate_params(model, params(**given | {"duration": duration})).warnings == ()
+        assert validate_params(model, given | needed).warnings == ()
+
+
+SUBJECTS = [{"id": "cat", "images": [uri("image/png", image("PNG")), "https://example.org/cat.png"]}]
+NEEDED: dict[str, dict[str, Any]] = {
+    "viduq2_pro_reference": {"prompt": "a cat", "images": ["https://example.org/cat.png"]},
+    "viduq2_reference2video": {"prompt": "@cat", "subjects": SUBJECTS},
+    "viduq2_pro_fast_reference2video": {"prompt": "@cat", "subjects": SUBJECTS},
+    "viduq2_pro_fast_text2video": {"prompt": "a cat"},
+    "viduq2_reference2image": {"prompt": "a cat"},
+}
+
+
+@pytest.mark.parametrize(
+    ("subjects", "loc", "words"),
+    [
+        ({}, (), "list of subjects"),
+        ([], (), "add one"),
+        ([5], (0,), "an object"),
+        ([{}], (0, "id"), "is required"),
+        ([{"id": "a"}], (0, "images"), "is required"),
+        ([{"id": "a", "images": []}], (0, "images"), "1 to 3 images"),
+        ([{"id": "a", "images": ["x"]}], (0, "images", 0), "https"),
+        ([{"id": "a b", "images": ["https://a.example/1"]}], (0, "id"), "spaces"),
+        ([{"id": "a", "images": ["https://a.example/1"], "voice": "b"}], (0, "voice"), "voice_id"),
+        ([{"id": "a", "images": ["https://a.example/1"], "voice_id": 1}], (0, "voice_id"), "a string"),
+        ([{"id": "a", "images": ["https://a.example/1"]}] * 2, (1, "id"), "another subject"),
+        ([{"id": str(n), "images": ["https://a.example/1"]} for n in range(8)], (), "remove 1"),
+        ([{"id": str(n), "images": ["https://a.example/1"] * 3} for n in range(3)], (), "at most 7 images"),
+    ],
+)
+def test_wrong_subjects_are_refused_where_they_are(subjects: Any, loc: tuple[Any, ...], words: str) -> None:
+    """Each fault names the subject and the field."""
+    with pytest.raises(InvalidParams) as refused:
+        validate_params("viduq2_reference2video", {"prompt": "@a", "subjects": subjects})
+    found = {fault.loc: fault.msg for fault in refused.value.faults}
+    assert words in found["params", "subjects", *loc]
+
+
+def test_subjects_are_stored_apart_and_restored() -> None:
+    """An inline image of a subject becomes a blob of its place; one that the prompt does not name has a warning."""
+    given: dict[str, Any] = {"prompt": "a dog", "subjects": SUBJECTS}
+    found = validate_params("viduq2_reference2video", given)
+    assert [blob.place for blob in found.blobs] == ["subjects.0.images.0"]
+    assert found.warnings == ("the prompt does not mention the subject @cat",)
+    assert restore(found.params, {blob.place: blob for blob in found.blobs}) == given
+
+
+def test_audio_excludes_off_peak() -> None:
+    """Both together are refused although each alone is allowed."""
+    both = NEEDED["viduq2_reference2video"] | {"audio": True, "off_peak": True}
+    with pytest.raises(InvalidParams, match="not possible together with audio"):
+        validate_params("viduq2_reference2video", both, allow_off_peak=True)
+    found = validate_params("viduq2_reference2video", both | {"audio": False}, allow_off_peak=True)
+    assert found.params["off_peak"] is True
+
+
+def test_unknown_model_is_taken_unchecked_on_request() -> None:
+    """Its parameters are kept as they are, with inline media apart and a warning."""
+    given: dict[str, Any] = {"a": {"b": [uri("image/png", image("PNG")), 1.5, None]}, "payload": "mine", "prompt": ""}
+    found = validate_params("veo-9", given, allow_unchecked=True)
+    assert (found.model, found.payload, [blob.place for blob in found.blobs]) == ("veo-9", "mine", ["a.b.0"])
+    assert "not checked" in found.warnings[0]
+    restored = restore(found.params, {blob.place: blob for blob in found.blobs})
+    assert restored | {"payload": "mine"} == given
+    assert not validate_params(MODEL, params(), allow_unchecked=True).warnings
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        ("veo 9", {}),
+        ("../veo", {}),
+        ("veo", []),
+        ("veo", {"payload": 5}),
+        ("veo", {"callback_url": "ftp://x"}),
+        ("veo", {"off_peak": True}),
+        ("veo", {"a": "\0"}),
+        ("veo", {"a": "x" * 300_000}),
+        ("veo", {"a": "data:image/png;base64,!"}),
+        ("veo", {"a": {"media_type": "image/png", "bytes": 1, "sha256": "00"}}),
+        ("veo", {"a.0": uri("image/png", image("PNG")), "a": [uri("image/png", image("PNG"))]}),
+    ],
+)
+def test_what_this_service_needs_is_checked_of_unknown_models(model: str, given: Any) -> None:
+    """Its own texts, what no database stores, and the places of inline media."""
+    with pytest.raises(InvalidParams):
+        validate_params(model, given, allow_unchecked=True)
