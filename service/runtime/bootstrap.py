@@ -74,9 +74,7 @@ async def build_application(settings: Settings) -> AsyncIterator[Application]:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(
             open_store(
-                settings.database_url,
-                connections=settings.database_pool,
-                listen_url=settings.database_listen_url,
+                settings.database_url, connections=settings.database_pool, listen_url=settings.database_listen_url
             )
         )
         clients = await stack.enter_async_context(open_outgoing_clients(settings))

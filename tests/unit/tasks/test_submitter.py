@@ -234,7 +234,8 @@ async def test_meta_data_gets_our_key_or_is_unchanged(tmp_path: Path, given: str
     async with open_loop(tmp_path) as loop:
         task = await loop.submitted(params=GOOD if given is None else GOOD | {"meta_data": given})
         assert loop.upstream.requests[0].meta_data == sent.replace('"t"', f'"{task.id}"')
-        assert meta_data(None, task.id).startswith("{")
+        assert str(meta_data(None, task.id, task.model)).startswith("{")
+        assert meta_data(None, task.id, "viduq2_reference2image") is None
 
 
 async def test_failure_without_an_id_settles(tmp_path: Path) -> None:
