@@ -22,7 +22,7 @@ def task_filter(query: QueryParams, caller: Caller) -> TaskFilter:
     if since is not None and until is not None and since >= until:
         query.fault("until", "must be later than since")
     return TaskFilter(
-        client=client if caller.admin else caller.name,
+        client=client if caller.scope is None else caller.scope,
         statuses=query.words("status", [each.value for each in Status]),
         model=query.text("model"),
         since=since,

@@ -15,6 +15,7 @@ from service.api.event_schemas import StreamedEvent
 from service.api.openapi.handler_examples import HANDLER_EXAMPLES
 from service.api.openapi.video_examples import VIDEO_EXAMPLES
 from service.api.openapi.vtrix_examples import VTRIX_EXAMPLES
+from service.api.page_schemas import DocsPage
 from service.api.problems import TYPE_PREFIX
 from service.api.replay_schemas import ReplayReport, ReplayRequest
 from service.api.request_schemas import ProviderCallback, ResubmitRequest, TaskRequest
@@ -238,6 +239,7 @@ EXAMPLES: Mapping[type[BaseModel], Any] = {
     MetricsText: 'boomerang_tasks{status="queued"} 1.0\n',
     **VTRIX_EXAMPLES,
     **VIDEO_EXAMPLES,
+    DocsPage: "<!doctype html><title>Boomerang API</title>",
     OpenApiDocument: {"openapi": "3.1.0", "info": {"title": "Boomerang", "version": "1"}, "paths": {}},
 }
 

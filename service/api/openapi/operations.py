@@ -22,6 +22,7 @@ from service.api.openapi.parameters import (
 from service.api.openapi.task_operations import TASK_OPERATIONS
 from service.api.openapi.video_operations import VIDEO_OPERATIONS
 from service.api.openapi.vtrix_operations import VTRIX_OPERATIONS
+from service.api.page_schemas import DocsPage
 from service.api.replay_schemas import ReplayReport, ReplayRequest
 from service.api.request_schemas import ProviderCallback
 from service.api.schemas import (
@@ -221,6 +222,16 @@ OPERATIONS = (
         summary="This document.",
         description="The same for every caller; `params` of a task follow the configuration of this service.",
         responses={200: DeclaredResponse("OpenAPI 3.1.", OpenApiDocument)},
+        errors=[422],
+    ),
+    Operation(
+        path="/docs",
+        method="get",
+        id="readDocument",
+        tag="operation",
+        summary="This document as a page.",
+        description="It has no scripts and loads nothing, so that it is readable offline.",
+        responses={200: DeclaredResponse("The page.", DocsPage, media_type="text/html")},
         errors=[422],
     ),
     Operation(

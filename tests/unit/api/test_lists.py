@@ -4,7 +4,11 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
+from starlette.requests import Request
 
+from service.api.authentication import Caller
+from service.api.query_params import QueryParams
+from service.api.task_filters import task_filter
 from service.domain.ports.search import TaskWindow
 from service.domain.ports.tasks import TaskFilter
 from service.domain.search import SearchTerms
@@ -155,3 +159,17 @@ async def test_waiting_task_has_a_note(client: httpx.AsyncClient, fake: FakeAppl
     assert (await client.get("/v1/tasks/task-1?wait=1")).json()["note"] == "waits"
     notes = {task["id"]: task["note"] for task in (await client.get("/v1/tasks")).json()["data"]}
     assert notes == {"task-1": "waits", "task-2": "once more"}
+
+
+@pytest.mark.parametrize(
+    ("caller", "query", "client"),
+    [
+        (Caller(name="eye", read_only=True), b"", None),
+        (Caller(name="eye", read_only=True), b"client=ann", "ann"),
+        (Caller(name="ann"), b"", "ann"),
+    ],
+)
+def test_filter_is_limited_to_what_the_caller_sees(caller: Caller, query: bytes, client: str | None) -> None:
+    """A caller that only reads sees all clients; a client sees itself."""
+    request = Request({"type": "http", "query_string": query, "headers": []})
+    assert task_filter(QueryParams(request, "client"), caller).client == client

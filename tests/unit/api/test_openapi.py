@@ -148,7 +148,15 @@ def test_bodies_are_named_schemas() -> None:
                 for media in response.get("content", {}).values()
                 if "$ref" not in media["schema"]
             }
-    assert inline == {"reconcile", "metrics", "describe", "taskContent", "linkedContent", "videoContent"}
+    assert inline == {
+        "reconcile",
+        "metrics",
+        "describe",
+        "readDocument",
+        "taskContent",
+        "linkedContent",
+        "videoContent",
+    }
 
 
 def test_schemas_are_plain_for_generators() -> None:

@@ -91,13 +91,14 @@ SUCCESSES: list[tuple[str, int, dict[str, Any]]] = [
     ("ready", 200, {}),
     ("metrics", 200, {}),
     ("describe", 200, {}),
+    ("readDocument", 200, {}),
     ("callBack", 204, {"json": {}}),
     ("getCallback", 204, {}),
     ("optionsCallback", 204, {}),
 ]
 """One request for every successful response: the operation, the status and the arguments of the request."""
 
-OTHER_TYPES = {"text/plain", "video/mp4"}
+OTHER_TYPES = {"text/plain", "text/html", "video/mp4"}
 """Media types of bodies that are not JSON."""
 
 
