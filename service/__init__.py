@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from service.deliveries.notify_options import NotifyOptions
     from service.domain.artifact import Artifact
     from service.domain.errors import Conflict, Fault, NotFound, Reject, Retry, StoreUnavailable, UpstreamError
+    from service.domain.operator_event import OperatorEvent
     from service.domain.task_view import TaskView
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "NotFound",
     "NotifyOptions",
     "ObjectArchive",
+    "OperatorEvent",
     "QueueIsFull",
     "Reject",
     "Retry",
@@ -52,6 +54,7 @@ _MODULES = {
     "deliveries.notify_options": ("NotifyOptions",),
     "domain.artifact": ("Artifact",),
     "domain.errors": ("Conflict", "Fault", "NotFound", "Reject", "Retry", "StoreUnavailable", "UpstreamError"),
+    "domain.operator_event": ("OperatorEvent",),
     "domain.task_view": ("TaskView",),
 }
 _ORIGINS = {name: module for module, names in _MODULES.items() for name in names}

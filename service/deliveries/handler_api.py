@@ -1,12 +1,11 @@
 """The public API of handlers: `Handlers` to register with, `Event` and `Tools` to work with."""
 
-import inspect
-import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from service.deliveries.declared_settings import HandlerSettings, check_settings_model, required_names, setting_names
+from service.deliveries.handler_checks import check_call, check_declaration
 from service.deliveries.handler_parts import (
     JOB_ATTEMPTS,
     JOB_TIMEOUT,
@@ -18,6 +17,7 @@ from service.deliveries.handler_parts import (
     RunJob,
 )
 from service.deliveries.notify_options import NotifyOptions, check_options_model
+from service.deliveries.operator_handlers import F, nothing_to_handle, operator_job, operator_types
 from service.deliveries.tools import Event, Results, Tools
 from service.domain.circuit import OPENS_AFTER
 from service.domain.errors import BadHandler
@@ -76,6 +76,7 @@ class Handler:
     for_clients: bool = False
     on_result: bool = False
     circuit_failures: int = OPENS_AFTER
+    operator_events: frozenset[str] = frozenset()
     routes: tuple[HandlerRoute, ...] = ()
     jobs: tuple[HandlerJob, ...] = ()
 
@@ -227,11 +228,32 @@ class Handlers:
                 timeout=timeout,
                 answer_first=answer_first,
             )
-            _check_call(respond, f"route {path!r} of handler {name!r}", "(request, tools)")
+            check_call(respond, f"route {path!r} of handler {name!r}", "(request, tools)")
             if any((each.method, each.full_path) == (method, route.full_path) for each in self._routes):
                 raise BadHandler(f"route {method} {path!r} of handler {name!r} is registered twice")
             self._routes.append(route)
             return respond
+
+        return register
+
+    def on_operator_event(
+        self, *events: str, name: str, attempts: int = JOB_ATTEMPTS, timeout: float = JOB_TIMEOUT
+    ) -> Callable[[F], F]:
+        """Register the decorated `async def (event, tools)` for operator events (`service.*`), by default for all.
+
+        `name` is that of a handler, which is made where the module has none. It runs at least once for each event, and
+        again after an error, up to `attempts` times. Raises BadHandler.
+        """
+
+        def register(handle: F) -> F:
+            types = operator_types(name, events)
+            if name not in self._handlers:
+                origin = getattr(handle, "__module__", "")
+                self._add(Handler(name=name, events=frozenset(), handle=nothing_to_handle, origin=origin))
+            check_call(handle, f"handler {name!r}", "(event, tools)")
+            self._handlers[name] = replace(self._handlers[name], operator_events=types)
+            self._jobs.append(operator_job(name, handle, attempts=attempts, timeout=timeout))
+            return handle
 
         return register
 
@@ -245,7 +267,7 @@ class Handlers:
 
         def register(run: J) -> J:
             found = HandlerJob(handler=name, name=job, run=run, attempts=attempts, timeout=timeout)
-            _check_call(run, f"job {job!r} of handler {name!r}", "(job, tools)")
+            check_call(run, f"job {job!r} of handler {name!r}", "(job, tools)")
             if any(each.full_name == found.full_name for each in self._jobs):
                 raise BadHandler(f"job {job!r} of handler {name!r} is registered twice")
             self._jobs.append(found)
@@ -254,8 +276,8 @@ class Handlers:
         return register
 
     def _add(self, handler: Handler) -> None:
-        _check_declaration(handler)
-        _check_call(handler.handle, f"handler {handler.name!r}", "(event, tools)")
+        check_declaration(handler)
+        check_call(handler.handle, f"handler {handler.name!r}", "(event, tools)")
         if handler.settings is not None:
             check_settings_model(handler.name, handler.settings)
         if handler.options is not None:
@@ -265,34 +287,3 @@ class Handlers:
             if name in taken:
                 raise BadHandler(f"handler name {name!r} is taken twice in one module; give one of them another name")
         self._handlers[handler.name] = handler
-
-
-def _check_declaration(handler: Handler) -> None:
-    """Raise BadHandler for wrong names, unknown events and numbers out of range."""
-    for name in handler.names:
-        if not (name.isascii() and name.replace("-", "").replace("_", "").isalnum()):
-            raise BadHandler(f"handler name {name!r} must be ASCII letters, digits, '-' and '_'")
-    if len(set(handler.names)) < len(handler.names):
-        raise BadHandler(f"handler {handler.name!r} names an alias twice or itself; aliases are its former names")
-    unknown = sorted(map(str, handler.events - frozenset(EventType)))
-    if unknown:
-        raise BadHandler(
-            f"handler {handler.name!r} asks for unknown events {', '.join(unknown)}; known are {', '.join(EventType)}"
-        )
-    valid = (handler.attempts is None or handler.attempts >= 1) and handler.concurrency >= 1
-    if handler.circuit_failures < 0:
-        raise BadHandler(f"handler {handler.name!r} needs circuit_failures >= 0; 0 is for no circuit breaker")
-    if not (valid and 0 < handler.timeout < math.inf):
-        raise BadHandler(f"handler {handler.name!r} needs attempts >= 1, timeout > 0 and concurrency >= 1")
-
-
-def _check_call(function: object, subject: str, parameters: str) -> None:
-    """Raise BadHandler unless `await function(*parameters)` works with the two parameters."""
-    if not inspect.iscoroutinefunction(function):
-        kind = "an async generator" if inspect.isasyncgenfunction(function) else "a sync function"
-        name = getattr(function, "__name__", "handle")
-        raise BadHandler(f"{subject} is {kind}; write `async def {name}{parameters}` without yield")
-    try:
-        inspect.signature(function).bind(object(), object())
-    except TypeError as error:
-        raise BadHandler(f"{subject} must take exactly {parameters}: {error}") from error

@@ -45,15 +45,15 @@ from service.runtime.handler_setup import (
 from service.runtime.handler_tools import tools_factory
 from service.runtime.key_agreement import KeyAgreement
 from service.runtime.limits import limits_of, pricing_of
+from service.runtime.operator_events import operator_event_jobs
 from service.runtime.outgoing_clients import open_outgoing_clients
-from service.runtime.provider_parts import build_poller, build_submitter
+from service.runtime.provider_parts import build_poller, build_progress_polls, build_submitter
 from service.runtime.signature_check import signature_check
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
 from service.storage import Store, open_store
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.media_inspector import inspector
-from service.tasks.progress_polls import ProgressPolls
 from service.tasks.recorder import Recorder
 from service.tasks.task_service import TaskPolicy, TaskService
 from service.tasks.waiting_notes import WaitingNotes
@@ -201,14 +201,10 @@ class ApplicationBuilder:
             refusals=self.refusals,
             submitter=submitter,
             poller=poller,
-            progress=ProgressPolls(
-                watched=self.store.watched_tasks,
-                submitter=submitter,
-                poller=poller,
-                provider=self.upstream,
-                clock=self.clock,
-                every=self.settings.progress_every,
+            progress=build_progress_polls(
+                self.settings, self.store, self.upstream, submitter, poller, clock=self.clock
             ),
+            operator_events=operator_event_jobs(self.settings, self.store, handlers, self.upstream, self.clock),
             watch=TaskWatch(store=self.store.watched_tasks, clock=self.clock),
             endpoints=parts.endpoints,
             dispatcher=self._dispatcher(parts, mask),

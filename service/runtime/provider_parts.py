@@ -12,6 +12,7 @@ from service.storage import Store
 from service.tasks.credit_watch import CreditWatch
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.poller import Poller, PollerConfig
+from service.tasks.progress_polls import ProgressPolls
 from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter, SubmitterConfig
 
@@ -79,4 +80,18 @@ def build_poller(
             retention=settings.retention,
         ),
         immediate_polls=immediate_polls,
+    )
+
+
+def build_progress_polls(
+    settings: Settings, store: Store, provider: RateLimitedClient, submitter: Submitter, poller: Poller, *, clock: Clock
+) -> ProgressPolls:
+    """Return what polls the tasks whose progress somebody watches."""
+    return ProgressPolls(
+        watched=store.watched_tasks,
+        submitter=submitter,
+        poller=poller,
+        provider=provider,
+        clock=clock,
+        every=settings.progress_every,
     )

@@ -16,6 +16,7 @@ from service.domain.ports.handler_pauses import CONTROLS
 from service.domain.ports.provider import RateLimitedProvider
 from service.domain.ports.search import SearchIndex
 from service.runtime.clock_jump import ClockJumpDetector
+from service.runtime.operator_events import OperatorEventJobs
 from service.runtime.scheduler import PeriodicJob
 from service.runtime.single_pass import SinglePass
 from service.tasks.endpoints import EndpointService
@@ -47,6 +48,7 @@ class Worker:
     search_index: SearchIndex
     endpoints: EndpointService
     controls: HandlerControls
+    operator_events: OperatorEventJobs
     _single_pass: SinglePass = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,6 +96,7 @@ class Worker:
             PeriodicJob(name="progress", run=self.progress.run_once, every=timedelta(seconds=0.5), topic="watch"),
             self._watch_job(),
             *self._handler_jobs_job(),
+            *self.operator_events.jobs(),
             *self._rare_jobs(),
         ]
 
@@ -101,7 +104,7 @@ class Worker:
         """Return the jobs beside submissions, polls and deliveries, for a process that starts those itself."""
         self.inbox_worker.enable_cache()
         often = [self._sweep_job(), self._estimates_job(), self._refusals_job(), self._watch_job()]
-        return [*often, self._controls_job(), *self._rare_jobs()]
+        return [*often, self._controls_job(), *self.operator_events.jobs(), *self._rare_jobs()]
 
     def _sweep_job(self) -> PeriodicJob:
         return PeriodicJob(name="sweep", run=self._sweep, every=timedelta(seconds=5), repeat=False)
@@ -145,7 +148,8 @@ class Worker:
         return await self.submitter.sweep()
 
     async def _prune(self) -> int:
-        return await self.poller.prune() + await self.handler_retention.prune() + await self.controls.prune()
+        parts = (self.poller, self.handler_retention, self.controls, self.operator_events.queue)
+        return sum([await part.prune() for part in parts])
 
     async def reconcile_once(self, *, start_within: timedelta | None = None) -> dict[str, int]:
         """Process everything that is due now and what becomes due by that; return how many of each kind."""

@@ -16,14 +16,17 @@ from service.domain.circuit import (
     after_failure,
     unknown_circuit,
 )
+from service.domain.operator_event import OperatorEventType
 from service.domain.ports.circuits import DestinationHealth
 from service.domain.ports.queues import AttemptResult
+from service.domain.task import Json
 from service.storage.attempt_results import LeasedDelivery
 from service.storage.bulk_writes import update_many
 from service.storage.column_types import in_list
 from service.storage.control_tables import circuits
 from service.storage.delivery_tables import deliveries
 from service.storage.dialects import insert
+from service.storage.operator_events import report
 from service.storage.task_rows import Values
 
 Pair = tuple[LeasedDelivery, AttemptResult]
@@ -48,7 +51,7 @@ async def note_health(connection: AsyncConnection, pairs: Sequence[Pair]) -> boo
             after[key] = _after(after[key], health, result)
         await save(connection, [circuit for key, circuit in after.items() if circuit != before[key]])
         for key, circuit in after.items():
-            report(before[key], circuit)
+            await report_change(connection, before[key], circuit)
     await _mark(connection, pairs, after if found else {})
     return bool(found) and any(before[key].state != after[key].state for key in after)
 
@@ -105,11 +108,17 @@ async def save(connection: AsyncConnection, changed: Sequence[Circuit]) -> None:
         await update_many(connection, circuits, [asdict(circuit) for circuit in changed])
 
 
-def report(before: Circuit, after: Circuit) -> None:
-    """Log that a circuit has opened or closed."""
+async def report_change(connection: AsyncConnection, before: Circuit, after: Circuit) -> None:
+    """Report that a circuit has opened or closed: `service.circuit_opened`, `service.circuit_closed`."""
     fields = {"handler": after.handler, "host": after.host, "client": after.client}
+    condition, at = f"{after.key} {before.opened_at or after.opened_at}", after.changed_at
     if after.state == "open" and before.state != "open":
         log.warning("circuit opened", **fields, failures=after.failures, error=after.last_error)
+        condition = f"{after.key} {after.opened_at}"
+        data: Json = {**fields, "failures": after.failures, "error": after.last_error}
+        await report(connection, OperatorEventType.CIRCUIT_OPENED, condition, data, at=at)
     elif before.state == "open" and after.state == "closed":
         seconds = (after.changed_at - (before.opened_at or after.changed_at)).total_seconds()
         log.warning("circuit closed", **fields, open_seconds=round(seconds, 1))
+        closed: Json = {**fields, "open_seconds": round(seconds, 1)}
+        await report(connection, OperatorEventType.CIRCUIT_CLOSED, condition, closed, at=at)

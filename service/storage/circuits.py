@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.circuit import COUNT_FOR, PROBE_TIME, Circuit, closed_for_nothing
 from service.domain.ports.handler_pauses import CONTROLS
-from service.storage.circuit_health import LOCKED, report, save
+from service.storage.circuit_health import LOCKED, report_change, save
 from service.storage.control_tables import circuits
 from service.storage.database import Database
 from service.storage.parked_deliveries import WOKEN_AT_ONCE, begin_probe, wake
@@ -58,7 +58,7 @@ class SqlCircuits:
         before = Circuit(**row)
         after = closed_for_nothing(before, now)
         await save(connection, [after])
-        report(before, after)
+        await report_change(connection, before, after)
 
     async def wake(self, key: str, *, now: datetime) -> int:
         """Make deliveries due that have waited for a circuit which is closed now; return how many."""

@@ -34,3 +34,21 @@ circuits = Table(
 )
 
 Index("circuits_changed", circuits.c.changed_at)
+
+operator_events = Table(
+    "operator_events",
+    metadata,
+    Column("id", SafeText, primary_key=True),  # of its type and condition
+    Column("type", SafeText, nullable=False),
+    Column("data", JsonText, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+)
+
+operator_receipts = Table(
+    "operator_receipts",
+    metadata,
+    Column("handler", SafeText, primary_key=True),
+    Column("event_id", SafeText, primary_key=True),
+)
+
+Index("operator_events_times", operator_events.c.at)

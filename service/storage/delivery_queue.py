@@ -9,8 +9,10 @@ from sqlalchemy import Integer, Label, Select, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.fair_share import share_owner
+from service.domain.operator_event import OperatorEventType, hour_of
 from service.domain.ports.circuits import NO_BLOCKS, Blocks
 from service.domain.ports.handler_pauses import CONTROLS
+from service.domain.ports.operator_events import OPERATOR_EVENTS
 from service.domain.ports.queues import AttemptResult, HandlerCapacity
 from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim
@@ -24,6 +26,7 @@ from service.storage.delivery_tables import IS_PENDING, PENDING, attempts, deliv
 from service.storage.endpoint_deliveries import hold_lane
 from service.storage.endpoint_health import note_attempts
 from service.storage.event_log import EVENT_COLUMNS, event_from_row
+from service.storage.operator_events import report
 from service.storage.parked_deliveries import MAX_PARKED, PARKED_AT_ONCE, without_blocked
 from service.storage.queries import delivery_view
 from service.storage.sealed_secrets import delete_secrets
@@ -102,6 +105,8 @@ class SqlDeliveryQueue:
             await insert_many(write.connection, attempts, [attempt_values(*pair) for pair in pairs])
             await update_many(write.connection, deliveries, [delivery_values(*pair) for pair in pairs])
             await note_attempts(write.connection, pairs)
+            if await _report_dead_letters(write.connection, pairs):
+                write.topics.add(OPERATOR_EVENTS)
             if await note_health(write.connection, pairs):
                 write.topics.add(CONTROLS)
             lanes = [lane_values(one, result) for one, result in pairs if one.lane_has_others]
@@ -145,6 +150,19 @@ class SqlDeliveryQueue:
         """Return one delivery, None if it is unknown."""
         async with self._database.reading() as connection:
             return await delivery_view(connection, delivery_id)
+
+
+async def _report_dead_letters(
+    connection: AsyncConnection, pairs: Sequence[tuple[LeasedDelivery, AttemptResult]]
+) -> bool:
+    """Report dead letters once an hour for each handler and fault; return whether there is a new report."""
+    new = False
+    dead = {(leased.handler, result.fault): (leased, result) for leased, result in pairs if result.outcome == "dead"}
+    for (handler, fault), (leased, result) in dead.items():
+        at, condition = result.finished_at, f"{handler} {fault} {hour_of(result.finished_at)}"
+        data = {"handler": handler, "fault": fault, "delivery": leased.id, "task": leased.task_id}
+        new |= await report(connection, OperatorEventType.DEAD_LETTERS, condition, data, at=at)
+    return new
 
 
 POSTPONE_LANE = update(deliveries).where(

@@ -2,17 +2,20 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 
 import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.endpoint import DisabledReason, EndpointAttempt, EndpointHealth, after_attempt, disabled_reason
+from service.domain.operator_event import OperatorEventType
 from service.domain.ports.queues import AttemptResult
 from service.storage.attempt_results import LeasedDelivery
 from service.storage.bulk_writes import update_many
 from service.storage.column_types import in_list
 from service.storage.endpoint_tables import endpoints
+from service.storage.operator_events import report
 from service.storage.task_rows import Values
 
 HEALTH_NAMES = tuple(EndpointHealth.__dataclass_fields__)
@@ -47,20 +50,19 @@ async def note_attempts(connection: AsyncConnection, pairs: Sequence[tuple[Lease
             health = after_attempt(health, attempt)
             if reason := disabled_reason(health, attempt):
                 disabled = {"disabled_at": attempt.at, "disabled_reason": reason}
-                await endpoint_disabled(connection, row["id"], row["client"], reason)
+                await endpoint_disabled(connection, row["id"], row["client"], reason, at=attempt.at)
                 break
         changed.append({"id": row["id"], **vars(health), **disabled})
     await update_many(connection, endpoints, changed)
 
 
 async def endpoint_disabled(
-    connection: AsyncConnection,  # noqa: ARG001 - for a durable record in the same transaction
-    endpoint_id: str,
-    client: str,
-    reason: DisabledReason,
+    connection: AsyncConnection, endpoint_id: str, client: str, reason: DisabledReason, *, at: datetime
 ) -> None:
     """Report that an endpoint was disabled, in the transaction that disables it: `service.endpoint_disabled`.
 
     The row of the endpoint is the durable record; the gauge `boomerang_endpoints` counts the disabled ones.
     """
     log.warning("endpoint disabled", endpoint=endpoint_id, client=client, reason=reason)
+    data = {"endpoint": endpoint_id, "client": client, "reason": reason}
+    await report(connection, OperatorEventType.ENDPOINT_DISABLED, f"{endpoint_id} {at}", data, at=at)

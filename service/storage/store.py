@@ -23,6 +23,7 @@ from service.storage.health import SqlHealth
 from service.storage.health_samples import SqlHealthSamples
 from service.storage.inbox import SqlInbox
 from service.storage.local_signals import LocalSignals
+from service.storage.operator_events import SqlOperatorEvents
 from service.storage.overview import SqlOverview
 from service.storage.price_list import SqlPriceList
 from service.storage.process_registry import SqlLastRuns, SqlProcessRegistry
@@ -76,6 +77,7 @@ class Store:
         self.delivery_details = SqlDeliveryDetails(database)
         self.health_samples = SqlHealthSamples(database)
         self.prices = SqlPriceList(database)
+        self.operator_events = SqlOperatorEvents(database)
         self.circuits = SqlCircuits(database)
         self.handler_pauses = SqlHandlerPauses(database)
         self.clock_jump_repair = SqlClockJumpRepair(database)

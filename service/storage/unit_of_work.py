@@ -14,6 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningInsert
 
 from service.domain.endpoint import EndpointMatch
+from service.domain.operator_event import OperatorEventType, hour_of
+from service.domain.ports.operator_events import OPERATOR_EVENTS
 from service.domain.ports.unit_of_work import (
     DeliveryClaim,
     DeliveryRow,
@@ -25,7 +27,7 @@ from service.domain.ports.unit_of_work import (
     UnitOfWork,
     unknown,
 )
-from service.domain.task import Task, TaskId, UpstreamId
+from service.domain.task import EventType, Task, TaskId, UpstreamId
 from service.domain.task_wait import WaitRow
 from service.storage.bulk_writes import insert_many, update_many
 from service.storage.column_types import in_list
@@ -35,6 +37,7 @@ from service.storage.delivery_tables import IS_PENDING, deliveries
 from service.storage.dialects import advisory_lock, insert_into
 from service.storage.endpoint_store import enabled_endpoints
 from service.storage.inbox import STORED_DIGESTS
+from service.storage.operator_events import report
 from service.storage.tables import UNREAD, events, inbox, polls, run_times, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, changed_task_values, task_from_row
 from service.storage.task_waits import add_task_waits
@@ -163,9 +166,18 @@ class SqlUnitOfWork:
         """Insert events, in this order, and their deliveries; return claims on deliveries whose lease is granted."""
         if events:
             await append_events(self.connection, events)
+            await self._report_overdue(events)
         if not deliveries:
             return []
         return await append_deliveries(self.connection, deliveries, {event.id: event for event in events})
+
+    async def _report_overdue(self, rows: Sequence[EventRow]) -> None:
+        """Report tasks that have expired, once an hour for each client."""
+        overdue = {row.client: row for row in rows if row.type is EventType.EXPIRED}
+        for client, row in overdue.items():
+            data, condition = {"client": client, "task": row.task_id}, f"{client} {hour_of(row.at)}"
+            if await report(self.connection, OperatorEventType.TASK_OVERDUE, condition, data, at=row.at):
+                self.topics.add(OPERATOR_EVENTS)
 
     async def add_polls(self, rows: Sequence[PollRow]) -> None:
         """Insert polls, for the history of their tasks."""

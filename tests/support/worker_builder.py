@@ -9,8 +9,12 @@ from service.deliveries.handler_jobs import JobRunner
 from service.deliveries.handler_retention import HandlerRetention
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.missing_handlers import MissingHandlerMonitor
+from service.deliveries.operator_handlers import OperatorEventQueue
+from service.domain.submission_limits import Limits
 from service.runtime.clock_jump import ClockJumpDetector
+from service.runtime.operator_events import OperatorEventJobs
 from service.runtime.worker import Worker
+from service.tasks.operator_watch import OperatorWatch
 from service.tasks.progress_polls import ProgressPolls
 from service.tasks.watched_tasks import TaskWatch
 from tests.support.delivery_builders import handler, tools
@@ -68,6 +72,20 @@ def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Wo
         search_index=loop.store.search_index,
         provider=loop.rate_limited,
         clock_jumps=ClockJumpDetector(loop.store.clock_jump_repair, clock=loop.clock, lease=LEASE),
+        operator_events=OperatorEventJobs(
+            watch=OperatorWatch(
+                events=loop.store.operator_events,
+                spending=loop.store.tasks,
+                stats=loop.store.run_time_stats,
+                requests=dict,
+                clock=loop.clock,
+                limits=Limits(),
+                callbacks=False,
+            ),
+            queue=OperatorEventQueue(
+                handlers=[only] if only else [], events=loop.store.operator_events, clock=loop.clock
+            ),
+        ),
         controls=HandlerControls(
             pauses=loop.store.handler_pauses,
             circuits=loop.store.circuits,

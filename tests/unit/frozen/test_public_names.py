@@ -16,7 +16,17 @@ from tests.unit.frozen.snapshots import assert_frozen, assert_words
 
 HANDLER_API = [
     *["Artifact", "Conflict", "Content", "Event", "Fault", "HandlerSettings", "HandlerState", "Handlers"],
-    *["InvalidTask", "Job", "NotFound", "NotifyOptions", "ObjectArchive", "QueueIsFull", "Reject", "Retry"],
+    *[
+        "InvalidTask",
+        "Job",
+        "NotFound",
+        "NotifyOptions",
+        "ObjectArchive",
+        "OperatorEvent",
+        "QueueIsFull",
+        "Reject",
+        "Retry",
+    ],
     *["StoreUnavailable", "TaskView", "Tools", "UpstreamError", "data_uri"],
 ]
 SANDBOX_API = ["Bill", "ConnectionCut", "First", "MediaExtraMissing", "Sandbox", "SwitchError", "Switches"]

@@ -255,6 +255,7 @@ def test_worker_has_every_job(tmp_path: Path) -> None:
         "dispatch",
         "progress",
         "watch",
+        "operator_watch",
         "missing_handlers",
         "search",
         "prune",
