@@ -1,6 +1,7 @@
 """`boomerang doctor` finds each fault of an installation, which every test here causes for real."""
 
 import json
+import re
 import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ import pytest
 from service.domain.ports.process_registry import KeyDecision, ProcessKeys
 from service.runtime.checks.doctor import examine
 from service.runtime.checks.finding import Finding
-from service.storage import Store, open_store
+from service.storage import Store, migrate, open_store
 from tests.acceptance.environment import NEXT_SECRET, SECRET, UPSTREAM_KEY, client, sqlite
 from tests.acceptance.environment import settings as environment
 from tests.acceptance.processes import HOST, TIMEOUT, Child, Workspace, command, free_port, wait_for_response
@@ -224,7 +225,7 @@ async def test_certificate_of_the_public_address(running: Running, tmp_path: Pat
 async def test_read_only_file(running: Running, workspace: Workspace) -> None:
     """An SQLite file that cannot be written is a fault, with the reason of the system."""
     env = changed(running, DATABASE_URL=sqlite(workspace))
-    assert (await command(workspace, "migrate", env=env))[0] == 0
+    await migrate(env["BOOMERANG_DATABASE_URL"])
     assert (await only(env, "database")).outcome == "ok"
     try:
         with read_only([workspace.home / "boomerang.db"]):
@@ -261,7 +262,7 @@ async def test_postgres(running: Running, workspace: Workspace, empty_postgres: 
     schema, clock = await found(env, "database")
     assert (schema.outcome, schema.fix) == ("fault", "run `boomerang migrate`")
     assert clock.outcome == "ok"
-    assert (await command(workspace, "migrate", env=env))[0] == 0
+    await migrate(env["BOOMERANG_DATABASE_URL"])
     assert [each.outcome for each in await found(env, "database")] == ["ok", "ok"]
     assert (await only(env, "notifications")).outcome == "ok"
     read_only_env = {**env, "BOOMERANG_DATABASE_URL": f"{empty_postgres}?options=-cdefault_transaction_read_only%3Don"}
@@ -271,7 +272,8 @@ async def test_postgres(running: Running, workspace: Workspace, empty_postgres: 
     file.write_text("600")
     shifted = workspace.run("doctor", [*CLOCKED, "doctor", "--json"], env={**env, "BOOMERANG_TEST_CLOCK": str(file)})
     assert await shifted.ended() == 1
-    assert "the clock of the database differs from this one by 600 s" in shifted.output()
+    # a slow answer makes the difference look smaller, never larger
+    assert re.search("the clock of the database differs from this one by 5[0-9]{2} s|by 600 s", shifted.output())
 
 
 @pytest.mark.skipif(PROGRAM is None, reason=REASON)
@@ -306,7 +308,7 @@ async def test_two_processes_on_one_file(running: Running, workspace: Workspace)
 async def test_processes_of_two_machines_on_one_file(running: Running, workspace: Workspace) -> None:
     """Processes of two machines (here: with two host names) on one SQLite file are a fault."""
     env = changed(running, DATABASE_URL=sqlite(workspace))
-    async with open_database(env, workspace) as store:
+    async with open_database(env) as store:
         now = datetime.now(UTC)
         for host in ("one", "two"):
             own = ProcessKeys(id=host, fingerprints=("a",), started_at=now, seen_at=now, role="web", host=host)
@@ -318,12 +320,12 @@ async def test_processes_of_two_machines_on_one_file(running: Running, workspace
 async def test_sleeping_platform_without_cron(running: Running, workspace: Workspace) -> None:
     """With SERVERLESS=on a cron job must make single passes; a platform that sleeps needs SERVERLESS=on."""
     env = changed(running, DATABASE_URL=sqlite(workspace), SERVERLESS="on")
-    assert (await command(workspace, "migrate", env=env))[0] == 0
+    await migrate(env["BOOMERANG_DATABASE_URL"])
     finding = await only(env, "wake-up")
     assert (finding.outcome, "/v1/reconcile" in finding.fix) == ("fault", True)
     assert (await command(workspace, "reconcile", "--once", env=env))[0] == 0
     assert (await only(env, "wake-up")).outcome == "ok"
-    async with open_database(env, workspace) as store:
+    async with open_database(env) as store:
         await store.last_runs.note("reconcile", datetime.now(UTC) - timedelta(hours=5))
     assert "5 h ago" in (await only(env, "wake-up")).text
     finding = await only({**changed(running), "K_SERVICE": "boomerang"}, "wake-up")
@@ -341,9 +343,9 @@ async def test_unwritable_archive(running: Running, workspace: Workspace) -> Non
 
 
 @asynccontextmanager
-async def open_database(env: dict[str, str], workspace: Workspace) -> AsyncIterator[Store]:
+async def open_database(env: dict[str, str]) -> AsyncIterator[Store]:
     """Yield the store of a migrated database."""
-    assert (await command(workspace, "migrate", env=env))[0] == 0
+    await migrate(env["BOOMERANG_DATABASE_URL"])
     async with open_store(env["BOOMERANG_DATABASE_URL"]) as store:
         yield store
 
