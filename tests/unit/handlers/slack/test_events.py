@@ -252,7 +252,7 @@ async def test_stored_result_above_the_limit_is_a_signed_link(size: int | None) 
     bot = Bot({"SLACK_MAX_UPLOAD_MB": "1"})
     async with bot.test:
         tools = replace(bot.test.tools, content=content)
-        target = Target(handler="slack", channel=CHANNEL)
+        target = Target.model_validate({"handler": "slack", "channel": CHANNEL})
         channel = Channel(target=target, api=await open_slack(tools), tools=tools)
         task = sample_task("task.completed", output=OUTPUT)
         await channel.send_result(Result(task=task, index=0, chat=channel.key), attempt=1)
