@@ -69,9 +69,9 @@ class Dashboard:
             *AttentionPage(
                 layout=layout, services=services, overview=self.overview, budget=self.limits.budget
             ).routes(),
-            *TaskListPage(layout=layout, services=services, overview=self.overview).routes(),
+            *TaskListPage(layout=layout, services=services).routes(),
             *NewTaskPage(layout=layout, services=services, prices=self.prices).routes(),
-            *BulkPage(layout=layout, services=services, overview=self.overview).routes(),
+            *BulkPage(layout=layout, services=services).routes(),
             *TaskPage(layout=layout, services=services).routes(),
             *HandlersPage(layout=layout, services=services).routes(),
             *DeliveryReplays(layout=layout, services=services).routes(),

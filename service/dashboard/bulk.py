@@ -15,16 +15,15 @@ from starlette.routing import Route
 
 from service.api.app import Services
 from service.api.authentication import Caller
-from service.api.query_params import QueryParams, cursor_of
+from service.api.query_params import cursor_of
 from service.dashboard.attention import UNSHOWN
 from service.dashboard.layout import Form, Layout, Page, redirect
-from service.dashboard.task_filter import NAMES, ListFilter, parsed, with_pairs
+from service.dashboard.task_filter import NAMES, ListFilter, next_tasks, read_filter
 from service.domain.errors import BoomerangError, Conflict, Fault, InvalidParams, NotFound
-from service.domain.ports.overview import MAX_COUNTED, Overview
+from service.domain.ports.overview import MAX_COUNTED
 from service.domain.task import Task, TaskId
 
 BATCH_SECONDS = 4.0
-READ = 50
 MAX_SELECTED = 200
 OUTCOMES = ("done", "not_possible", "failed")
 
@@ -84,7 +83,6 @@ class BulkPage:
 
     layout: Layout
     services: Services
-    overview: Overview
 
     def routes(self) -> list[Route]:
         """Return their routes."""
@@ -99,18 +97,17 @@ class BulkPage:
 
     async def confirm(self, request: Request, caller: Caller, form: Form) -> Page | Response:
         """Count the tasks of the action, and ask before anything happens."""
-        wanted = _read(request, form)
+        wanted = _read(request, caller, form)
         if not wanted.selected and form.get("scope") != "all":
             address = wanted.wanted.address()
             return self.layout.done(request, address, "Select tasks first, or choose all that match.", level="problem")
-        found = wanted.wanted.wanted(caller)
-        total = len(wanted.selected) or await self.overview.count(found)
+        total = len(wanted.selected) or await self._count(wanted.wanted)
         title = f"{wanted.action.label}: {_many(total)}?"
         return self._page(replace(wanted, total=total), title=title, state="confirm")
 
     async def run(self, request: Request, caller: Caller, form: Form) -> Page:
         """Act on one batch, and show how far it is."""
-        wanted = _read(request, form)
+        wanted = _read(request, caller, form)
         until, counts, done = time.monotonic() + BATCH_SECONDS, Counter(wanted.counts), 0
         last, remaining = wanted.cursor, list(wanted.selected)
         finished = True
@@ -140,11 +137,19 @@ class BulkPage:
                 yield task
         if wanted.selected:
             return
-        page, cursor = replace(wanted.wanted.wanted(caller), limit=READ, without=UNSHOWN), wanted.cursor
-        while tasks := await self.services.queries.tasks(replace(page, cursor=cursor)):
+        cursor, more = wanted.cursor, True
+        while more:
+            page = replace(wanted.wanted.wanted, without=UNSHOWN, cursor=cursor)
+            tasks, cursor = await next_tasks(self.services.queries, page)
             for task in tasks:
                 yield task
-            cursor = tasks[-1].id
+            more = cursor is not None
+
+    async def _count(self, wanted: ListFilter) -> int:
+        """Return how many tasks match, up to one more than MAX_COUNTED."""
+        counts = await self.services.queries.status_counts(wanted.wanted)
+        total = sum(each.count for each in counts)
+        return MAX_COUNTED + 1 if any(each.more for each in counts) else total
 
     async def _act(self, action: BulkAction, task: Task, caller: Caller) -> str:
         """Act on one task; return the outcome."""
@@ -199,11 +204,11 @@ def _many(count: int) -> str:
     return f"{number} task{'' if count == 1 else 's'}"
 
 
-def _read(request: Request, form: Form) -> BulkRequest:
+def _read(request: Request, caller: Caller, form: Form) -> BulkRequest:
     """Return what a form asks for; raises InvalidParams."""
-    names = (*NAMES, "cursor")
-    query = QueryParams(with_pairs(request, [(name, form.get(name)) for name in names]), *names)
-    wanted, cursor = parsed(query), query.cursor("task")
+    pairs = [(name, form.get(name)) for name in (*NAMES, "cursor")]
+    wanted, query = read_filter(request, caller, pairs, "cursor")
+    cursor = query.cursor("task")
     query.reject_errors()
     action = BY_NAME.get(form.get("action"))
     if action is None:

@@ -1,6 +1,6 @@
 """The filters of the list of tasks: in its address, in its links and in the forms of actions on all that match."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
@@ -8,25 +8,30 @@ from starlette.requests import Request
 
 from service.api.authentication import Caller
 from service.api.query_params import QueryParams
-from service.domain.ports.tasks import TaskFilter
-from service.domain.task import Status
+from service.api.task_filters import FILTERS, task_filter
+from service.domain.ports.search import StatusCount
+from service.domain.ports.tasks import TaskFilter, TaskQueries
+from service.domain.task import Status, Task
 
-NAMES = ("status", "model", "result", "client")
+NAMES = (*FILTERS, "result")
 STATUSES = [each.value for each in Status]
+READ = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListFilter:
-    """What the list shows; an empty text is no condition. `result` is `none` for tasks that were paid without one."""
+    """What the list shows: the texts of its conditions, and the filter that they are for the caller."""
 
-    status: str = ""
-    model: str = ""
-    result: str = ""
-    client: str = ""
+    texts: tuple[tuple[str, str], ...]
+    wanted: TaskFilter
+
+    def get(self, name: str) -> str:
+        """Return the text of a condition, empty without it."""
+        return dict(self.texts).get(name, "")
 
     def pairs(self, **changes: str) -> list[tuple[str, str]]:
         """Return the conditions as parameters, with `changes`."""
-        values = {name: getattr(self, name) for name in NAMES} | changes
+        values = dict(self.texts) | changes
         return [(name, value) for name, value in values.items() if value]
 
     def address(self, **changes: str) -> str:
@@ -34,57 +39,54 @@ class ListFilter:
         pairs = self.pairs(**changes)
         return f"/tasks?{urlencode(pairs)}" if pairs else "/tasks"
 
-    def wanted(self, caller: Caller) -> TaskFilter:
-        """Return the filter of a query: of the caller's own tasks, unless it sees all."""
-        return TaskFilter(
-            client=(self.client or None) if caller.sees_all else caller.name,
-            status=self.status or None,
-            model=self.model or None,
-            without_result=self.result == "none",
-        )
-
     @property
     def words(self) -> str:
         """Return the conditions for a person."""
-        return ", ".join(f"{name} {value}" for name, value in self.pairs()) or "all tasks"
+        return ", ".join(f"{name} {value}" for name, value in self.texts) or "all tasks"
 
 
-def read_filter(request: Request, *more: str) -> tuple[ListFilter, QueryParams]:
-    """Return the filter in the address of a request, and its parameters, of which `more` are known too."""
-    query = QueryParams(_without_empty(request), *NAMES, *more)
-    return parsed(query), query
+def read_filter(
+    request: Request, caller: Caller, pairs: Sequence[tuple[str, str]], *more: str
+) -> tuple[ListFilter, QueryParams]:
+    """Return the filter in `pairs`, and their parameters with the faults, of which `more` are known too.
+
+    Empty values count as left out: a form sends its empty fields too.
+    """
+    given = [(name, value) for name, value in pairs if value]
+    query = QueryParams(Request({**request.scope, "query_string": urlencode(given).encode()}), *NAMES, *more)
+    paid = query.choice("result", ["none"]) == "none"
+    wanted = replace(task_filter(query, caller), without_result=paid)
+    texts = tuple((name, value) for name, value in given if name in NAMES)
+    return ListFilter(texts=texts, wanted=wanted), query
 
 
-def parsed(query: QueryParams) -> ListFilter:
-    """Return the filter in parameters; their faults are in `query`."""
-    return ListFilter(
-        status=query.choice("status", STATUSES) or "",
-        model=query.text("model") or "",
-        result=query.choice("result", ["none"]) or "",
-        client=query.text("client") or "",
-    )
+@dataclass(frozen=True, kw_only=True)
+class Tab:
+    """A status in the list: its word is empty for all; with `more` there may be more than `count`."""
+
+    status: str
+    address: str
+    count: int
+    more: bool
+    chosen: bool
 
 
-def _without_empty(request: Request) -> Request:
-    """Return the request without empty parameters: a form sends its empty fields too."""
-    pairs = [(name, value) for name, value in request.query_params.multi_items() if value]
-    return Request({**request.scope, "query_string": urlencode(pairs).encode()})
-
-
-def with_pairs(request: Request, pairs: Sequence[tuple[str, str]]) -> Request:
-    """Return a request whose parameters are `pairs`, such as the fields of a form."""
-    wanted = [(name, value) for name, value in pairs if value]
-    return Request({**request.scope, "query_string": urlencode(wanted).encode()})
-
-
-def tabs(current: ListFilter, counts: dict[str, int]) -> list[tuple[str, str, int | None, bool]]:
-    """Return the status tabs: word or empty for all, address, count, and whether it is the current one."""
-    everything = sum(counts.values())
-    found: list[tuple[str, str, int | None, bool]] = [
-        ("", replace(current, status="").address(), everything, not current.status)
-    ]
+def tabs(current: ListFilter, counts: Sequence[StatusCount]) -> Iterator[Tab]:
+    """Yield a tab for all tasks, and one for each status that some have."""
+    total, more = sum(each.count for each in counts), any(each.more for each in counts)
+    chosen = current.get("status")
+    yield Tab(status="", address=current.address(status=""), count=total, more=more, chosen=not chosen)
+    by_status = {each.status: each for each in counts}
     for status in STATUSES:
-        chosen = current.status == status
-        if chosen or counts.get(status):
-            found.append((status, current.address(status=status), counts.get(status, 0), chosen))
-    return found
+        found = by_status.get(status)
+        if status == chosen or (found and (found.count or found.more)):
+            count, beyond = (found.count, found.more) if found else (0, False)
+            address = current.address(status=status)
+            yield Tab(status=status, address=address, count=count, more=beyond, chosen=status == chosen)
+
+
+async def next_tasks(queries: TaskQueries, wanted: TaskFilter) -> tuple[list[Task], str | None]:
+    """Return the next tasks of a filter after its cursor, and where to continue; None at the end."""
+    window = await queries.window(replace(wanted, limit=READ))
+    tasks = list(window.tasks)
+    return tasks, window.after or (tasks[-1].id if len(tasks) == READ else None)

@@ -1,18 +1,15 @@
 """The counts of the dashboard. Each reads a bounded part of an index, so that they take as long at a million tasks."""
 
-from collections.abc import Mapping
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.overview import MAX_COUNTED, Attention
-from service.domain.ports.tasks import TaskFilter
 from service.domain.task import Status
 from service.storage.database import Database
 from service.storage.delivery_tables import IS_DEAD, deliveries
 from service.storage.tables import IN_FLIGHT, OPEN, QUEUED, WITHOUT_RESULT, literal_word, tasks
-from service.storage.task_search import filtered
 
 IN_DOUBT = IN_FLIGHT & (tasks.c.status == literal_word(Status.IN_DOUBT))
 
@@ -39,23 +36,6 @@ class SqlOverview:
                 unsettled_id=oldest[0] if oldest else None,
                 unsettled_since=oldest[1] if oldest else None,
             )
-
-    async def newest_by_status(self, wanted: TaskFilter) -> Mapping[str, int]:
-        """Count the newest MAX_COUNTED tasks of the client of a filter by status, and by its model."""
-        newest = select(tasks.c.status, tasks.c.model, tasks.c.created_at, tasks.c.id)
-        if wanted.client is not None:
-            newest = newest.where(tasks.c.client == wanted.client)
-        page = newest.order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(MAX_COUNTED).subquery()
-        query = select(page.c.status, func.count()).group_by(page.c.status)
-        if wanted.model is not None:
-            query = query.where(page.c.model == wanted.model)
-        async with self._database.reading() as connection:
-            return {row[0]: row[1] for row in await connection.execute(query)}
-
-    async def count(self, wanted: TaskFilter) -> int:
-        """Count the tasks of a filter, up to MAX_COUNTED + 1."""
-        async with self._database.reading() as connection:
-            return await _bounded(connection, filtered(select(tasks.c.id), wanted))
 
 
 def _tasks(where: ColumnElement[bool], client: str | None) -> Select[tuple[str]]:

@@ -391,12 +391,32 @@ def test_filters_are_addresses(service: DashboardService, browser: "Browser", co
         assert failed["id"] in page.content()
         assert completed["id"] not in page.content()
         page.select_option("#model", "viduq2_pro_reference")
-        page.click("button:text-is('Filter')")
-        page.wait_for_url("**/tasks?status=failed&model=viduq2_pro_reference*")
+        page.click("button:text-is('Search')")
+        page.wait_for_url(re.compile("status=failed.*model=viduq2_pro_reference"))
         page.go_back()
         page.go_back()
         assert page.url.endswith("/tasks")
         assert completed["id"] in page.content()
+
+
+def test_search_finds_by_words_and_ids(service: DashboardService, browser: "Browser", failed: Json) -> None:
+    """A task is found by its id, its id at the provider, and words of its prompt; the search stays in the address."""
+    task = service.settled(service.submit(params={"prompt": "seventeen narwhals"}, metadata={"order": "A-1001"}))
+    with signed_in(browser, service, ANN) as page:
+        for text in (task["id"], task["upstream_id"], "narwhals seventeen", "metadata.order=A-1001"):
+            for _ in range(20):
+                page.goto("/tasks")
+                page.fill("#q", text)
+                page.click("button:text-is('Search')")
+                if task["id"] in page.content():
+                    break
+                page.wait_for_timeout(500)  # words are read from the events a moment later
+            assert task["id"] in page.content(), text
+            assert failed["id"] not in page.content()
+            assert "q=" in page.url
+    with signed_in(browser, service, BOB) as page:
+        page.goto("/tasks?q=narwhals")
+        assert task["id"] not in page.content()
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["script", "plain"])

@@ -41,21 +41,15 @@ async def test_attention_of_a_client(store: Store) -> None:
     assert (ann.in_doubt, ann.without_result, ann.unsettled_id) == (1, 0, "q")
 
 
-async def test_counts_of_filters(store: Store) -> None:
-    """A filter counts what its list shows, and the statuses of the newest tasks of its client and model."""
+async def test_tasks_without_a_result(store: Store) -> None:
+    """The list of tasks that were paid without a result has those alone."""
     await add_tasks(
         store,
         a_task("a", client="ann", status=Status.COMPLETED),
         a_task("b", client="ann", status=Status.COMPLETED, output=RESULT),
-        a_task("c", client="ann", status=Status.FAILED, model="other"),
-        a_task("d", client="bob", status=Status.FAILED),
+        a_task("c", client="ann", status=Status.FAILED),
     )
-    count, newest = store.overview.count, store.overview.newest_by_status
-    assert await count(TaskFilter(client="ann")) == 3
-    assert await count(TaskFilter(without_result=True)) == 1
-    assert [task.id for task in await store.queries.tasks(TaskFilter(without_result=True))] == ["a"]
-    assert dict(await newest(TaskFilter(client="ann"))) == {"completed": 2, "failed": 1}
-    assert dict(await newest(TaskFilter(model="other"))) == {"failed": 1}
+    assert [task.id for task in (await store.queries.window(TaskFilter(without_result=True))).tasks] == ["a"]
 
 
 @pytest.mark.parametrize("client", [None, "ann"])
@@ -64,8 +58,7 @@ async def test_attention_reads_indexes(store: Store, client: str | None) -> None
     await add_tasks(store, *[a_task(f"t{number}", status=Status.COMPLETED, output=RESULT) for number in range(50)])
     with emitted(store) as statements:
         await store.overview.attention(client, since=NOW - WEEK)
-        await store.overview.newest_by_status(TaskFilter(client=client))
-    assert len(statements) == 7
+    assert len(statements) == 6
     for statement in statements:
         how = await query_plan(store, statement)
         assert "SCAN tasks\n" not in f"{how}\n"

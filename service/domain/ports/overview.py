@@ -1,11 +1,8 @@
 """What the dashboard counts: figures that are cheap at any number of tasks, since each is bounded."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
-
-from service.domain.ports.tasks import TaskFilter
 
 MAX_COUNTED = 1000
 """The highest number that is counted; one more stands for `more than that`."""
@@ -33,9 +30,3 @@ class Overview(Protocol):
 
     async def attention(self, client: str | None, *, since: datetime) -> Attention:
         """Return what needs attention; tasks without a result since `since`."""
-
-    async def newest_by_status(self, wanted: TaskFilter) -> Mapping[str, int]:
-        """Count the newest MAX_COUNTED tasks of the client and the model of a filter by status."""
-
-    async def count(self, wanted: TaskFilter) -> int:
-        """Count the tasks of a filter, up to MAX_COUNTED + 1."""
