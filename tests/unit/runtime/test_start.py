@@ -101,3 +101,12 @@ def test_probes_report_the_failure_reason_and_the_stop() -> None:
     assert (services.failure_reason(), services.stopping()) == ("no clock", False)
     stopping.set()
     assert services.stopping()
+
+
+def test_dashboard_is_removed_by_its_setting() -> None:
+    """With DASHBOARD=off there are no pages, and no links that sign in."""
+    application = MagicMock()
+    application.settings.dashboard = "off"
+    services = web.build_services(application, asyncio.Event(), lambda: None, WebLimits())
+    assert services.logins is None
+    assert web.build_dashboard(application, services) is None
