@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+from zlib import crc32
 
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
@@ -52,10 +53,13 @@ def fill(at: sa.Engine, tables: Mapping[str, sa.Table], prefix: str) -> None:
 
 
 def _row(table: sa.Table, prefix: str, number: int) -> dict[str, Any]:
-    counted = {
-        column.name for column in table.primary_key if isinstance(column.type, sa.Integer) and column.name == "seq"
-    }
-    return {column.name: _value(column, prefix, number) for column in table.columns if column.name not in counted}
+    keys = list(table.primary_key)
+    numbers = all(isinstance(each.type, sa.Integer) for each in keys)
+    counted = {each.name for each in keys if numbers and len(keys) == 1}
+    values = {each.name: _value(each, prefix, number) for each in table.columns if each.name not in counted}
+    if numbers and len(keys) > 1:  # the key has no text that differs with the prefix
+        values |= {each.name: crc32(prefix.encode()) + number for each in keys}
+    return values
 
 
 def _value(column: sa.Column[Any], prefix: str, number: int) -> object:
