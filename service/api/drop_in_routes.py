@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from starlette.routing import Route
 
 from service.api.contents import ContentApi
+from service.api.mcp_tools import McpApi
 from service.api.task_acceptor import TaskAcceptor
 from service.api.videos import VideoApi
 from service.api.vtrix_models import VtrixModelApi
@@ -29,7 +30,11 @@ def drop_in_routes(services: "Services", acceptor: TaskAcceptor, contents: Conte
         queries=services.queries,
         notes=services.notes,
         contents=contents,
+        erasure=services.erasure,
         work=services.work,
         clock=services.clock,
     )
-    return [*tasks.routes(), *models.routes(), *videos.routes()]
+    agents = McpApi(
+        task_service=services.task_service, acceptor=acceptor, queries=services.queries, notes=services.notes
+    )
+    return [*tasks.routes(), *models.routes(), *videos.routes(), *agents.routes()]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from service.api.schema_types import ApiModel, Id, optional
 from service.domain.models.catalog import known_models
@@ -76,6 +76,22 @@ class VideoList(ApiModel):
     first_id: str | None
     last_id: str | None
     has_more: bool
+
+
+class VideoDeleted(ApiModel):
+    """An erased video."""
+
+    id: Id
+    object: Literal["video.deleted"]
+    deleted: bool
+
+
+class McpMessage(ApiModel):
+    """A message of JSON-RPC 2.0, as the Model Context Protocol defines it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    jsonrpc: Literal["2.0"]
 
 
 class OpenAiErrorReason(ApiModel):

@@ -1,6 +1,6 @@
 """An OpenAI-shaped video API over this service: an unmodified SDK needs another base address and a key."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from http import HTTPStatus
 from typing import get_args
@@ -13,7 +13,7 @@ from starlette.routing import Route
 from service.api.authentication import caller_of
 from service.api.contents import ContentApi
 from service.api.endpoints import json_response, route
-from service.api.ports import WaitingNotes
+from service.api.ports import TaskErasure, WaitingNotes
 from service.api.problem_shapes import MAY_EXIST
 from service.api.problems import Problem, ProblemError
 from service.api.query_params import QueryParams, idempotency_key, path_id
@@ -54,6 +54,7 @@ class VideoApi:
     queries: TaskQueries
     notes: WaitingNotes
     contents: ContentApi
+    erasure: TaskErasure
     work: RequestWork
     clock: Clock
     repeated: RepeatedCreates = field(init=False)
@@ -65,7 +66,7 @@ class VideoApi:
         """Return its routes."""
         return [
             route("/v1/videos", get=self.list_videos, post=self.create),
-            route("/v1/videos/{id}", get=self.show),
+            route("/v1/videos/{id}", get=self.show, delete=self.delete),
             route("/v1/videos/{id}/content", get=self.content),
         ]
 
@@ -94,8 +95,10 @@ class VideoApi:
             oldest_first=order == "asc",
         )
         found = await self.queries.tasks(wanted)
-        shown = [video_object(task) for task in found[:limit]]
-        first, last = (shown[0]["id"], shown[-1]["id"]) if shown else (None, None)
+        while len(found) > limit and all(task.erased_at for task in found[:limit]):  # clients end at an empty page
+            found = await self.queries.tasks(replace(wanted, cursor=found[limit - 1].id))
+        shown = [video_object(task) for task in found[:limit] if task.erased_at is None]
+        first, last = (shown[0]["id"], found[:limit][-1].id) if shown else (None, None)
         page = {"object": "list", "data": shown, "first_id": first, "last_id": last, "has_more": len(found) > limit}
         return json_response(page)
 
@@ -104,6 +107,12 @@ class VideoApi:
         task = await self.work.tried(await self._visible(request, path_id(request)), if_due=True)
         [task] = await self.notes.noted([task])
         return _video(task)
+
+    async def delete(self, request: Request) -> Response:
+        """Erase a video that has ended, with its inputs and stored files."""
+        task = await self._visible(request, path_id(request))
+        await self.erasure.erase(task.id)
+        return json_response({"id": task.id, "object": "video.deleted", "deleted": True})
 
     async def content(self, request: Request) -> Response:
         """Respond with the stored file, or redirect to where it is."""
@@ -148,7 +157,7 @@ class VideoApi:
     async def _visible(self, request: Request, task_id: str) -> Task:
         """Return a task; raises NotFound for an unknown one and for that of another client."""
         task = await self.queries.task(TaskId(task_id))
-        if task is None or not caller_of(request).sees(task.client):
+        if task is None or task.erased_at is not None or not caller_of(request).sees(task.client):
             raise NotFound("there is no such video")
         request.scope["state"][TASK] = task.id
         return task

@@ -68,6 +68,11 @@ def _journey(base_url: str) -> None:
         assert newest_first == [others[2].id, others[1].id, others[0].id, video.id]
         assert [each.id for each in client.videos.list(limit=3, order="asc")] == newest_first[::-1]
         assert client.videos.retrieve(video.id).prompt == "a cat surfs"
+        deleted = client.videos.delete(video.id)
+        assert (deleted.id, deleted.deleted, deleted.object) == (video.id, True, "video.deleted")
+        with pytest.raises(openai.NotFoundError):
+            client.videos.retrieve(video.id)
+        assert [each.id for each in client.videos.list()] == newest_first[:-1]
 
 
 def _refusals(base_url: str, own_id: str) -> None:

@@ -103,6 +103,8 @@ COMPONENTS: tuple[type[BaseModel], ...] = (
     video_schemas.VideoForm,
     video_schemas.Video,
     video_schemas.VideoList,
+    video_schemas.VideoDeleted,
+    video_schemas.McpMessage,
     video_schemas.OpenAiError,
 )
 """The models with a name in the document. Other models are inlined where they are used."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.api.video_schemas import OpenAiError, Video, VideoForm, VideoList, VideoRequest
+from service.api.video_schemas import McpMessage, OpenAiError, Video, VideoDeleted, VideoForm, VideoList, VideoRequest
 from service.domain.models.catalog import known_models
 
 _PROMPT = "The cat from the photo surfs at dawn"
@@ -35,6 +35,8 @@ VIDEO_EXAMPLES: Mapping[type[BaseModel], Any] = {
     },
     VideoForm: {"model": known_models()[0], "prompt": _PROMPT, "seconds": "5", "input_reference": ""},
     Video: _VIDEO,
+    VideoDeleted: {"id": _VIDEO["id"], "object": "video.deleted", "deleted": True},
+    McpMessage: {"jsonrpc": "2.0", "id": 1, "method": "tools/list"},
     VideoList: {
         "object": "list",
         "data": [_VIDEO],

@@ -4,7 +4,7 @@ from service.api.content_schemas import ContentBytes
 from service.api.openapi.content_operations import CONTENT_LOCATION, RANGE_HEADERS, RANGE_PARAMETERS, SIZE_HEADERS
 from service.api.openapi.operation import DeclaredResponse, Headers, Operation
 from service.api.openapi.parameters import ID, IDEMPOTENCY_KEY, TASK_ID, in_query
-from service.api.video_schemas import OpenAiError, Video, VideoForm, VideoList, VideoRequest
+from service.api.video_schemas import McpMessage, OpenAiError, Video, VideoDeleted, VideoForm, VideoList, VideoRequest
 from service.api.videos import MAX_PAGE_SIZE, PAGE_SIZE, POLL_HEADER, VARIANTS
 
 _POLL: Headers = {POLL_HEADER: {"description": "Milliseconds until the next poll.", "schema": {"type": "integer"}}}
@@ -59,6 +59,29 @@ VIDEO_OPERATIONS = (
         responses={200: DeclaredResponse("The video.", Video, headers=_POLL)},
         errors=[404],
         error_body=OpenAiError,
+    ),
+    Operation(
+        path="/v1/videos/{id}",
+        method="delete",
+        id="deleteVideo",
+        tag="Drop-in",
+        summary="Erase a video that has ended.",
+        description="Like `DELETE /v1/tasks/{id}`; the video is not listed any more.",
+        parameters=[TASK_ID],
+        responses={200: DeclaredResponse("It is erased.", VideoDeleted)},
+        errors=[404, 409],
+        error_body=OpenAiError,
+    ),
+    Operation(
+        path="/mcp",
+        method="post",
+        id="callTool",
+        tag="Drop-in",
+        summary="Tools for agents by the Model Context Protocol.",
+        description="`generate_video`, `get_video` and `cancel_video`, stateless; it needs the extra `mcp`.",
+        request=McpMessage,
+        responses={200: DeclaredResponse("The answer to the message.", McpMessage)},
+        errors=[400, 404, 408, 413],
     ),
     Operation(
         path="/v1/videos/{id}/content",

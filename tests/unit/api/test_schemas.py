@@ -38,8 +38,9 @@ SMALL = WebLimits(tasks=BodyLimits(max_bytes=100, max_total_bytes=100, receive_t
 FRESH = {"Idempotency-Key": "k-1"}
 
 COMPLETED = TaskId(f"task-{[*Status].index(Status.COMPLETED) + 1}")
-CONTENT = frozenset({"taskContent", "linkedContent", "createLink", "videoContent"})
+CONTENT = frozenset({"taskContent", "linkedContent", "createLink", "videoContent", "deleteVideo"})
 
+MCP_PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 SUCCESSES: list[tuple[str, int, dict[str, Any]]] = [
     ("listTasks", 200, {}),
     ("createTask", 202, {"json": GOOD}),
@@ -79,6 +80,8 @@ SUCCESSES: list[tuple[str, int, dict[str, Any]]] = [
     ("createVideo", 200, {"json": {"prompt": "a cat", "input_reference": {"image_url": "https://example.org/c.png"}}}),
     ("listVideos", 200, {}),
     ("showVideo", 200, {}),
+    ("deleteVideo", 200, {}),
+    ("callTool", 200, {"json": MCP_PING, "headers": {"Accept": "application/json, text/event-stream"}}),
     ("videoContent", 200, {}),
     ("videoContent", 206, {"headers": {"Range": "bytes=1-2"}}),
     ("videoContent", 302, {}),

@@ -1,0 +1,167 @@
+"""Tools for agents by the Model Context Protocol, stateless: each request is complete and carries its API key.
+
+The library is in the extra `mcp` and is imported with the first request.
+"""
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from service.api.authentication import caller_of
+from service.api.endpoints import route
+from service.api.ports import TaskService, WaitingNotes
+from service.api.problems import Problem, ProblemError
+from service.api.request_bodies import TASK_BODIES
+from service.api.task_acceptor import TaskAcceptor, new_task
+from service.api.video_requests import task_request
+from service.domain.errors import BoomerangError, InvalidParams, NotFound
+from service.domain.ports.tasks import TaskQueries
+from service.domain.task import Json, Task, TaskId
+from service.domain.task_view import task_json
+
+if TYPE_CHECKING:
+    from mcp.server import MCPServer
+
+NOT_INSTALLED = Problem(
+    status=404, kind="not-installed", detail="tools for agents need the extra mcp: pip install 'boomerang-service[mcp]'"
+)
+SHOWN = ("id", "model", "status", "progress", "output", "error", "warnings", "usage", "note", "created_at")
+_REQUEST: ContextVar[Request] = ContextVar("request of the tools")
+
+
+@dataclass(kw_only=True, slots=True)
+class McpApi:
+    """`POST /mcp`: the tools `generate_video`, `get_video` and `cancel_video`."""
+
+    task_service: TaskService
+    acceptor: TaskAcceptor
+    queries: TaskQueries
+    notes: WaitingNotes
+    _server: "MCPServer[Any] | None" = field(default=None, init=False)
+
+    def routes(self) -> list[Route]:
+        """Return its routes."""
+        return [route("/mcp", post=self.serve)]
+
+    async def serve(self, request: Request) -> Response:
+        """Respond to one message of a client."""
+        if self._server is None:
+            self._server = self._build()
+        return _McpResponse(self._server, request, self.acceptor)
+
+    def _build(self) -> "MCPServer[Any]":
+        try:
+            from mcp.server import MCPServer  # noqa: PLC0415 - heavy, and an extra
+        except ImportError:
+            raise ProblemError(NOT_INSTALLED) from None
+        server: MCPServer[Any] = MCPServer("boomerang", instructions="Generate videos; a task takes minutes.")
+        for tool in (self.generate_video, self.get_video, self.cancel_video):
+            server.add_tool(tool, structured_output=True)
+        return server
+
+    async def generate_video(
+        self,
+        *,
+        prompt: str,
+        model: str | None = None,
+        images: list[str] | None = None,
+        seconds: int | None = None,
+        size: str | None = None,
+        params: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Submit a video and return its task at once: ask get_video with the id until its status is settled.
+
+        `images` are addresses or data URIs. `params` are further parameters of the model.
+        """
+        given = {"prompt": prompt, "model": model, "images": images, "seconds": seconds, "size": size}
+        body = (params or {}) | {name: value for name, value in given.items() if value is not None}
+        translated, request = task_request(body), _REQUEST.get()
+        try:
+            new = await new_task(
+                translated.body,
+                caller=caller_of(request),
+                idempotency=None,
+                nul=True,
+                size=TASK_BODIES.max_bytes,
+                known_faults=translated.faults,
+            )
+            accepted = await self.acceptor.accept(request, new)
+        except InvalidParams as invalid:
+            raise _tool_error(InvalidParams(translated.request_faults(invalid.faults))) from invalid
+        except BoomerangError as error:
+            raise _tool_error(error) from error
+        return _shown(accepted.task)
+
+    async def get_video(self, task_id: str) -> dict[str, Any]:
+        """Return a video's status, progress, results and error; it is settled when completed, failed or canceled."""
+        try:
+            [task] = await self.notes.noted([await self._visible(task_id)])
+        except BoomerangError as error:
+            raise _tool_error(error) from error
+        return _shown(task)
+
+    async def cancel_video(self, task_id: str) -> dict[str, Any]:
+        """Cancel a video that has not been sent to the provider yet, or that the provider can cancel."""
+        try:
+            return _shown(await self.task_service.cancel((await self._visible(task_id)).id))
+        except BoomerangError as error:
+            raise _tool_error(error) from error
+
+    async def _visible(self, task_id: str) -> Task:
+        task = await self.queries.task(TaskId(task_id)) if "\0" not in task_id else None
+        if task is None or not caller_of(_REQUEST.get()).sees(task.client):
+            raise NotFound("there is no such task")
+        return task
+
+
+class _McpResponse(Response):
+    """Lets the library respond; the body is read within the limits of tasks first."""
+
+    def __init__(self, server: "MCPServer[Any]", request: Request, acceptor: TaskAcceptor) -> None:
+        super().__init__()
+        self._tools, self._request, self._acceptor = server, request, acceptor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Respond to one message with a server of its own: nothing is kept between two requests."""
+        from mcp.server.streamable_http_manager import StreamableHTTPSessionManager  # noqa: PLC0415 - see above
+        from mcp.server.transport_security import TransportSecuritySettings  # noqa: PLC0415 - see above
+
+        manager = StreamableHTTPSessionManager(
+            self._tools._lowlevel_server,  # noqa: SLF001 - the library's own application takes it, too
+            json_response=True,
+            stateless=True,
+            security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # a key is required
+            max_request_body_size=TASK_BODIES.max_bytes,
+        )
+        async with self._acceptor.bodies.read(self._request) as body:
+            token = _REQUEST.set(self._request)
+            try:
+                async with manager.run():
+                    await manager.handle_request(scope, _replayed(body, receive), send)
+            finally:
+                _REQUEST.reset(token)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def next_message() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return next_message
+
+
+def _shown(task: Task) -> Json:
+    found = task_json(task)
+    return {name: found[name] for name in SHOWN}
+
+
+def _tool_error(error: BoomerangError) -> Exception:
+    from mcp.server.mcpserver.exceptions import ToolError  # noqa: PLC0415 - see above
+
+    return ToolError(str(error))

@@ -1,0 +1,51 @@
+"""The reference client of the Model Context Protocol makes a video through the tools."""
+
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.acceptance.environment import serve, settings, sqlite, upstream
+from tests.acceptance.processes import HOST, Workspace, free_port
+
+mcp = pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
+httpx2 = pytest.importorskip("httpx2", reason="the extra `mcp` is not installed")
+KEYS = {"shop": "key-of-the-agent-shop", "other": "key-of-another-agent"}
+
+
+def connected(url: str, key: str) -> tuple[Any, Any]:
+    """Return the HTTP client of an agent, and the client over it."""
+    from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415 - an extra
+
+    http = httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False)
+    return http, mcp.Client(streamable_http_client(f"{url}/mcp", http_client=http))
+
+
+async def test_agent_makes_a_video(workspace: Workspace) -> None:
+    """It submits, asks until the video is there, and sees its own tasks only; a wrong request names the fault."""
+    async with upstream(workspace, "--run-time", "300ms", "--tiny-videos") as sandbox:
+        public_url = f"http://{HOST}:{free_port()}"
+        keys = ",".join(f"{name}={key}" for name, key in KEYS.items())
+        child = await serve(workspace, settings(sandbox.url, public_url, sqlite(workspace), API_KEYS=keys))
+        http, client = connected(child.url, KEYS["shop"])
+        async with http, client:
+            tools = {tool.name for tool in (await client.list_tools()).tools}
+            assert tools == {"generate_video", "get_video", "cancel_video"}
+            made = (await client.call_tool("generate_video", {"prompt": "a cat", "seconds": 4})).structured_content
+            assert made["status"] in {"queued", "submitting", "in_progress"}
+            with anyio.fail_after(60):
+                while made["status"] != "completed":
+                    await anyio.sleep(0.1)
+                    made = (await client.call_tool("get_video", {"task_id": made["id"]})).structured_content
+            assert made["output"][0]["type"] == "video"
+            late = await client.call_tool("cancel_video", {"task_id": made["id"]})
+            assert late.is_error
+            assert "already completed" in late.content[0].text
+            wrong = await client.call_tool("generate_video", {"prompt": "", "seconds": 99})
+            assert wrong.is_error
+            assert "seconds: must be from 1 to 8" in wrong.content[0].text
+        http, other = connected(child.url, KEYS["other"])
+        async with http, other:
+            hidden = await other.call_tool("get_video", {"task_id": made["id"]})
+            assert hidden.is_error
+            assert "no such task" in hidden.content[0].text
