@@ -20,6 +20,7 @@ from service.deliveries.notify_options import NotifyOptions, check_options_model
 from service.deliveries.operator_handlers import F, nothing_to_handle, operator_job, operator_types
 from service.deliveries.tools import Event, Results, Tools
 from service.domain.circuit import OPENS_AFTER
+from service.domain.delivery_rate import rate_of
 from service.domain.errors import BadHandler
 from service.domain.task import EventType, Json
 
@@ -55,7 +56,8 @@ class Handler:
     `settings` are those that it declares: the required ones count like `needs`. `needs_any` are settings of which one
     must be given. `options` is what its `notify` entry may contain. With `for_clients`, clients may name it in `notify`
     unless NOTIFY_HANDLERS is set. `circuit_failures` are the consecutive failures
-    after which its deliveries wait for their destination, 0 for never. `routes` and `jobs` are what it has beside.
+    after which its deliveries wait for their destination, 0 for never. `rate` (`30/s`) limits how many start, over all
+    processes. `routes` and `jobs` are what it has beside.
     """
 
     name: str
@@ -77,8 +79,14 @@ class Handler:
     on_result: bool = False
     circuit_failures: int = OPENS_AFTER
     operator_events: frozenset[str] = frozenset()
+    rate: str | None = None
     routes: tuple[HandlerRoute, ...] = ()
     jobs: tuple[HandlerJob, ...] = ()
+
+    @property
+    def per_second(self) -> float | None:
+        """Return how many of its deliveries may start in a second, None for no limit."""
+        return None if self.rate is None else rate_of(self.rate)
 
     @property
     def stored_name(self) -> str:
@@ -147,6 +155,7 @@ class Handlers:
         needs_any: tuple[str, ...] = (),
         for_clients: bool = False,
         circuit_failures: int = OPENS_AFTER,
+        rate: str | None = None,
     ) -> Callable[[H], H]:
         """Register the decorated coroutine function for `events`, by default for all.
 
@@ -160,7 +169,7 @@ class Handlers:
             found = replace(found, attempts=attempts, timeout=timeout, concurrency=concurrency, aliases=aliases)
             found = replace(found, settings=settings, needs=needs, needs_any=needs_any, check=check)
             found = replace(found, options=options, by_request=by_request, for_clients=for_clients)
-            self._add(replace(found, always_with=always_with, circuit_failures=circuit_failures))
+            self._add(replace(found, always_with=always_with, circuit_failures=circuit_failures, rate=rate))
             return handle
 
         return register

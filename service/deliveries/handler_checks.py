@@ -25,6 +25,10 @@ def check_declaration(handler: "Handler") -> None:
             "for service.* use on_operator_event"
         )
     valid = (handler.attempts is None or handler.attempts >= 1) and handler.concurrency >= 1
+    try:
+        _ = handler.per_second
+    except ValueError as error:
+        raise BadHandler(f"rate of handler {handler.name!r} {error}") from None
     if handler.circuit_failures < 0:
         raise BadHandler(f"handler {handler.name!r} needs circuit_failures >= 0; 0 is for no circuit breaker")
     if not (valid and 0 < handler.timeout < math.inf):

@@ -173,6 +173,7 @@ class HandlerSlots:
                     slots=slots,
                     held=dict(self._held[name]),
                     past_served=past_served,
+                    rate=self._handlers[name].per_second,
                 )
                 for name, slots in free.items()
             ]
@@ -209,7 +210,7 @@ class HandlerSlots:
             return None
         shares = FairShare(free=self._free(handler), held=self._held[handler.name])
         older = self._waiting.intersection([(handler.name, None), (handler.name, client)])
-        if self.paused(handler):
+        if self.paused(handler) or handler.per_second is not None:  # a claim counts what a rate allows
             self._waiting.add((handler.name, None))
             return None
         if older or not shares.may_take(client):

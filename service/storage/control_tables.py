@@ -52,3 +52,10 @@ operator_receipts = Table(
 )
 
 Index("operator_events_times", operator_events.c.at)
+
+rate_buckets = Table(
+    "rate_buckets",
+    metadata,
+    Column("name", SafeText, primary_key=True),  # the stored name of a handler
+    Column("free_at", UtcDateTime, nullable=False),
+)

@@ -29,6 +29,7 @@ from service.storage.event_log import EVENT_COLUMNS, event_from_row
 from service.storage.operator_events import report
 from service.storage.parked_deliveries import MAX_PARKED, PARKED_AT_ONCE, without_blocked
 from service.storage.queries import delivery_view
+from service.storage.rate_buckets import in_lock_order, spend, within_rate
 from service.storage.sealed_secrets import delete_secrets
 from service.storage.tables import events
 from service.storage.task_rows import Values
@@ -77,17 +78,20 @@ class SqlDeliveryQueue:
         """
         async with self._database.writing() as write:
             due: dict[str, Values] = {}
-            for capacity in capacities:
-                due |= {row["id"]: row for row in await _choose(write.connection, capacity, now, blocks)}
+            for capacity in in_lock_order(capacities):
+                limited, bucket = await within_rate(write.connection, capacity, now)
+                found = await _choose(write.connection, limited, now, blocks)
+                await spend(write.connection, capacity, bucket, len(found), now)
+                due |= {row["id"]: row for row in found}
             if not due:
                 return []
             rows = await write.connection.execute(LEASE, {"ids": list(due), "leased_until": until})
             leased = {row["id"]: dict(row) for row in rows.mappings()}
             numbers = [leased[one]["event_seq"] for one in due]
             rows = await write.connection.execute(EVENTS_WITH_PAYLOAD, {"numbers": numbers})
-            found = {row["id"]: (event_from_row(row), row["payload"]) for row in rows.mappings()}
+            events_by_id = {row["id"]: (event_from_row(row), row["payload"]) for row in rows.mappings()}
             return [
-                delivery_claim(leased[one], *found[leased[one]["event_id"]], abandoned=bool(row["abandoned"]))
+                delivery_claim(leased[one], *events_by_id[leased[one]["event_id"]], abandoned=bool(row["abandoned"]))
                 for one, row in due.items()
             ]
 

@@ -139,13 +139,15 @@ class HandlerCapacity:
     """How many deliveries of one handler may be claimed; `names` are its current and its former ones.
 
     `held` counts the slots that each client holds by deliveries with a target (see `FairShare`).
-    With `past_served`, the search continues past deliveries of clients that hold their share.
+    With `past_served`, the search continues past deliveries of clients that hold their share. `rate` is how many
+    deliveries may start in a second, over all processes; None for no limit.
     """
 
     names: tuple[str, ...]
     slots: int
     held: Mapping[str, int] = field(default_factory=dict)
     past_served: bool = True
+    rate: float | None = None
 
     def shares(self) -> FairShare:
         """Return the fair shares of the free slots."""
