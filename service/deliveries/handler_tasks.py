@@ -129,8 +129,9 @@ class HandlerTasks:
         return _view(await self.service.cancel(task.id))
 
     def _client(self, client: str | None) -> str:
-        if client is None:
-            return f"handler:{self.stored}"
+        own = f"handler:{self.stored}"
+        if client is None or client == own:  # an event of its own task names it
+            return own
         if not CLIENT_NAME.fullmatch(client):
             raise ValueError("a client must be 1 to 64 letters, digits and . _ @ -, as in BOOMERANG_API_KEYS")
         return client

@@ -36,6 +36,7 @@ async def test_task_is_stored_before_it_is_sent(test: HandlerTest) -> None:
     assert stored is not None
     assert stored.client == "handler:bot"
     assert await test.tools.task(task.id) == task
+    assert await test.tools.task(task.id, client=stored.client) == task
     assert await test.tools.task("no such task") is None
     assert (await test.finish(task.id)).status == "completed"
 
