@@ -64,7 +64,7 @@ class HealthFigures:
     deliveries: DeliveryFigures
     task_points: Sequence[TaskFigures]
     delivery_points: Sequence[DeliveryFigures]
-    spend: Mapping[date, float]
+    spend: Mapping[date, float | None]
     budget: float | None
 
 
@@ -110,6 +110,7 @@ class HealthPage:
         times = over.times(now)
         tasks = await self.samples.tasks(times, client=client)
         deliveries = await self.samples.deliveries(times, client=client)
+        spend = await self.samples.spend(over.days(now), now, client=client)
         task_points, delivery_points = _by_point(tasks), _by_point(deliveries)
         return HealthFigures(
             times=times,
@@ -117,7 +118,7 @@ class HealthPage:
             deliveries=delivery_figures(deliveries),
             task_points=[task_figures(task_points[point], now) for point in range(over.points)],
             delivery_points=[delivery_figures(delivery_points[point]) for point in range(over.points)],
-            spend=await self.samples.spend(over.days(now), now, client=client),
+            spend={day: spend.get(day) for day in over.days(now)},
             budget=self.limits.budget if client is None else self.limits.client_budget.of(client),
         )
 

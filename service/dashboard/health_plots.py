@@ -148,15 +148,17 @@ def _single(head: Head, figures: "HealthFigures", values: Sequence[float | None]
 
 
 def _spend(figures: "HealthFigures", now: datetime) -> Plot:
-    today = figures.spend.get(now.date(), 0.0)
-    total = sum(figures.spend.values())
-    text = f"{dollars(today)} today, {dollars(total)} in {len(figures.spend)} days (UTC), as the provider reported it."
+    known = {day: cost for day, cost in figures.spend.items() if cost is not None}
+    text = f"{dollars(known.get(now.date()))} today, {dollars(sum(known.values()))} in {len(known)} days (UTC), as the "
+    text += "provider reported it."
     if figures.budget is not None:
         text += f" The budget is {dollars(figures.budget)} a day, the dashed line."
+    if len(known) < len(figures.spend):
+        text += " Earlier days are read when the page is loaded again: there are very many tasks."
     bars = [
-        Bar(label=f"{day:%b %d}", parts=[("value", cost)], text=dollars(cost)) for day, cost in figures.spend.items()
+        Bar(label=f"{day:%b %d}", parts=() if cost is None else [("value", cost)], text=dollars(cost))
+        for day, cost in figures.spend.items()
     ]
-    days = list(figures.spend)
     return Plot(
         id="spend",
         title="Spend per day",
@@ -164,9 +166,9 @@ def _spend(figures: "HealthFigures", now: datetime) -> Plot:
         drawing=bar_plot(bars, text=text, limit=figures.budget),
         columns=("Day", "Dollars"),
         rows=[[day.isoformat(), dollars(cost)] for day, cost in figures.spend.items()],
-        first=f"{days[0]:%b %d}",
+        first=f"{min(figures.spend):%b %d}",
         last="today",
-        top=dollars(max([*figures.spend.values(), figures.budget or 0.0])),
+        top=dollars(max([*known.values(), figures.budget or 0.0])),
     )
 
 

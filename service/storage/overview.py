@@ -9,7 +9,7 @@ from service.domain.ports.overview import MAX_COUNTED, Attention
 from service.domain.task import Status
 from service.storage.database import Database
 from service.storage.delivery_tables import IS_DEAD, deliveries
-from service.storage.tables import IN_FLIGHT, OPEN, QUEUED, WITHOUT_RESULT, literal_word, tasks
+from service.storage.tables import IN_FLIGHT, OPEN, QUEUED, WITHOUT_RESULT, coalesced, literal_word, tasks, unindexed
 
 IN_DOUBT = IN_FLIGHT & (tasks.c.status == literal_word(Status.IN_DOUBT))
 
@@ -23,24 +23,30 @@ class SqlOverview:
     async def attention(self, client: str | None, *, since: datetime) -> Attention:
         """Return what needs attention; tasks without a result since `since`."""
         async with self._database.reading() as connection:
-            recent = WITHOUT_RESULT & tasks.c.erased_at.is_(None) & (tasks.c.created_at >= since)
-            of_client = [] if client is None else [deliveries.c.client == client]
+            created_at = coalesced(tasks.c.created_at) if client is None else tasks.c.created_at
+            recent = WITHOUT_RESULT & tasks.c.erased_at.is_(None) & (created_at >= since)
+            of_client = [] if client is None else [unindexed(deliveries.c.client) == client]
             dead = select(deliveries.c.id).where(IS_DEAD, *of_client)
             oldest = await _oldest(connection, client)
             return Attention(
                 in_doubt=await _bounded(connection, _tasks(IN_DOUBT, client)),
-                without_result=await _bounded(connection, _tasks(recent, client)),
+                without_result=await _bounded(connection, _tasks(recent, client, by_client=True)),
                 dead=await _bounded(connection, dead),
-                queued=await _bounded(connection, _tasks(QUEUED, client)),
+                queued=await _bounded(connection, _tasks(QUEUED, client, by_client=True)),
                 in_flight=await _bounded(connection, _tasks(IN_FLIGHT, client)),
                 unsettled_id=oldest[0] if oldest else None,
                 unsettled_since=oldest[1] if oldest else None,
             )
 
 
-def _tasks(where: ColumnElement[bool], client: str | None) -> Select[tuple[str]]:
-    query = select(tasks.c.id).where(where)
-    return query if client is None else query.where(tasks.c.client == client)
+def _tasks(where: ColumnElement[bool], client: str | None, *, by_client: bool = False) -> Select[tuple[str]]:
+    """Return the query of the tasks in a partial index; `by_client`: the index begins with the client.
+
+    SQLite takes no other index for it: none has the client beside the times of all tasks.
+    """
+    query = select(tasks.c.client).where(where)
+    column = tasks.c.client if by_client else unindexed(tasks.c.client)
+    return query if client is None else query.where(column == client)
 
 
 async def _bounded(connection: AsyncConnection, query: Select[tuple[str]]) -> int:
@@ -50,9 +56,12 @@ async def _bounded(connection: AsyncConnection, query: Select[tuple[str]]) -> in
 
 
 async def _oldest(connection: AsyncConnection, client: str | None) -> tuple[str, datetime] | None:
-    """Return the id and the time of the oldest open task: from the index of open ones, which has few."""
-    query = select(tasks.c.id, tasks.c.created_at).where(OPEN)
+    """Return the id and the time of the oldest open task, from the index of open ones, which has few.
+
+    The deadline is read so that no index of all tasks has every column.
+    """
+    query = select(tasks.c.id, tasks.c.created_at, tasks.c.deadline_at).where(OPEN)
     if client is not None:
-        query = query.where(tasks.c.client == client)
+        query = query.where(unindexed(tasks.c.client) == client)
     row = (await connection.execute(query.order_by(tasks.c.created_at).limit(1))).first()
     return None if row is None else (row[0], row[1])

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, Table, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, Table, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.search import StatusCount, TaskWindow
@@ -12,7 +12,7 @@ from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.task import SETTLED, Json, Status, Task, TaskId
 from service.storage.database import Database
 from service.storage.delivery_tables import DEAD, DELIVERED, IS_DEAD, PENDING, REQUESTED, deliveries
-from service.storage.tables import events, tasks
+from service.storage.tables import coalesced, events, tasks, unindexed
 from service.storage.task_history import load_history
 from service.storage.task_rows import TASK_COLUMNS, task_from_row
 from service.storage.task_search import columns_without, filtered, read_counts, read_window, rows_to_tasks
@@ -120,28 +120,37 @@ class SqlTaskQueries:
         fault: str | None = None,
     ) -> list[DeliveryView]:
         """Return deliveries, newest first; with `fault` the dead letters for which that party is responsible."""
+        few = fault is not None or status in {"dead", "pending"}  # rows of one partial index, however many there are
         query = DELIVERIES
         for column, value in ((deliveries.c.client, client), (deliveries.c.handler, handler)):
-            query = query if value is None else query.where(column == value)
+            query = query if value is None else query.where((unindexed(column) if few else column) == value)
         if fault is not None:
             query = query.where(IS_DEAD, deliveries.c.fault == fault)
         if status is not None:  # known statuses as literals, so that the partial indexes fit
             query = query.where(deliveries.c.status == STATUSES.get(status, status))
         async with self._database.reading() as connection:
-            rows = await connection.execute(_newest(query, deliveries, limit, cursor))
+            order = coalesced(deliveries.c.created_at) if status == "pending" else deliveries.c.created_at
+            rows = await connection.execute(_newest(query, deliveries, limit, cursor, created_at=order))
             return [DeliveryView(**row) for row in rows.mappings()]
 
 
-def _newest(query: Select[Any], table: Table, limit: int, cursor: str | None, *, reverse: bool = False) -> Select[Any]:
+def _newest(
+    query: Select[Any],
+    table: Table,
+    limit: int,
+    cursor: str | None,
+    *,
+    reverse: bool = False,
+    created_at: ColumnElement[datetime] | None = None,
+) -> Select[Any]:
     """Return `query` newest first, after the row with the id `cursor`; an unknown id gives no rows.
 
-    With `reverse` the oldest is first.
+    With `reverse` the oldest is first. `created_at` is an expression for the time that no index has.
     """
-    place = tuple_(table.c.created_at, table.c.id)
+    columns = (table.c.created_at if created_at is None else created_at, table.c.id)
     if cursor is not None:
         position = select(table.c.created_at, table.c.id).where(table.c.id == cursor).scalar_subquery()
-        query = query.where(place > position if reverse else place < position)
-    columns = (table.c.created_at, table.c.id)
+        query = query.where(tuple_(*columns) > position if reverse else tuple_(*columns) < position)
     return query.order_by(*(each.asc() if reverse else each.desc() for each in columns)).limit(limit)
 
 

@@ -6,6 +6,8 @@ Statuses in predicates are literals, never parameters: the planner uses a partia
 No index begins with a status: without statistics, SQLite prefers it to the partial index that also has the order.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -18,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     UniqueConstraint,
+    func,
     literal_column,
     text,
 )
@@ -216,8 +219,19 @@ def one_of(column: ColumnElement[str], values: frozenset[Status]) -> ColumnEleme
     return column.in_([literal_word(value) for value in sorted(values)])
 
 
-CLIENT_IN_GROUPS = tasks.c.client.op("||")(literal_column("''"))
-BUCKET_IN_GROUPS = tasks.c.bucket.op("||")(literal_column("''"))
+def unindexed(column: ColumnElement[str]) -> ColumnElement[str]:
+    """Return a text column as an expression, which is in no index: SQLite then takes the partial index of few rows."""
+    found: ColumnElement[str] = column.op("||")(literal_column("''"))
+    return found
+
+
+def coalesced(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return any other column as such an expression."""
+    return func.coalesce(column, column)
+
+
+CLIENT_IN_GROUPS = unindexed(tasks.c.client)
+BUCKET_IN_GROUPS = unindexed(tasks.c.bucket)
 """A column as an expression: SQLite would read a whole index that begins with the column to group by it."""
 
 QUEUED = tasks.c.status == literal_word(Status.QUEUED)

@@ -43,4 +43,7 @@ class HealthSamples(Protocol):
         """Return the newest SAMPLE deliveries of events of each point."""
 
     async def spend(self, days: Sequence[date], now: datetime, *, client: str | None) -> dict[date, float]:
-        """Return the reported cost in US dollars of the submissions of each UTC day; past days may be an hour old."""
+        """Return the reported cost in US dollars of the submissions of each UTC day; past days may be an hour old.
+
+        Days for which there is no time now are left out; a later call reads them.
+        """
