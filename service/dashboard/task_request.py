@@ -141,7 +141,7 @@ def _json(text: str, default: object, name: str, faults: list[Fault]) -> object:
     try:
         value = parse_json(text.encode())
     except UnreadableBody as error:
-        faults.append(Fault(loc=(name,), msg=f"is not JSON: {error}"))
+        faults.append(Fault(loc=(name,), msg=str(error).removeprefix("the body ")))
         return default
     if "\0" in json.dumps(value, ensure_ascii=False) or "\\u0000" in json.dumps(value, ensure_ascii=False):
         faults.append(Fault(loc=(name,), msg=NUL))

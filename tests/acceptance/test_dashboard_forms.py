@@ -91,7 +91,7 @@ def test_faults_stand_beside_their_fields(service: DashboardService, browser: "B
         assert page.input_value("#prompt") == XSS
         assert page.locator("#images-fault").inner_text().startswith("✕ small.png: ")
         assert "<script>alert(1)" in page.locator(".kept").first.inner_text()
-        assert "is not JSON" in page.locator("#metadata-fault").inner_text()
+        assert "is not accepted JSON" in page.locator("#metadata-fault").inner_text()
         assert page.locator("#notify-fault").count() == 1
         assert "metadata-fault" in (page.get_attribute("#metadata", "aria-describedby") or "")
         assert page.get_attribute("#metadata", "aria-invalid") == "true"
