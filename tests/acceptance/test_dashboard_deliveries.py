@@ -410,3 +410,8 @@ def test_health_counts_lost_callbacks_and_fits_a_phone(service: DashboardService
             page.goto(f"/health?range={name}")
             assert axe_findings(page) == [], name
         assert "Oldest due row" in page.locator("main").inner_text()
+        page.emulate_media(media="print")  # on paper even a dark page is dark on white
+        colours = page.locator(".numbers dd").first.evaluate(
+            "each => [getComputedStyle(each).color, getComputedStyle(document.body).backgroundColor]"
+        )
+        assert colours == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
