@@ -23,7 +23,8 @@ FINAL_TASKS = select(tasks.c.id).where(in_list(tasks.c.id, "ids"), IS_FINAL)
 _OF_ITS_TASK = select(IS_FINAL).where(tasks.c.id == literal_column("new.task_id")).scalar_subquery()
 TASK_IS_FINAL = func.coalesce(_OF_ITS_TASK, false())
 """Not EXISTS: PostgreSQL would hash its result, and read every task for it."""
-OLDEST_UNREAD = select(func.min(inbox.c.received_at)).where(UNREAD)
+OLDEST_UNREAD = select(inbox.c.received_at, inbox.c.task_id).where(UNREAD).order_by(inbox.c.received_at).limit(1)
+"""The task makes SQLite take the index of unread callbacks: the one of all callbacks has no task."""
 
 
 class SqlInbox:

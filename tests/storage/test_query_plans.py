@@ -130,6 +130,16 @@ FREQUENT: dict[str, tuple[Act, set[str]]] = {
     "load inputs": (lambda store: store.blobs.load(TaskId("t1")), set()),
     "queue of a client": (_add_large, {"tasks_open_bytes"}),
     "prune references": (_delete_references, {"input_references_by_sha256"}),
+    "dead letters of a client": (
+        lambda store: store.queries.deliveries(client="c3", status="dead", handler="log", limit=5, cursor="x"),
+        {"deliveries_dead"},
+    ),
+    "attention": (lambda store: store.overview.attention(None, since=NOW), {"tasks_open", "deliveries_dead"}),
+    "attention of a client": (
+        lambda store: store.overview.attention("c3", since=NOW),
+        {"tasks_open", "deliveries_dead"},
+    ),
+    "oldest unread": (lambda store: store.inbox.unread_since(), {"inbox_unread"}),
     "samples of tasks": (lambda store: store.health_samples.tasks(HEALTH, client=None), {"tasks_newest"}),
     "samples of a client": (lambda store: store.health_samples.tasks(HEALTH, client="c3"), {"tasks_by_client"}),
     "samples of deliveries": (
