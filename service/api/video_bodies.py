@@ -37,7 +37,8 @@ FormField = tuple[str, str | tuple[str, bytes]]
 """The name of a field and its text, or the type and content of its file."""
 
 UNTYPED = frozenset({"", "application/octet-stream"})
-REFERENCE = "input_reference"
+REPEATABLE = frozenset({"input_reference", "images", "videos"})
+"""Fields that may be given several times without brackets: several gateways read references like that."""
 _NAME = re.compile(r"([A-Za-z0-9_]{1,64})(?:(\[\])|\[([^\[\]]{1,200})\])?")
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 FLAGS = {"true": True, "false": False}
@@ -139,7 +140,7 @@ def form_value(fields: list[FormField]) -> Json:
             faults.append(Fault(loc=(name[:64].encode("ascii", "replace").decode(),), msg="is no name of a field here"))
             continue
         text = value if isinstance(value, str) else _data_uri(*value)
-        if not _put(data, match, text, repeatable=match[1] == REFERENCE):
+        if not _put(data, match, text, repeatable=match[1] in REPEATABLE):
             faults.append(Fault(loc=(match[1],), msg="is given more than once, or in two forms: give it once"))
     if faults:
         raise InvalidParams(faults)

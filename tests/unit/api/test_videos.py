@@ -54,6 +54,13 @@ async def test_form_is_read_like_json(client: httpx.AsyncClient, fake: FakeAppli
     assert fake.accepted[-1].metadata == {"order": "17"}
 
 
+async def test_repeated_field_is_a_list(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """Clients of other gateways repeat `images` without brackets; none of their references is dropped."""
+    files = [("images", ("1.png", image("PNG"))), ("images", ("2.png", image("PNG"))), ("images[]", (None, URL))]
+    found = await created(client, fake, data={"prompt": "a cat"}, files=files)
+    assert len(found["images"]) == 3
+
+
 @pytest.mark.parametrize(
     ("body", "param", "words"),
     [
