@@ -160,15 +160,6 @@ def create_app(services: Services, pages: Pages | None = None) -> ASGIApp:
     turns, contents = PageTurns(), _content_api(services)
     # one reader for all APIs: its limit of memory counts the bodies of all of them
     acceptor = TaskAcceptor(task_service=services.task_service, bodies=BodyReader(services.limits.tasks))
-    deliveries = DeliveryApi(
-        queries=services.queries,
-        lookup=services.deliveries,
-        replayer=services.replayer,
-        clock=services.clock,
-        turns=turns,
-        bodies=BodyReader(FILTER_BODIES),
-        work=services.work,
-    )
     routes = [
         *(pages.routes() if pages else ()),
         *callbacks.routes(),
@@ -177,15 +168,7 @@ def create_app(services: Services, pages: Pages | None = None) -> ASGIApp:
         *_event_routes(services),
         *drop_in_routes(services, acceptor, contents),
         *UsageApi(reports=services.usage, clock=services.clock, turns=turns).routes(),
-        *deliveries.routes(),
-        *WebhookEndpointApi(
-            service=services.endpoints,
-            missed=services.missed_replay,
-            tester=services.endpoint_tester,
-            clock=services.clock,
-            turns=turns,
-            bodies=BodyReader(FILTER_BODIES),
-        ).routes(),
+        *_delivery_routes(services, turns),
         *services.handler_controls.routes(),
         *CircuitApi(circuits=services.circuits).routes(),
         *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
@@ -203,6 +186,27 @@ def create_app(services: Services, pages: Pages | None = None) -> ASGIApp:
 def create_probe_app(services: ProbeServices) -> ASGIApp:
     """Return the application of a worker: only `/healthz`, `/readyz` and `/metrics`."""
     return RequestContextMiddleware(_router(_probe_routes(services, services.counters), services))
+
+
+def _delivery_routes(services: Services, turns: PageTurns) -> list[Route]:
+    deliveries = DeliveryApi(
+        queries=services.queries,
+        lookup=services.deliveries,
+        replayer=services.replayer,
+        clock=services.clock,
+        turns=turns,
+        bodies=BodyReader(FILTER_BODIES),
+        work=services.work,
+    )
+    endpoints = WebhookEndpointApi(
+        service=services.endpoints,
+        missed=services.missed_replay,
+        tester=services.endpoint_tester,
+        clock=services.clock,
+        turns=turns,
+        bodies=BodyReader(FILTER_BODIES),
+    )
+    return [*deliveries.routes(), *endpoints.routes()]
 
 
 def _task_routes(services: Services, turns: PageTurns, acceptor: TaskAcceptor) -> list[Route]:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from service.api.app import Services, WebLimits, create_app, create_probe_app
+from service.api.app import ProbeServices, Services, WebLimits, create_app, create_probe_app
 from service.api.handler_routes import HandlerEndpoint
 from service.api.handlers import HandlerApi, LoadedHandler
 from service.api.probe_answers import ProbeAnswers
@@ -117,28 +117,15 @@ def build_services(
 ) -> Services:
     """Return what the API needs of the application; no request waits any more once `stopping` is set."""
     return Services(
-        health=application.store.health,
+        **vars(_probe_services(application, stopping, failure_reason)),
         endpoints=application.delivery_parts.endpoints,
         missed_replay=application.delivery_parts.missed_replay,
         endpoint_tester=application.delivery_parts.tester,
-        clock=application.clock,
-        api_keys=application.settings.api_keys,
-        metrics_key=application.settings.metrics_key,
-        counters=application.counters,
-        histograms=application.histograms,
-        budget_each=float(application.settings.budget_each),
-        stopping=stopping.is_set,
-        failure_reason=failure_reason,
-        warnings=application.warnings,
         task_service=application.task_service,
         notes=application.notes,
         receiver=application.receiver,
         replayer=application.store.replays,
-        single_pass=NotedPass(
-            inner=work if isinstance(work, ServerlessWork) else application.worker,
-            runs=application.store.last_runs,
-            clock=application.clock,
-        ),
+        single_pass=_single_pass(application, work),
         work=work,
         queries=application.store.queries,
         blobs=application.store.blobs,
@@ -153,12 +140,7 @@ def build_services(
         feed=EventFeed(application.store.events, application.store.signals),
         stopped=stopping.wait,
         usage=application.store.usage,
-        erasure=TaskErasure(
-            queries=application.store.queries,
-            eraser=application.store.eraser,
-            files=application.contents,
-            clock=application.clock,
-        ),
+        erasure=_erasure(application),
         watching=application.worker.watch.watching,
         allow_off_peak=application.settings.allow_off_peak,
         handler_controls=_handler_controls(application),
@@ -166,6 +148,32 @@ def build_services(
         handler_endpoints=_handler_endpoints(application),
         limits=limits,
     )
+
+
+def _probe_services(application: Application, stopping: asyncio.Event, failure_reason: FailureReason) -> ProbeServices:
+    return ProbeServices(
+        health=application.store.health,
+        clock=application.clock,
+        api_keys=application.settings.api_keys,
+        metrics_key=application.settings.metrics_key,
+        counters=application.counters,
+        histograms=application.histograms,
+        budget_each=float(application.settings.budget_each),
+        stopping=stopping.is_set,
+        failure_reason=failure_reason,
+        warnings=application.warnings,
+    )
+
+
+def _single_pass(application: Application, work: RequestWork) -> NotedPass:
+    """Return what does everything that is due once, and notes when it did."""
+    inner = work if isinstance(work, ServerlessWork) else application.worker
+    return NotedPass(inner=inner, runs=application.store.last_runs, clock=application.clock)
+
+
+def _erasure(application: Application) -> TaskErasure:
+    store = application.store
+    return TaskErasure(queries=store.queries, eraser=store.eraser, files=application.contents, clock=application.clock)
 
 
 def _handler_controls(application: Application) -> HandlerApi:

@@ -1,7 +1,8 @@
 """Validation of a new task: parameters, metadata and notify entries, every fault at once."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -95,7 +96,7 @@ def validate_new_task(
     faults = [*new.faults]
     params: ValidatedParams | None = None
     if {("model",), ("params",)}.isdisjoint(map(attrgetter("loc"), faults)):  # else their faults are known
-        try:
+        with _collecting(faults):
             params = validate_params(
                 new.model,
                 new.params,
@@ -103,14 +104,10 @@ def validate_new_task(
                 allow_off_peak=allow_off_peak,
                 allow_unchecked=allow_unchecked,
             )
-        except InvalidParams as invalid:
-            faults += invalid.faults
     notify: tuple[Json, ...] = ()
     if new.notify is not None:
-        try:
+        with _collecting(faults):
             notify = validate_notify(new.notify, handlers, refusal, rules)
-        except InvalidParams as invalid:
-            faults += invalid.faults
     callback_url = params.callback_url if params else None
     if callback_url and (reason := refusal(callback_url) if WEBHOOK in handlers else NO_WEBHOOK):
         faults.append(Fault(loc=("params", "callback_url"), msg=reason))
@@ -119,6 +116,15 @@ def validate_new_task(
         raise InvalidParams(faults)
     forward = (callback_entry(callback_url, new.callback_form),) if callback_url else ()
     return ValidatedTask(params=params, metadata=new.metadata, notify=(*notify, *forward))
+
+
+@contextmanager
+def _collecting(faults: list[Fault]) -> Iterator[None]:
+    """Append the faults of an InvalidParams that is raised in the block."""
+    try:
+        yield
+    except InvalidParams as invalid:
+        faults += invalid.faults
 
 
 def _metadata_faults(value: object) -> list[Fault]:
