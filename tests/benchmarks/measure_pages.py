@@ -30,6 +30,7 @@ PAGES = (
     ("front page", "/"),
     ("tasks", "/tasks"),
     ("failed tasks", "/tasks?status=failed"),
+    ("search", "/tasks?q=boomerang"),
     ("tasks as JSON", "/v1/tasks?limit=50"),
     ("dead letters", "/deliveries"),
     ("delivered deliveries", "/deliveries?status=delivered"),

@@ -96,6 +96,7 @@ async def _add_one(store: Store, handler: str, at: datetime = SETTLED_AT) -> Non
         settled_at=at,
         settled_by=Source.CALLBACK,
         params={"prompt": "a cat that throws a boomerang"},
+        output=({"type": "video", "url": "https://example.org/cat.mp4"},),
         cost=0.35,
     )
     event = EventRow(id="event-0", task_id=LIKE, client="anna", type=EventType.COMPLETED, at=at, data={"id": LIKE})
