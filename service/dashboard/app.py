@@ -16,6 +16,7 @@ from service.dashboard.deliveries import DeliveriesPage
 from service.dashboard.delivery_replays import DeliveryReplays
 from service.dashboard.endpoint_actions import EndpointActions
 from service.dashboard.endpoint_pages import EndpointPages
+from service.dashboard.figures import LatestFigures
 from service.dashboard.handlers import HandlersPage
 from service.dashboard.health import HealthPage
 from service.dashboard.layout import Layout
@@ -66,9 +67,7 @@ class Dashboard:
         self._routes = [
             *asset_routes(),
             *self._sessions.routes(),
-            *AttentionPage(
-                layout=layout, services=services, overview=self.overview, budget=self.limits.budget
-            ).routes(),
+            *self._attention(layout).routes(),
             *TaskListPage(layout=layout, services=services).routes(),
             *NewTaskPage(layout=layout, services=services, prices=self.prices).routes(),
             *BulkPage(layout=layout, services=services).routes(),
@@ -81,6 +80,13 @@ class Dashboard:
             *HealthPage(layout=layout, services=services, samples=self.samples, limits=self.limits).routes(),
             *AuditPage(layout=layout, audit_log=services.audit_log).routes(),
         ]
+
+    def _attention(self, layout: Layout) -> AttentionPage:
+        services = self.services
+        figures = LatestFigures(health=services.health, clock=services.clock, each=services.budget_each)
+        return AttentionPage(
+            layout=layout, services=services, overview=self.overview, figures=figures, budget=self.limits.budget
+        )
 
     def routes(self) -> list[Route]:
         """Return the routes of all pages."""

@@ -4,17 +4,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import anyio
 from starlette.requests import Request
 from starlette.routing import Route
 
 from service.api.app import Services
 from service.api.authentication import Caller
 from service.api.query_params import QueryParams
+from service.dashboard.figures import LatestFigures
 from service.dashboard.formats import NONE, dollars, duration
 from service.dashboard.layout import Layout, Page
 from service.domain.circuit import Circuit
-from service.domain.errors import BoomerangError
 from service.domain.ports.health import Gauges
 from service.domain.ports.overview import MAX_COUNTED, Attention, Overview
 from service.domain.ports.tasks import TaskFilter
@@ -27,8 +26,6 @@ WITHOUT_RESULT_FOR = timedelta(days=7)
 OLD = timedelta(hours=1)
 """Age from which an unsettled task needs attention."""
 MAX_CIRCUITS = 5
-COUNTED_WITHIN = 0.5
-"""Seconds that the page waits for the counts of the metrics; later ones are shown the next time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +46,7 @@ class AttentionPage:
     layout: Layout
     services: Services
     overview: Overview
+    figures: LatestFigures
     budget: float | None = None
 
     def routes(self) -> list[Route]:
@@ -60,7 +58,7 @@ class AttentionPage:
         QueryParams(request, "format").reject_errors()
         now = self.layout.now()
         found = await self.overview.attention(caller.scope, since=now - WITHOUT_RESULT_FOR)
-        gauges = await self._gauges(now) if caller.sees_all else None
+        gauges = await self.figures.latest() if caller.sees_all else None
         items = list(attention_items(found, now))
         if caller.sees_all:
             items += operator_items(gauges, list(self.services.warnings()), self.budget)
@@ -79,15 +77,6 @@ class AttentionPage:
                 "latest": [task_json(task) for task in tasks],
             },
         )
-
-    async def _gauges(self, now: datetime) -> Gauges | None:
-        """Return the figures of the metrics, None while they are counted."""
-        try:
-            with anyio.move_on_after(COUNTED_WITHIN):
-                return await self.services.health.gauges(now, each=self.services.budget_each)
-        except BoomerangError:
-            pass
-        return None
 
 
 def number(count: int) -> str:
