@@ -50,7 +50,7 @@ def completed(service: DashboardService) -> Json:
     """Return a completed task of ann with hostile texts and a dead letter."""
     notify = [{"handler": "webhook", "url": "http://127.0.0.1:59999/nobody", "events": ["task.completed"]}]
     task = service.submit(params={"prompt": f"a cat {XSS}"}, metadata={"note": XSS}, notify=notify)
-    return service.settled(task)
+    return service.delivered(task)
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +346,7 @@ def test_running_task_is_canceled_or_the_reason_is_shown(slow: DashboardService,
 
 def test_task_is_erased(service: DashboardService, browser: "Browser") -> None:
     """What a task contains is gone after a confirmation, and its page says so."""
-    task = service.settled(service.submit(params={"prompt": "a private matter"}))
+    task = service.delivered(service.submit(params={"prompt": "a private matter"}))
     with signed_in(browser, service, ANN) as page:
         page.goto(f"/tasks/{task['id']}")
         page.locator("summary:has-text('Erase')").click()

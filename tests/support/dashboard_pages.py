@@ -1,6 +1,7 @@
 """The dashboard in a real browser: the sandbox and the service as processes, and Chromium with signed-in pages."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ API_KEYS = f"ops={ADMIN}:admin,view={READER}:read,ann={ANN},bob={BOB}"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PHONE = {"width": 390, "height": 844}
 WIDE = {"width": 1280, "height": 900}
+DELIVERY_SECONDS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,18 @@ class DashboardService:
         """Wait until a task is settled and return it."""
         found: Json = self.api(key).get(f"/v1/tasks/{task['id']}", params={"wait": 20}).raise_for_status().json()
         return found
+
+    def delivered(self, task: Json, key: str = ANN) -> Json:
+        """Wait until a task is settled and none of its deliveries is pending, and return it."""
+        found, deadline = self.settled(task, key), time.monotonic() + DELIVERY_SECONDS
+        while pending := [each for each in self._deliveries(task, key) if each["status"] == "pending"]:
+            assert time.monotonic() < deadline, pending
+            time.sleep(0.05)
+        return found
+
+    def _deliveries(self, task: Json, key: str) -> list[Json]:
+        history = self.api(key).get(f"/v1/tasks/{task['id']}/events").raise_for_status().json()["data"]
+        return [each for each in history if each["kind"] == "delivery"]
 
     def set_switches(self, **switches: object) -> None:
         """Change the switches of the sandbox."""
