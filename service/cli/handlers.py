@@ -68,7 +68,7 @@ def _add_pauses(settings: "Settings", found: Iterable[dict[str, Any]]) -> None:
 def _show(row: Mapping[str, Any]) -> None:
     result_console().print(clean(row["name"]))
     fields = {"  is": _state(row), "  from": row["origin"], "  for": _events(row["events"])}
-    show_fields({**fields, "  at": ", ".join(row["routes"])})
+    show_fields({**fields, "  at": ", ".join(row["routes"]), "  rate": row["rate"]})
     for setting in row["settings"]:
         show_wrapped(f"  {setting['name']}  {_about(setting)}", indent=4)
 

@@ -12,6 +12,7 @@ import structlog
 from service.deliveries.declared_settings import SettingRow, config_faults, setting_rows
 from service.deliveries.handler_api import Handler
 from service.deliveries.handler_finder import PassedOver, find_handlers
+from service.deliveries.handler_rates import own_rates, unknown_rates, with_own_rate
 from service.domain.errors import BadHandler, BadSetting
 from service.domain.retry_schedule import OWN_SCHEDULE, schedule_name
 from service.domain.task import EventType
@@ -42,6 +43,7 @@ class HandlerRow:
     passed_over: bool = False
     settings: tuple[SettingRow, ...] = ()
     routes: tuple[str, ...] = ()
+    rate: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,8 @@ def load_handlers(
     found = survey(directory, own=settings.get(DIRECTORY_SETTING))
     for origin, file in found.passed_over.items():
         (log.warning if file.misplaced else log.debug)("file is no module of handlers", file=origin, reason=file.reason)
-    chosen = _chosen(found.handlers, names, settings)
+    rates = own_rates(found.handlers.values(), settings)
+    chosen = [with_own_rate(handler, rates) for handler in _chosen(found.handlers, names, settings)]
     return _configured(chosen, settings)
 
 
@@ -93,12 +96,14 @@ def handler_faults(
     if own and not ((directory or Path.cwd()) / own).is_dir():
         return [f"BOOMERANG_{DIRECTORY_SETTING} must name a directory that exists; make it, or leave the setting out"]
     found = discover(directory, own=own)
+    chosen = _chosen(found, names, settings)
     return [
         *_unknown("HANDLERS", names or (), found),
         *_unknown("NOTIFY_HANDLERS", notify, [name for handler in found.values() for name in handler.names]),
-        *_unknown_schedules(schedules, _chosen(found, names, settings)),
+        *_unknown_schedules(schedules, chosen),
+        *unknown_rates(own_rates(found.values(), settings), chosen),
         *_missing(found, names, settings),
-        *_rejected_values(_chosen(found, names, settings), settings),
+        *_rejected_values(chosen, settings),
     ]
 
 
@@ -159,6 +164,7 @@ def list_handlers(
 ) -> list[HandlerRow]:
     """Return a row for every handler that is found: loaded, not loaded or broken."""
     found = survey(directory, own=settings.get(DIRECTORY_SETTING))
+    rates = own_rates(found.handlers.values(), settings)
     rows = []
     for handler in found.handlers.values():
         reason = _reason_not_loaded(handler, names, settings)
@@ -172,6 +178,7 @@ def list_handlers(
                 why=reason or "",
                 settings=tuple(setting_rows(handler.settings, settings)),
                 routes=tuple(f"{each.method} {each.full_path}" for each in handler.routes),
+                rate=with_own_rate(handler, rates).rate,
             )
         )
     for origin, error in found.broken.items():

@@ -4,6 +4,9 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+OWN_RATE = "RATE_"
+"""Begins the name of the setting with the rate of one handler."""
+
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)/(s|m|h)")
 

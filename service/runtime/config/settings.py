@@ -28,6 +28,7 @@ from service.runtime.config.variables import (
     Check,
     once_for_each,
     private_names,
+    rate_faults,
     read_variables,
     retry_schedules,
     unknown_names,
@@ -219,7 +220,6 @@ class Settings(BaseModel):
 NAMES = tuple(name.upper() for name in Settings.model_fields if name not in {"outgoing", "present", "retry_schedules"})
 """Every setting, without the prefix."""
 
-
 CHECKS = (
     Check(
         of=frozenset(name for name in Settings.model_fields if name.startswith("archive_")),
@@ -261,7 +261,7 @@ def load_settings(
     schedules, wrong = retry_schedules(given)
     texts |= {"retry_schedules": schedules, "outgoing": network, "present": _present(given)}
     texts.setdefault("log_format", "console" if terminal else "json")
-    wrong += proxy_faults(network)
+    wrong += proxy_faults(network) + rate_faults(given, needed)
     try:
         settings, invalid = Settings.model_validate(texts), set[str]()
     except ValidationError as error:

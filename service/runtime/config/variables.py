@@ -1,4 +1,4 @@
-"""What variables say before they are typed: names that are no settings, schedules of handlers, checks of several."""
+"""What variables say before they are typed: unknown names, schedules and rates of handlers, checks of several."""
 
 import difflib
 import re
@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.domain.delivery_rate import OWN_RATE, rate_of
 from service.domain.retry_schedule import OWN_SCHEDULE
 from service.runtime.config import setting_types as parse
 from service.runtime.config.dotenv import PREFIX, read_dotenv
@@ -82,11 +83,23 @@ def retry_schedules(given: Mapping[str, str]) -> tuple[dict[str, tuple[timedelta
     return found, faults
 
 
+def rate_faults(given: Mapping[str, str], needed: Collection[str]) -> list[str]:
+    """Return a line for each rate of a handler that is invalid; `needed` are settings that handlers declare."""
+    faults: list[str] = []
+    for variable in sorted(name for name in given if name.startswith(PREFIX + OWN_RATE)):
+        if variable.removeprefix(PREFIX) not in needed:
+            try:
+                rate_of(given[variable])
+            except ValueError as error:
+                faults.append(f"{variable} {error}")
+    return faults
+
+
 def unknown_names(variables: Collection[str], known: Collection[str]) -> list[str]:
     """Return a line for each name with our prefix that is not a setting, with the nearest known name."""
     faults = []
     for name in sorted(each.removeprefix(PREFIX) for each in variables if each.startswith(PREFIX)):
-        if name not in known and not name.startswith((*FREE_PREFIXES, OWN_SCHEDULE)):
+        if name not in known and not name.startswith((*FREE_PREFIXES, OWN_SCHEDULE, OWN_RATE)):
             near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
             hint = (
                 f"did you mean {PREFIX}{near[0]}?" if near else f"a handler's own settings begin with {PREFIX}HANDLER_"

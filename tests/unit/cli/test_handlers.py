@@ -29,6 +29,15 @@ def test_handlers_lists_loaded_and_missing_handlers() -> None:
     assert "every event" in shown
 
 
+def test_rate_in_force_is_shown() -> None:
+    """The list has the rate of a setting; a wrong one is named."""
+    result = run("handlers", env={"BOOMERANG_RATE_LOG": "30/s"})
+    assert result.exit_code == 0
+    assert "\n  rate  30/s\n" in result.stderr
+    wrong = run("handlers", env={"BOOMERANG_RATE_LOG": "often"})
+    assert (wrong.exit_code, "BOOMERANG_RATE_LOG must be deliveries for a time" in wrong.stderr) == (2, True)
+
+
 def test_broken_handler_is_listed_with_its_error(tmp_path: Path) -> None:
     """A handler that cannot be imported is listed with the error, and the exit code is 1."""
     (tmp_path / "handlers").mkdir()
