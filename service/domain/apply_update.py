@@ -201,11 +201,14 @@ def _charged(update: TaskUpdate, before: Task, after: Task, pricing: Pricing) ->
 
 
 def _expired(step: Step, now: datetime) -> Step:
-    """Return the step, with the task expired if its deadline has passed."""
+    """Return the step, with the task expired if its deadline has passed; an expired task makes no progress."""
     if now < step.task.deadline_at:
         return step
     expired = advance(step.task, Fact(status=Status.EXPIRED, guessed=True), now, source=None)
-    return Step(task=expired.task, events=(*step.events, *expired.events)) if expired else step
+    if expired is None:
+        return step
+    kept = tuple(event for event in step.events if event is not EventType.PROGRESSED)
+    return Step(task=expired.task, events=kept + expired.events)
 
 
 def _with_hint(update: TaskUpdate, task: Task, now: datetime) -> Task:
