@@ -41,9 +41,7 @@ def directory(tmp_path: Path) -> Path:
         ({"RATE_WEBHOOK": "30/s", "RATE_LIMIT": "7"}, 0.1),
     ],
 )
-def test_setting_overrules_the_rate_of_the_module(
-    directory: Path, settings: dict[str, str], expected: float
-) -> None:
+def test_setting_overrules_the_rate_of_the_module(directory: Path, settings: dict[str, str], expected: float) -> None:
     """By the handler's name in capitals with `_` for `-`, or by a former one; a setting that it declares is no rate."""
     loaded = load_handlers(None, settings, directory=directory)
     assert loaded["my-handler"].per_second == expected
