@@ -38,7 +38,7 @@ def _applied(task: Task, update: TaskUpdate) -> tuple[Task, Sequence[EventType]]
         jitter=lambda: 0.0,
     )
     result = apply_update(update, task, UpdateContext(planner=planner, now=DEADLINE + timedelta(seconds=1)))
-    return (result.task, result.events) if result else (task, ())
+    return (result.task or task, result.events) if result else (task, ())
 
 
 def _working(**fields: Any) -> Fact:

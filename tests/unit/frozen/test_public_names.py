@@ -92,5 +92,17 @@ def test_handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert_words(
         "fields of a handler",
         rows["log"],
-        {"name", "origin", "events", "loaded", "why", "broken", "passed_over", "settings", "routes", "paused_at"},
+        {
+            "name",
+            "origin",
+            "events",
+            "loaded",
+            "why",
+            "broken",
+            "passed_over",
+            "settings",
+            "routes",
+            "paused_at",
+            "rate",
+        },
     )
