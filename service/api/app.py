@@ -55,6 +55,7 @@ from service.api.webhook_endpoints import WebhookEndpointApi
 from service.domain.api_key import ApiKey
 from service.domain.duration_histogram import Histograms
 from service.domain.errors import BoomerangError
+from service.domain.models.catalog import known_models
 from service.domain.ports.audit import AuditLog
 from service.domain.ports.circuits import Circuits
 from service.domain.ports.health import Health
@@ -140,6 +141,7 @@ class Services(ProbeServices):
     work: RequestWork = BACKGROUND
     watching: Watching = not_watched
     allow_off_peak: bool = False
+    models: Sequence[str] = field(default_factory=known_models)
     handler_controls: HandlerApi
     circuits: Circuits
     handler_endpoints: Sequence[HandlerEndpoint] = ()
@@ -171,7 +173,7 @@ def create_app(services: Services, pages: Pages | None = None) -> ASGIApp:
         *_delivery_routes(services, turns),
         *services.handler_controls.routes(),
         *CircuitApi(circuits=services.circuits).routes(),
-        *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
+        *ModelApi(allow_off_peak=services.allow_off_peak, models=services.models).routes(),
         *LoginApi(tokens=services.logins, clock=services.clock, public_url=services.public_url).routes(),
         *ReconcileApi(services.single_pass).routes(),
         *OpenApi(allow_off_peak=services.allow_off_peak).routes(),

@@ -24,7 +24,9 @@ def drop_in_routes(services: "Services", acceptor: TaskAcceptor, contents: Conte
         notes=services.notes,
         work=services.work,
     )
-    models = VtrixModelApi(allow_off_peak=services.allow_off_peak, public_url=services.public_url)
+    models = VtrixModelApi(
+        allow_off_peak=services.allow_off_peak, models=services.models, public_url=services.public_url
+    )
     videos = VideoApi(
         acceptor=acceptor,
         queries=services.queries,

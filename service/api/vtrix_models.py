@@ -1,6 +1,7 @@
 """The provider's list of models and their specifications, for clients that read those before they submit."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -37,10 +38,12 @@ MODALITIES = {"prompt": "text", "images": "image", "subjects": "image", "videos"
 class VtrixModelApi:
     """`GET /api/v1/skill/models` and `GET /api/v1/skill/models/{id}/spec`.
 
-    `public_url` is the beginning of the address to submit to, None for that of the request.
+    `models` are those that the provider can run. `public_url` is the beginning of the address to submit to, None for
+    that of the request.
     """
 
     allow_off_peak: bool
+    models: Sequence[str]
     public_url: str | None
 
     def routes(self) -> list[Route]:
@@ -54,7 +57,7 @@ class VtrixModelApi:
         page = query.integer("page", 1, minimum=1, maximum=MAX_INTEGER)
         size = query.integer("page_size", PAGE_SIZE, minimum=1, maximum=MAX_PAGE_SIZE)
         query.reject_errors()
-        listed = [self._listed(name) for name in MODELS]
+        listed = [self._listed(name) for name in self.models]
         found = [each for each in listed if kind in {None, each["type"]} and _has(each, words)]
         counts = {"total": len(found), "page": page, "page_size": size, "total_pages": ceil(len(found) / size)}
         return _enveloped({"models": found[(page - 1) * size : page * size], **counts})
@@ -62,7 +65,7 @@ class VtrixModelApi:
     async def spec(self, request: Request) -> Response:
         """Show the specification of a model; raises NotFound for an unknown one."""
         name = str(request.path_params["id"])
-        if name not in MODELS:
+        if name not in self.models:
             raise NotFound("model not found")
         base = (self.public_url or str(request.base_url)).rstrip("/")
         schema: dict[str, Any] = json_schema(name, allow_off_peak=self.allow_off_peak)

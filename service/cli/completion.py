@@ -1,6 +1,8 @@
 """The command `boomerang completion`, and the values that a shell completes."""
 
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -44,9 +46,11 @@ def _values(names: Callable[[], Sequence[str]]) -> Complete:
 
 
 def _model_names() -> Sequence[str]:
-    from service.domain.models.catalog import MODELS  # noqa: PLC0415 - heavy, and only completion needs it here
+    from service.providers import served_models  # noqa: PLC0415 - heavy, and only completion needs it here
+    from service.runtime.config.dotenv import read_dotenv  # noqa: PLC0415 - see below
 
-    return sorted(MODELS)
+    variables = {**read_dotenv(Path(".env")), **os.environ}
+    return sorted(served_models(variables.get("BOOMERANG_PROVIDER", "vtrix").strip().lower()))
 
 
 def _handler_names() -> Sequence[str]:

@@ -21,7 +21,7 @@ from service.dashboard.task_fields import form_fields
 from service.dashboard.task_request import FormView, TaskRequest, filled_in, keeps_stored, read_request, shown_again
 from service.domain.errors import Conflict, Fault, InvalidParams, NotFound
 from service.domain.json_digest import json_digest
-from service.domain.models.catalog import MODELS, known_models
+from service.domain.models.catalog import MODELS
 from service.domain.models.json_schema import json_schema
 from service.domain.ports.prices import PriceList
 from service.domain.ports.tasks import IdempotencyKey
@@ -55,11 +55,11 @@ class NewTaskPage:
     async def show(self, request: Request, caller: Caller) -> Page:
         """Show the empty form, or the values of the task `from`."""
         query = QueryParams(request, "model", "from", "format")
-        model, wanted = query.choice("model", known_models()), query.text("from")
+        model, wanted = query.choice("model", self.services.models), query.text("from")
         query.reject_errors()
         source = await self._source(caller, wanted) if wanted else None
         if model is None:
-            model = source.model if source and source.model in MODELS else known_models()[0]
+            model = source.model if source and source.model in self.services.models else self.services.models[0]
         fields = form_fields(model, self._schema(model))
         view = await filled_in(source, fields, self.services.blobs) if source else FormView(fields=fields)
         return await self._page(model, view, source, send_id=token_urlsafe(18))
@@ -67,8 +67,8 @@ class NewTaskPage:
     async def create(self, request: Request, caller: Caller, form: Form) -> Page | Response:
         """Create the task of the form and go to its page; show the form again with what is wrong."""
         model, send_id = form.get("model"), form.get("send_id")
-        if model not in MODELS:
-            raise NotFound(f"there is no such model; known are {', '.join(known_models())}")
+        if model not in self.services.models:
+            raise NotFound(f"there is no such model; known are {', '.join(self.services.models)}")
         source = await self._source(caller, form.get("from")) if form.get("from") else None
         fields = form_fields(model, self._schema(model))
         blobs = await self.services.blobs.load(source.id) if source and keeps_stored(fields, form) else {}
@@ -100,7 +100,7 @@ class NewTaskPage:
         schema = self._schema(model)
         values = {
             "model": model,
-            "models": [(name, _address(name, source)) for name in known_models()],
+            "models": [(name, _address(name, source)) for name in self.services.models],
             "description": schema.get("description", ""),
             "view": view,
             "source": source,
@@ -112,7 +112,7 @@ class NewTaskPage:
         }
         data: Json = {
             "model": model,
-            "models": list(known_models()),
+            "models": list(self.services.models),
             "parameters": schema,
             "prices": [{"bucket": row.bucket, "parameters": row.label, "dollars": row.dollars} for row in rows],
         }

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import httpx
 
 from service.domain.errors import BadSetting
+from service.domain.models.catalog import known_models
 from service.domain.ports.provider import Provider
 from service.providers.connection_health import ConnectionHealth
 from service.providers.connection_pool import PooledTransport, connection_opener
@@ -20,9 +21,16 @@ __all__ = [
     "Vtrix",
     "connection_opener",
     "open_provider",
+    "served_models",
 ]
 
 ADAPTERS: Mapping[str, type[Vtrix | Vidu]] = {"vtrix": Vtrix, "vidu": Vidu}
+
+
+def served_models(provider: str) -> tuple[str, ...]:
+    """Return the known models that `provider` can run, in the order of the catalog; every one for Vtrix."""
+    only = Vidu.models if provider == Vidu.name else known_models()
+    return tuple(name for name in known_models() if name in only)
 
 
 def open_provider(

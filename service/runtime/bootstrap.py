@@ -25,7 +25,7 @@ from service.domain.link_tokens import LinkTokens
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.signals import Clock
 from service.domain.tokens import Tokens
-from service.providers import RateLimitedClient
+from service.providers import RateLimitedClient, served_models
 from service.providers.callback_bodies import callback_reader
 from service.runtime.application import Application
 from service.runtime.archive import open_archive
@@ -235,6 +235,7 @@ class ApplicationBuilder:
                 off_peak_deadline=self.settings.off_peak_deadline,
                 allow_off_peak=self.settings.allow_off_peak,
                 allow_unchecked=self.settings.allow_unchecked_models,
+                models=served_models(self.settings.provider) if self.settings.provider == "vidu" else None,
                 handlers=frozenset(name for handler in self.handlers.values() for name in handler.names),
                 client_handlers=client_handlers(self.settings, self.handlers.values()),
                 refusal=egress_settings(self.settings).for_notify().refusal,

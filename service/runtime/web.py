@@ -24,6 +24,7 @@ from service.deliveries.tools import Tools
 from service.domain.errors import BadSetting
 from service.domain.probe_tokens import ProbeTokens
 from service.domain.session_tokens import SessionTokens
+from service.providers import served_models
 from service.runtime.application import Application
 from service.runtime.config.settings import Settings
 from service.runtime.limits import limits_of
@@ -143,6 +144,7 @@ def build_services(
         erasure=_erasure(application),
         watching=application.worker.watch.watching,
         allow_off_peak=application.settings.allow_off_peak,
+        models=served_models(application.settings.provider),
         handler_controls=_handler_controls(application),
         circuits=application.store.circuits,
         handler_endpoints=_handler_endpoints(application),

@@ -11,6 +11,7 @@ from service.domain.errors import Fault, InvalidParams
 from service.domain.media.limits import Inspector
 from service.domain.models.media_checks import MAX_ITEMS_CHECKED
 from service.domain.models.validation import ValidatedParams, validate_params
+from service.domain.models.value_checks import shorten
 from service.domain.notify import NO_RULES, WEBHOOK, AddressCheck, NotifyRules, validate_notify
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Json
@@ -85,18 +86,21 @@ def validate_new_task(
     rules: NotifyRules = NO_RULES,
     allow_off_peak: bool = False,
     allow_unchecked: bool = False,
+    models: Collection[str] | None = None,
     inspect: Inspector | None = None,
 ) -> ValidatedTask:
     """Return `new` validated, or raise InvalidParams with every fault, those of `new.faults` first.
 
     `handlers` are the names that `notify` may use. `refusal` returns why an address is never dialled, or None.
     `rules` are those of `validate_notify`.
+    `models` are those that the provider has, None for any.
     `inspect`, `allow_off_peak` and `allow_unchecked` are those of `validate_params`.
     """
     faults = [*new.faults]
     params: ValidatedParams | None = None
     if {("model",), ("params",)}.isdisjoint(map(attrgetter("loc"), faults)):  # else their faults are known
         with _collecting(faults):
+            _require_served(new.model, models)
             params = validate_params(
                 new.model,
                 new.params,
@@ -125,6 +129,13 @@ def _collecting(faults: list[Fault]) -> Iterator[None]:
         yield
     except InvalidParams as invalid:
         faults += invalid.faults
+
+
+def _require_served(model: object, models: Collection[str] | None) -> None:
+    """Raise InvalidParams for a model that the provider has not: the task would only fail later."""
+    if models is not None and isinstance(model, str) and model not in models:
+        message = f"cannot be {shorten(model)}: the provider of this service lacks it; use {' or '.join(models)}"
+        raise InvalidParams([Fault(loc=("model",), msg=message)])
 
 
 def _metadata_faults(value: object) -> list[Fault]:

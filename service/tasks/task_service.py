@@ -1,7 +1,7 @@
 """Accepting tasks: validated in full, stored durably, answered without waiting for the provider."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -43,7 +43,7 @@ class TaskPolicy:
 
     `handlers` are the names that `notify` may use, and `client_handlers` those that it may use without an admin's key,
     None for all of them. `refusal` returns why an address is never dialled, or None. `rules` are those of handlers that
-    declare what an entry contains.
+    declare what an entry contains. `models` are those that the provider has, None for any.
     """
 
     provider: str
@@ -52,6 +52,7 @@ class TaskPolicy:
     refusal: AddressCheck
     allow_off_peak: bool = False
     allow_unchecked: bool = False
+    models: Collection[str] | None = None
     handlers: frozenset[str] = frozenset()
     client_handlers: frozenset[str] | None = None
     rules: NotifyRules = NO_RULES
@@ -154,6 +155,7 @@ class TaskService:
             rules=self.policy.rules,
             allow_off_peak=self.policy.allow_off_peak,
             allow_unchecked=self.policy.allow_unchecked,
+            models=self.policy.models,
             inspect=self.inspect.for_client(new.client) if self.inspect else None,
         )
         if new.validates_fast:

@@ -45,6 +45,7 @@ class Vidu:
 
     name = "vidu"
     lists = True
+    models = tuple(MODELS)
 
     def __init__(self, client: httpx.AsyncClient, *, base_url: str, key: str) -> None:
         self._http = ProviderHttp(

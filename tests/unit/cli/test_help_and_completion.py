@@ -63,7 +63,7 @@ def test_every_example_parses(example: str, tmp_path: Path, monkeypatch: pytest.
     assert context.parent is not None
 
 
-def completions(shell: str, line: str, *, cwd: Path) -> list[str]:
+def completions(shell: str, line: str, *, cwd: Path, **variables: str) -> list[str]:
     """Return what the program itself answers to the script of a shell for a line that is typed."""
     words = line.split(" ")
     environment = {
@@ -71,9 +71,18 @@ def completions(shell: str, line: str, *, cwd: Path) -> list[str]:
         "_BOOMERANG_COMPLETE": f"{shell}_complete",
         "COMP_WORDS": line,
         "COMP_CWORD": str(len(words) - 1) if shell != "fish" else words[-1],
+        **variables,
     }
     done = subprocess.run([BIN / "boomerang"], env=environment, cwd=cwd, capture_output=True, check=True, timeout=120)  # noqa: S603
     return done.stdout.decode().split("\n")[:-1] if done.stdout.strip() else []
+
+
+def test_models_of_the_provider_are_completed(tmp_path: Path) -> None:
+    """Vidu's own API has one of the models; the provider is that of the environment, else of the file .env."""
+    line, only = "boomerang submit --model vidu", ["plain,viduq2_pro_reference"]
+    assert completions("bash", line, cwd=tmp_path, BOOMERANG_PROVIDER="vidu") == only
+    (tmp_path / ".env").write_text("BOOMERANG_PROVIDER=vidu\n")
+    assert completions("bash", line, cwd=tmp_path) == only
 
 
 def test_values_are_completed(tmp_path: Path) -> None:
