@@ -16,7 +16,7 @@ from service.api.authentication import caller_of
 from service.api.endpoints import route
 from service.api.ports import TaskService, WaitingNotes
 from service.api.problems import Problem, ProblemError
-from service.api.request_bodies import TASK_BODIES
+from service.api.request_bodies import TASK_BODIES, require_json
 from service.api.task_acceptor import TaskAcceptor, new_task
 from service.api.video_requests import task_request
 from service.domain.errors import BoomerangError, InvalidParams, NotFound
@@ -52,6 +52,7 @@ class McpApi:
         """Respond to one message of a client."""
         if self._server is None:
             self._server = self._build()
+        require_json(request)
         return _McpResponse(self._server, request, self.acceptor)
 
     def _build(self) -> "MCPServer[Any]":

@@ -87,7 +87,7 @@ def _references(value: object, found: Translation) -> list[str]:
             found.faults.append(Fault(loc=("input_reference",), msg=NO_FILE_IDS))
             continue
         url = each.get("image_url") if isinstance(each, dict) else each
-        if isinstance(url, str):
+        if isinstance(url, str) and (not isinstance(each, dict) or len(each) == 1):
             references.append(url)
         else:
             found.faults.append(Fault(loc=("input_reference",), msg=REFERENCE_FORM))

@@ -80,8 +80,13 @@ VIDEO_OPERATIONS = (
         summary="Tools for agents by the Model Context Protocol.",
         description="`generate_video`, `get_video` and `cancel_video`, stateless; it needs the extra `mcp`.",
         request=McpMessage,
-        responses={200: DeclaredResponse("The answer to the message.", McpMessage)},
-        errors=[400, 404, 408, 413],
+        responses={
+            200: DeclaredResponse("The answer to the message.", McpMessage),
+            202: DeclaredResponse("A notification, which has no answer."),
+            400: DeclaredResponse("The message is invalid.", McpMessage),
+            406: DeclaredResponse("The header Accept does not allow JSON.", McpMessage),
+        },
+        errors=[404, 408, 413, 415],
     ),
     Operation(
         path="/v1/videos/{id}/content",

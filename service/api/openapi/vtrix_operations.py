@@ -1,7 +1,7 @@
 """The operations of the provider's API, as this service serves it."""
 
 from service.api.openapi.operation import DeclaredResponse, Operation
-from service.api.openapi.parameters import IDEMPOTENCY_KEY, TASK_ID, TEXT, in_path, in_query
+from service.api.openapi.parameters import IDEMPOTENCY_KEY, NAME, TASK_ID, TEXT, in_path, in_query
 from service.api.query_params import MAX_INTEGER
 from service.api.vtrix_models import LIST_PATH, MAX_PAGE_SIZE, PAGE_SIZE
 from service.api.vtrix_schemas import (
@@ -52,8 +52,8 @@ VTRIX_OPERATIONS = (
         summary="The models, in the form of the provider's API.",
         description="Unknown query parameters are ignored, as at the provider.",
         parameters=[
-            in_query("type", "Only models of this type.", {"type": "string", "enum": ["video", "image"]}),
-            in_query("keywords", "Words that all occur in the model's id, name or description.", TEXT),
+            in_query("type", "Only models of this type, `video` or `image`; no model has another one.", NAME),
+            in_query("keywords", "Words that all occur in the model's id, name or description.", NAME),
             in_query("page", "Number of the page.", {"type": "integer", "minimum": 1, "maximum": MAX_INTEGER}),
             in_query(
                 "page_size",

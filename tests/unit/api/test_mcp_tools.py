@@ -32,3 +32,11 @@ async def test_odd_message_is_refused(client: httpx.AsyncClient, content: bytes)
     pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
     answer = await client.post("/mcp", content=content, headers=ACCEPT | {"Content-Type": "application/json"})
     assert 400 <= answer.status_code < 500
+
+
+async def test_message_of_another_media_type_is_a_problem(client: httpx.AsyncClient) -> None:
+    """The library's own refusal would be a bare text."""
+    pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
+    answer = await client.post("/mcp", content=b"{}", headers=ACCEPT | {"Content-Type": "text/plain"})
+    assert answer.status_code == 415
+    assert answer.headers["content-type"] == "application/problem+json"

@@ -41,6 +41,7 @@ COMPLETED = TaskId(f"task-{[*Status].index(Status.COMPLETED) + 1}")
 CONTENT = frozenset({"taskContent", "linkedContent", "createLink", "videoContent", "deleteVideo"})
 
 MCP_PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+MCP_NOTIFICATION = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 SUCCESSES: list[tuple[str, int, dict[str, Any]]] = [
     ("listTasks", 200, {}),
     ("createTask", 202, {"json": GOOD}),
@@ -82,6 +83,9 @@ SUCCESSES: list[tuple[str, int, dict[str, Any]]] = [
     ("showVideo", 200, {}),
     ("deleteVideo", 200, {}),
     ("callTool", 200, {"json": MCP_PING, "headers": {"Accept": "application/json, text/event-stream"}}),
+    ("callTool", 202, {"json": MCP_NOTIFICATION, "headers": {"Accept": "application/json"}}),
+    ("callTool", 400, {"json": [None], "headers": {"Accept": "application/json"}}),
+    ("callTool", 406, {"json": MCP_PING, "headers": {"Accept": "text/html"}}),
     ("videoContent", 200, {}),
     ("videoContent", 206, {"headers": {"Range": "bytes=1-2"}}),
     ("videoContent", 302, {}),

@@ -71,6 +71,11 @@ async def test_repeated_field_is_a_list(client: httpx.AsyncClient, fake: FakeApp
         (BODY | {"size": "1x1"}, "size", "1280x720"),
         (BODY | {"size": "1280x720", "resolution": "720p"}, "size", "one of them"),
         (BODY | {"input_reference": {"file_id": "file-1"}}, "input_reference", "of another service"),
+        (
+            BODY | {"input_reference": {"image_url": "https://example.org/cat.png", "detail": "low"}},
+            "input_reference",
+            "must be an uploaded file",
+        ),
         (BODY | {"input_reference": {"image_url": "data:text/plain,x"}}, "input_reference", "data:image/png"),
         (BODY | {"input_reference": 5}, "input_reference", "uploaded file"),
         (BODY | {"model": "sora-2"}, "model", "unknown model 'sora-2'"),
