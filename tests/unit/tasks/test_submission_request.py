@@ -7,14 +7,15 @@ from service.tasks.submission_request import request_size
 from tests.storage.builders import a_task
 
 MIB = 1024 * 1024
+PICTURE = {"media_type": "image/png", "bytes": 3 * MIB, "sha256": "0" * 64}
 
 
 @pytest.mark.parametrize(
     ("params", "at_least"),
     [
         ({"prompt": "a cat", "images": ["https://files.example/cat.png"]}, 0),
-        ({"images": [{"bytes": 3 * MIB}]}, 4 * MIB),
-        ({"images": [{"bytes": 3 * MIB}, {"bytes": 3 * MIB}], "videos": [{"bytes": 3 * MIB}, "https://x"]}, 12 * MIB),
+        ({"images": [PICTURE]}, 4 * MIB),
+        ({"images": [PICTURE, PICTURE], "videos": [PICTURE, "https://x"]}, 12 * MIB),
     ],
 )
 def test_media_count_as_base64(params: Json, at_least: int) -> None:
