@@ -87,7 +87,8 @@ class AttemptContext:
     """The number of the attempt that ended (from 1), the maximum, and the time; `jitter` is from 0 to 1.
 
     `secrets` and `mask` are what no error text may contain. `requested` is True for a `notify` entry: of its network
-    errors the client sees one sentence. `schedule_setting` is the setting that `schedule` comes from.
+    errors the client sees one sentence. `schedule_setting` is the setting that `schedule` comes from. With
+    `waited_long` the delivery has waited for its destination as long as its schedule lasts.
     """
 
     attempt: int
@@ -99,6 +100,7 @@ class AttemptContext:
     mask: SecretMask | None = field(default=None, repr=False)
     requested: bool = False
     schedule_setting: str = "RETRY_SCHEDULE"
+    waited_long: bool = False
 
 
 def event_of(claim: DeliveryClaim) -> Event:
@@ -153,6 +155,8 @@ def _reason_of_end(cause: BaseException, context: AttemptContext) -> str:
     if isinstance(cause, Reject):
         return "the handler rejected it"
     attempts = f"{context.attempt} attempt{'s' if context.attempt > 1 else ''}"
+    if context.waited_long:
+        return f"{attempts} failed, and it waited for its destination as long as its schedule lasts"
     if context.limit == len(context.schedule):
         return f"{attempts} failed, as many as {context.schedule_setting} has"
     return f"{attempts} failed, as many as the handler allows"

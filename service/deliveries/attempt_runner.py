@@ -115,6 +115,7 @@ class AttemptRunner:
             mask=self.mask,
             requested=bool(delivery.claim.target),
             schedule_setting=f"{OWN_SCHEDULE}{schedule_name(name)}" if name in self.schedules else "RETRY_SCHEDULE",
+            waited_long=delivery.last,
         )
 
     def limit_of(self, handler: Handler) -> int:

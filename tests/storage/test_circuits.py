@@ -85,7 +85,9 @@ async def test_destination_that_never_works_ends_its_deliveries(store: Store) ->
     found = await harness.deliveries()
     assert {each.status for each in found} == {"dead"}
     assert {each.fault for each in found} == {"destination"}
+    waited = "failed, and it waited for its destination as long as its schedule lasts)"
     assert all("not tried again" in (each.last_error or "") for each in found)
+    assert all((each.last_error or "").endswith(waited) for each in found)
     await harness.pass_time(MAX_PAUSE + 10 * SECOND)
     assert await store.circuits.listed(limit=10, after=None) == []  # nothing waits that could probe it
 
