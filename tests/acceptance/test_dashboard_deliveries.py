@@ -58,6 +58,10 @@ class Answer(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
+pytestmark = pytest.mark.xdist_group("dashboard deliveries")
+"""One process runs these tests: a service and a browser are started once."""
+
+
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
     """Run a receiver of webhooks during this module."""

@@ -259,7 +259,7 @@ async def _run(moves: list[tuple[Any, ...]], *, lists: bool, confirm: bool) -> N
             await assert_final_state(history)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(moves=histories, lists=st.booleans(), confirm=st.booleans())
 def test_every_history_settles_its_tasks(moves: list[tuple[Any, ...]], lists: bool, confirm: bool) -> None:
     """Each task has one end and one bill, each event one delivery a handler, and no task stays open."""

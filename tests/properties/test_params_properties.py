@@ -99,7 +99,7 @@ def unreadable(inspect: Callable[[], object]) -> str:
 
 
 @given(model=st.just(MODEL) | any_json, given_params=any_json | any_params)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_only_invalid_params_is_raised(model: object, given_params: object) -> None:
     """For any JSON the validation returns a result or raises faults that can be encoded in a response."""
     found = faults_of(model, given_params)
@@ -276,7 +276,7 @@ def test_restored_parameters_of_other_models_equal_the_given_ones(drawn: tuple[s
     given_params=st.dictionaries(st.sampled_from(["subjects", "images", "prompt", "audio"]) | any_text, any_json),
     unchecked=st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_only_invalid_params_is_raised_for_other_models(model: str, given_params: Any, unchecked: bool) -> None:
     """For any JSON, and for models that are not checked."""
     try:
