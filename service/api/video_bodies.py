@@ -41,6 +41,7 @@ REPEATABLE = frozenset({"input_reference", "images", "videos"})
 """Fields that may be given several times without brackets: several gateways read references like that."""
 _NAME = re.compile(r"([A-Za-z0-9_]{1,64})(?:(\[\])|\[([^\[\]]{1,200})\])?")
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
+_BOUNDARY = re.compile(r";\s*boundary\*?\d*\*?\s*=", re.IGNORECASE)
 FLAGS = {"true": True, "false": False}
 
 
@@ -101,6 +102,7 @@ class _Counted:
 async def _form(request: Request, parts: AsyncGenerator[bytes, None]) -> list[FormField]:
     """Return the fields of a form in their order: texts, and files with their type."""
     _require_utf_8(request)
+    _require_one_boundary(request)
     parser = _InMemoryParser(
         request.headers, parts, max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
     )
@@ -118,6 +120,12 @@ async def _form(request: Request, parts: AsyncGenerator[bytes, None]) -> list[Fo
         return found
     finally:
         await form.close()
+
+
+def _require_one_boundary(request: Request) -> None:
+    """Raise UnreadableBody for two boundaries: a proxy before this service may have checked the other form."""
+    if len(_BOUNDARY.findall(request.headers["content-type"])) > 1:
+        raise UnreadableBody("the form cannot be read: its type names two boundaries")
 
 
 def _require_utf_8(request: Request) -> None:

@@ -126,7 +126,7 @@ class SkillParameter(ApiModel):
     required: bool
     description: str
     constraints: dict[str, Any]
-    example: None
+    example: str | None = optional("Always null.")
     children: list[Any]
 
 
@@ -150,4 +150,4 @@ class SkillError(ApiModel):
     """An error in the provider's envelope."""
 
     status: EnvelopeStatus
-    data: None
+    data: dict[str, Any] | None = Field(description="Always null.")

@@ -71,9 +71,9 @@ def _make_task_valid(body: dict[str, Any]) -> None:
     params = body.get("params")
     if isinstance(params, dict):
         body["model"] = _model_of(body.get("model"), params)
-        for name in ("images", "videos"):
-            if name in params:
-                params[name] = [_medium(item) for item in params[name] or []]
+        for holder in (params, *params.get("subjects", ())):
+            for name in {"images", "videos"} & holder.keys():
+                holder[name] = [_medium(item) for item in holder[name] or []]
         params.update({name: _address(params[name]) for name in ("wm_url", "callback_url") if name in params})
         if not str(params.get("prompt", VALID_PROMPT)).strip():
             params["prompt"] = VALID_PROMPT  # U+001C to U+001F are blank in Unicode, and not in the pattern's syntax

@@ -89,7 +89,6 @@ VTRIX_EXAMPLES: Mapping[type[BaseModel], Any] = {
                     "required": False,
                     "description": "Length of the video in seconds; 0 lets the model choose.",
                     "constraints": {"min": 0, "max": 10, "default": "5"},
-                    "example": None,
                     "children": [],
                 }
             ],
