@@ -53,6 +53,11 @@ def _make_query_valid(case: "Case[Any]") -> None:
     case.query = query
 
 
+def _make_resubmission_valid(body: dict[str, Any]) -> None:
+    """Change what each model has: the document does not know that of the task."""
+    body["params"] = {"prompt": VALID_PROMPT}
+
+
 def _make_replay_valid(body: dict[str, Any]) -> None:
     """Count only: what a replay makes due would be tried by the next reconciliation, and its hosts do not answer."""
     body.pop("cursor", None)
@@ -71,7 +76,10 @@ def _make_task_valid(body: dict[str, Any]) -> None:
     params = body.get("params")
     if isinstance(params, dict):
         body["model"] = _model_of(body.get("model"), params)
-        for holder in (params, *params.get("subjects", ())):
+        for number, subject in enumerate(params.get("subjects") or ()):
+            subject["id"] = f"{subject['id'][:8]}{number}"  # each is another one
+            subject["images"] = subject["images"][:1]  # all together have a maximum
+        for holder in (params, *(params.get("subjects") or ())):
             for name in {"images", "videos"} & holder.keys():
                 holder[name] = [_medium(item) for item in holder[name] or []]
         params.update({name: _address(params[name]) for name in ("wm_url", "callback_url") if name in params})
@@ -133,6 +141,7 @@ def _medium(item: str) -> str:
 
 BODIES = {
     "/v1/tasks": _make_task_valid,
+    r"/v1/tasks/\{id\}/resubmit": _make_resubmission_valid,
     "/v1/deliveries/replay": _make_replay_valid,
     "/v1/endpoints.*": _make_endpoint_valid,
     "/model/v1/generation": _make_generation_valid,

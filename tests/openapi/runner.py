@@ -44,31 +44,33 @@ class Result:
 
 
 @asynccontextmanager
-async def service(home: Path, *, seed: int) -> AsyncIterator[str]:
-    """Run the service with its sandbox and a database in `home`, and yield its address."""
+async def service(home: Path, *, seed: int, database: str | None = None) -> AsyncIterator[str]:
+    """Run the service with its sandbox and `database`, by default a file in `home`, and yield its address."""
     switches = Switches(run_time=0.05, tiny_videos=True)
     sandbox = Sandbox(switches, now=lambda: datetime.now(UTC), random=random.Random(seed))  # noqa: S311 - repeatable
     async with sandbox.running(), serving(sandbox.app, listen(HOST, 0), grace=1) as upstream:
         port = free_port()
-        async with running(_settings(home, upstream, port), host=HOST, port=port) as base:
+        async with running(
+            _settings(database or f"sqlite:///{home / 'boomerang.db'}", upstream, port), host=HOST, port=port
+        ) as base:
             yield base
 
 
-async def run(home: Path, *, examples: int, seed: int, phases: str = PHASES) -> Result:
+async def run(home: Path, *, examples: int, seed: int, phases: str = PHASES, database: str | None = None) -> Result:
     """Test the service against its document, with at most `examples` requests of each kind for an operation."""
     with captured("json") as logged:
-        async with service(home, seed=seed) as base:
+        async with service(home, seed=seed, database=database) as base:
             code, output = await _schemathesis(home, base, examples=examples, seed=seed, phases=phases)
         faults = [line for line in logged.getvalue().splitlines() if "request failed" in line]
     return Result(code=code, output=output, faults=faults)
 
 
-def _settings(home: Path, upstream: str, port: int) -> Settings:
+def _settings(database: str, upstream: str, port: int) -> Settings:
     values = {
         "PUBLIC_URL": f"http://{HOST}:{port}",
         "UPSTREAM_URL": upstream,
         "UPSTREAM_KEY": "any",
-        "DATABASE_URL": f"sqlite:///{home / 'boomerang.db'}",
+        "DATABASE_URL": database,
         "API_KEYS": f"root={ADMIN}:admin,anna={CLIENT}",
         "UPSTREAM_RATE": "500/s",
         "HANDLERS": "log,webhook",

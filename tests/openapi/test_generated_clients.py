@@ -22,8 +22,14 @@ from tests.openapi.runner import ADMIN, service
 HERE = Path(__file__).parent
 PROGRAMS = Path(sys.executable).parents[1] / "openapi-tools" / "node_modules"
 PACKAGE = "boomerang_generated"
-UNRELATED = ("OpenAPI 3.1 support is still in beta", "Failed to get the schema name: null")
-"""Warnings of openapi-generator 7.26 for every document, also for one with a single operation and no parameters."""
+UNRELATED = (
+    "OpenAPI 3.1 support is still in beta",
+    "Failed to get the schema name: null",
+    "From (reserved word) cannot be used as model name",
+)
+"""Warnings of openapi-generator 7.26: two for every document, and one that it has renamed `from`, the first day of a
+report, which is a word of Python: no model has that name, and the client reads and writes the parameter.
+"""
 
 FOUND = {
     "same": True,

@@ -1,16 +1,41 @@
 """The service conforms to its OpenAPI document."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.openapi.runner import PHASES, run
+from tests.support.postgres import create_database, drop_database, running_postgres
+
+COVERAGE = "examples,coverage"
 
 
-@pytest.mark.parametrize("phases", ["examples,coverage", pytest.param(PHASES, marks=pytest.mark.slow)])
-async def test_service_conforms_to_its_document(tmp_path: Path, phases: str) -> None:
+@pytest.fixture
+def database(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """Return the address of an empty PostgreSQL database, or None for SQLite."""
+    if request.param == "sqlite":
+        yield None
+        return
+    with running_postgres() as server:
+        url = create_database(server)
+        yield url
+        drop_database(server, url)
+
+
+@pytest.mark.timeout(600)  # thousands of requests; it takes about a minute on a machine of its own
+@pytest.mark.parametrize(
+    ("phases", "database"),
+    [
+        (COVERAGE, "sqlite"),
+        pytest.param(COVERAGE, "postgresql", marks=pytest.mark.slow),
+        pytest.param(PHASES, "sqlite", marks=pytest.mark.slow),
+    ],
+    indirect=["database"],
+)
+async def test_service_conforms_to_its_document(tmp_path: Path, phases: str, database: str | None) -> None:
     """Valid data is accepted, invalid data and requests without a key are refused, and every response is declared."""
-    result = await run(tmp_path, examples=8, seed=1, phases=phases)
+    result = await run(tmp_path, examples=8, seed=1, phases=phases, database=database)
     assert result.code == 0, result.output
     assert "passed" in result.output
     assert result.faults == []

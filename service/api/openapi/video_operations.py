@@ -7,6 +7,9 @@ from service.api.openapi.parameters import ID, IDEMPOTENCY_KEY, TASK_ID, in_quer
 from service.api.video_schemas import McpMessage, OpenAiError, Video, VideoDeleted, VideoForm, VideoList, VideoRequest
 from service.api.videos import MAX_PAGE_SIZE, PAGE_SIZE, POLL_HEADER, VARIANTS
 
+SERVED = [variant for variant in VARIANTS if variant != "spritesheet"]
+"""The variants that may be asked for; the third one of OpenAI's API is refused with a reason."""
+
 _POLL: Headers = {POLL_HEADER: {"description": "Milliseconds until the next poll.", "schema": {"type": "integer"}}}
 
 VIDEO_OPERATIONS = (
@@ -97,7 +100,7 @@ VIDEO_OPERATIONS = (
         description="Without an archive it leads to the provider's address. No sprite sheets are made.",
         parameters=[
             TASK_ID,
-            in_query("variant", "What to send, by default the video.", {"type": "string", "enum": list(VARIANTS)}),
+            in_query("variant", "What to send, by default the video.", {"type": "string", "enum": SERVED}),
             *RANGE_PARAMETERS,
         ],
         responses={

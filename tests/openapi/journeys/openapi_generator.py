@@ -15,7 +15,7 @@ def main(folder: str, base: str, key: str) -> None:
         image = client.Viduq2ProReferenceParamsImagesInner("https://example.org/cat.png")
         request = client.TaskRequest(
             model="viduq2_pro_reference",
-            params=client.Viduq2ProReferenceParams(prompt=" a cat", images=[image]),
+            params=client.TaskRequestParams(client.Viduq2ProReferenceParams(prompt=" a cat", images=[image])),
             metadata={"chat": 42},
             notify=[client.NotifyEntry(client.HandlerEntry(handler="log", events=["task.completed"]))],
         )
