@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import schemathesis
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 from schemathesis import Case, GenerationMode, HookContext
 
 from service.deliveries.egress_policy import Egress

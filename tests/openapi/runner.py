@@ -71,6 +71,7 @@ def _settings(database: str, upstream: str, port: int) -> Settings:
         "UPSTREAM_URL": upstream,
         "UPSTREAM_KEY": "any",
         "DATABASE_URL": database,
+        "SECRET_KEYS": "signing-key-of-the-conformance-tests-1234",
         "API_KEYS": f"root={ADMIN}:admin,anna={CLIENT}",
         "UPSTREAM_RATE": "500/s",
         "HANDLERS": "log,webhook",

@@ -69,7 +69,7 @@ async def _foreign_tools(g: ServiceUnderTest) -> str:
             answer = await g.http.post("/mcp", json=tool_call(tool, task_id=each), headers={**bearer(BOB), **ACCEPT})
             require(answer.json()["result"]["isError"] is True, f"{tool} succeeded")
             texts.append(answer.text.replace(each, "ID"))
-        require(texts[0] == texts[1], f"{tool} tells whether the task exists")
+        require(texts[0] == texts[1], f"{tool} differs when the task exists")
     require((await g.task(task))["status"] == "in_progress", "the task changed")
     return "the same error as for an unknown id"
 
