@@ -1,10 +1,12 @@
 """The service conforms to its OpenAPI document."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from service.storage.migrate import migrate
 from tests.openapi.runner import PHASES, run
 from tests.support.postgres import create_database, drop_database, running_postgres
 
@@ -13,12 +15,13 @@ COVERAGE = "examples,coverage"
 
 @pytest.fixture
 def database(request: pytest.FixtureRequest) -> Iterator[str | None]:
-    """Return the address of an empty PostgreSQL database, or None for SQLite."""
+    """Return the address of a PostgreSQL database without tasks, or None for SQLite."""
     if request.param == "sqlite":
         yield None
         return
     with running_postgres() as server:
         url = create_database(server)
+        asyncio.run(migrate(url))
         yield url
         drop_database(server, url)
 
