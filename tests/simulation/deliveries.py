@@ -1,10 +1,11 @@
 """Checks of deliveries: every event reaches every handler, in order, on the schedule, under one id."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from service.domain.circuit import FIRST_PAUSE, PARKED_FOR
+from service.domain.circuit import FEW_FAILURES, FIRST_PAUSE, PARKED_FOR
 from service.domain.schedule_times import JITTER
 from service.runtime.config.setting_types import durations
 from tests.simulation.facts import Facts, Row
@@ -35,8 +36,19 @@ class Deliveries:
         self._schedule = [pause.total_seconds() for pause in durations(",".join(scenario.schedule))]
         self._hooked = {task_id for number, task_id in history.accepted.items() if _webhook(scenario, number)}
         self._runs: dict[tuple[str, str], list[HandlerRun]] = defaultdict(list)
+        self._event_times = {event["id"]: event["at"] for events in facts.events.values() for event in events}
+        self._failures = self._failed_attempts()
         for run in history.runs:
             self._runs[run.event_id, run.handler].append(run)
+
+    def _failed_attempts(self) -> dict[str, list[float]]:
+        """Return when attempts of each handler failed, in order."""
+        found: dict[str, list[float]] = defaultdict(list)
+        for delivery in self._facts.deliveries.values():
+            for one in self._facts.attempts[delivery["id"]]:
+                if one["outcome"] != "delivered":
+                    found[delivery["handler"]].append(one["finished_at"])
+        return {handler: sorted(times) for handler, times in found.items()}
 
     def checks(self) -> list[Callable[[], Iterator[str]]]:
         """Return every check; where clocks are wrong, only those that compare no times."""
@@ -82,7 +94,7 @@ class Deliveries:
                 yield f"{_named(delivery)} is still pending"
 
     def _rightly_dead(self, delivery: Row, runs: list[HandlerRun]) -> bool:
-        waited = runs and runs[-1].began - runs[0].began >= sum(self._schedule)
+        waited = runs and runs[-1].began >= self._event_times[delivery["event_id"]] + sum(self._schedule)
         return waited or delivery["attempts"] >= len(self._schedule) or any(run.outcome == "Reject" for run in runs)
 
     def p3_ids_are_stable(self) -> Iterator[str]:
@@ -158,7 +170,7 @@ class Deliveries:
             if [one["number"] for one in attempts] != list(range(1, len(attempts) + 1)):
                 yield f"{_named(delivery)} has attempts {[one['number'] for one in attempts]}"
             first = attempts if delivery["id"] not in self._history.replayed else self._first_life(attempts)
-            probed = delivery["handler"] in {WEBHOOK, ARCHIVER}  # a probe of a failing destination does not count
+            probed = len(self._failures.get(delivery["handler"], ())) >= FEW_FAILURES  # a probe does not count
             if not probed and any(not _abandoned(one) for one in first[len(self._schedule) - 1 : -1]):
                 yield f"{_named(delivery)} was tried {len(first)} times"
             yield from self._pauses(delivery, first)
@@ -172,13 +184,22 @@ class Deliveries:
             wanted = self._requested_pause(delivery, one)
             minimum = self._schedule[min(position, len(self._schedule) - 1)] if wanted is None else wanted
             maximum = minimum
-            if delivery["handler"] in {WEBHOOK, ARCHIVER}:  # their destinations fail, so that circuits open
-                minimum, maximum = min(minimum, FIRST_PAUSE.total_seconds()), max(minimum, PARKED_FOR.total_seconds())
+            if self._may_wait_for_a_circuit(delivery["handler"], following["started_at"]):
+                minimum = min(minimum, FIRST_PAUSE.total_seconds())
+                maximum = max(minimum, sum(self._schedule) + self._longest_request() + PARKED_FOR.total_seconds())
             pause = following["started_at"] - one["finished_at"]
             if pause < minimum - CLOCKS:
                 yield f"{_named(delivery)}: attempt {position + 1} is {pause:.3f} s after {position}, not {minimum} s"
             if pause > maximum * (1 + JITTER) + LATE and not self._excused(one, following):
                 yield f"{_named(delivery)}: attempt {position + 1} is {pause:.3f} s after {position}, not {minimum} s"
+
+    def _may_wait_for_a_circuit(self, handler: str, before: float) -> bool:
+        """Return whether a destination of the handler may have had a circuit: with fewer failures none opens."""
+        return bisect_left(self._failures.get(handler, []), before) >= FEW_FAILURES
+
+    def _longest_request(self) -> float:
+        """Return the longest pause that any destination requested, in seconds: it holds for all its deliveries."""
+        return max((run.requested_pause or 0.0 for run in self._history.runs), default=0.0)
 
     def _requested_pause(self, delivery: Row, attempt: Row) -> float | None:
         """Return the pause that the handler requested, or None."""
