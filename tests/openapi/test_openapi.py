@@ -10,7 +10,9 @@ from service.storage.migrate import migrate
 from tests.openapi.runner import PHASES, run
 from tests.support.postgres import create_database, drop_database, running_postgres
 
+EXAMPLES = "examples"
 COVERAGE = "examples,coverage"
+"""All boundaries of every parameter of some fifty operations: minutes, so with `-m slow`."""
 
 
 @pytest.fixture
@@ -26,11 +28,12 @@ def database(request: pytest.FixtureRequest) -> Iterator[str | None]:
         drop_database(server, url)
 
 
-@pytest.mark.timeout(600)  # thousands of requests; it takes about a minute on a machine of its own
+@pytest.mark.timeout(900)  # thousands of requests
 @pytest.mark.parametrize(
     ("phases", "database"),
     [
-        (COVERAGE, "sqlite"),
+        (EXAMPLES, "sqlite"),
+        pytest.param(COVERAGE, "sqlite", marks=pytest.mark.slow),
         pytest.param(COVERAGE, "postgresql", marks=pytest.mark.slow),
         pytest.param(PHASES, "sqlite", marks=pytest.mark.slow),
     ],

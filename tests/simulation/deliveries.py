@@ -186,7 +186,7 @@ class Deliveries:
             maximum = minimum
             if self._may_wait_for_a_circuit(delivery["handler"], following["started_at"]):
                 minimum = min(minimum, FIRST_PAUSE.total_seconds())
-                maximum = max(minimum, sum(self._schedule) + self._longest_request() + PARKED_FOR.total_seconds())
+                maximum = max(minimum, sum(self._schedule) + self._max_requested_pause() + PARKED_FOR.total_seconds())
             pause = following["started_at"] - one["finished_at"]
             if pause < minimum - CLOCKS:
                 yield f"{_named(delivery)}: attempt {position + 1} is {pause:.3f} s after {position}, not {minimum} s"
@@ -197,7 +197,7 @@ class Deliveries:
         """Return whether a destination of the handler may have had a circuit: with fewer failures none opens."""
         return bisect_left(self._failures.get(handler, []), before) >= FEW_FAILURES
 
-    def _longest_request(self) -> float:
+    def _max_requested_pause(self) -> float:
         """Return the longest pause that any destination requested, in seconds: it holds for all its deliveries."""
         return max((run.requested_pause or 0.0 for run in self._history.runs), default=0.0)
 

@@ -176,7 +176,7 @@ async def test_equal_and_conflicting_keys_in_one_commit(store: Store) -> None:
     adding = [store.intake.add(a_task(name), [a_blob()], key) for name, key in wanted]
     outcomes = await asyncio.gather(store.intake.add(a_task("t0"), [], None), *adding, return_exceptions=True)
     stored_ids = [outcome.id if isinstance(outcome, Task) else type(outcome).__name__ for outcome in outcomes]
-    assert stored_ids == ["t0", "t1", "t1", "Conflict", "t4", "t5"]
+    assert stored_ids == ["t0", "t1", "t1", "KeyReused", "t4", "t5"]
     assert {task.id for task in await store.queries.tasks(TaskFilter())} == {"t0", "t1", "t4", "t5"}
     assert await store.blobs.load(TaskId("t2")) == {}
 

@@ -66,8 +66,8 @@ async def test_unknown_addresses_are_404_for_everybody(path: str, method: str, h
     ("path", "allow"),
     [
         ("/v1/tasks", "GET, HEAD, OPTIONS, POST"),
-        ("/v1/tasks/task-1", "GET, HEAD, OPTIONS"),
-        ("/v1/tasks/task-9", "GET, HEAD, OPTIONS"),
+        ("/v1/tasks/task-1", "DELETE, GET, HEAD, OPTIONS"),
+        ("/v1/tasks/task-9", "DELETE, GET, HEAD, OPTIONS"),
         ("/v1/tasks/task-1/cancel", "OPTIONS, POST"),
         ("/healthz", "GET, HEAD, OPTIONS"),
         ("/", "GET, HEAD, OPTIONS"),

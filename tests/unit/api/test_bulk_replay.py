@@ -33,6 +33,7 @@ async def test_replay_answers_with_counts() -> None:
         "dry_run": False,
         "matched": 2,
         "replayed": 2,
+        "erased": 0,
         "running": 0,
         "changed": 0,
         "secret_deleted": 0,
