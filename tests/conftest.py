@@ -5,6 +5,8 @@ import os
 import sys
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 if sys.dont_write_bytecode:  # each of some hundred processes would compile all modules anew
     sys.dont_write_bytecode = False
@@ -32,3 +34,26 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Cancel `faulthandler_timeout` for a test that has a time limit of its own."""
     if item.get_closest_marker("timeout"):
         faulthandler.cancel_dump_traceback_later()
+
+
+ONE_PROCESS = (
+    "tests/acceptance/test_dashboard.py",
+    "tests/acceptance/test_dashboard_deliveries.py",
+    "tests/acceptance/test_dashboard_forms.py",
+    "tests/storage/test_query_plans.py",
+)
+"""Modules whose tests share a service and a browser, or a filled database, that take long to start."""
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # the package has no types
+    """Gives each test to the next free process, and the tests of a module in ONE_PROCESS to the same one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """Return what is run by one process: the module of a test, or the test alone."""
+        path = nodeid.partition("::")[0]
+        return path if path in ONE_PROCESS else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Distribute the tests by `Scheduling`, whatever `--dist` is."""
+    return Scheduling(config, log)

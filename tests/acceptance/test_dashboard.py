@@ -28,9 +28,6 @@ XSS = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
 FormFields = dict[str, str | float | bool]
 PAGES = ["/", "/tasks", "/tasks?status=failed", "/audit"]
 
-pytestmark = pytest.mark.xdist_group("dashboard")
-"""One process runs these tests: a service and a browser are started once."""
-
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardService]:

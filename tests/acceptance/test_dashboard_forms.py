@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 XSS = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
 
-pytestmark = pytest.mark.xdist_group("dashboard forms")
-"""One process runs these tests: a service and a browser are started once."""
-
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardService]:

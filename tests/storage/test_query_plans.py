@@ -171,9 +171,6 @@ FREQUENT: dict[str, tuple[Act, set[str]]] = {
     "erase": (_erase, {"events_by_task", "inbox_by_task", "deliveries_by_task"}),
 }
 
-pytestmark = pytest.mark.xdist_group("query plans")
-"""One process runs these tests: the databases are filled once."""
-
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def filled_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
