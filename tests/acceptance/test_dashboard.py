@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import httpx
@@ -108,6 +109,14 @@ def inline_code(text: str) -> list[str]:
 def token_of(page: "Page") -> str:
     """Return the form token of a page."""
     return page.locator("input[name=form_token]").first.input_value()
+
+
+def until_true(page: "Page", expression: str) -> None:
+    """Wait until an expression is true: the page's policy forbids that it is evaluated again in the page itself."""
+    deadline = monotonic() + 15
+    while not page.evaluate(expression):
+        assert monotonic() < deadline, expression
+        page.wait_for_timeout(50)
 
 
 # ── signing in ──────────────────────────────────────────────────────────────
@@ -286,7 +295,7 @@ def test_page_of_a_task(service: DashboardService, browser: "Browser", completed
     with signed_in(browser, service, ANN) as page:
         page.goto(f"/tasks/{completed['id']}")
         video = page.locator("video").first
-        page.wait_for_function("document.querySelector('video')?.readyState >= 1", timeout=15_000)
+        until_true(page, "document.querySelector('video')?.readyState >= 1")
         assert video.evaluate("element => element.duration") > 0
         assert XSS in page.locator("h1").inner_text()
         assert XSS in page.locator("section[aria-labelledby=metadata] pre").inner_text().replace('\\"', '"')
@@ -307,7 +316,7 @@ def test_copy_buttons(service: DashboardService, browser: "Browser", completed: 
         copied = {}
         for name in ("id", "JSON", "curl"):
             page.click(f"button:text-is('Copy {name}')")
-            page.wait_for_function(f"document.getElementById('status').textContent.includes('{name}')")
+            page.locator(f"#status:has-text('{name}')").wait_for(state="attached")
             copied[name] = page.evaluate("navigator.clipboard.readText()")
     assert copied["id"] == completed["id"]
     assert f'"id": "{completed["id"]}"' in copied["JSON"]
