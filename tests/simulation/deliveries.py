@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from service.domain.circuit import FEW_FAILURES, FIRST_PAUSE, PARKED_FOR
+from service.domain.circuit import FEW_FAILURES, PARKED_FOR
 from service.domain.schedule_times import JITTER
 from service.runtime.config.setting_types import durations
 from tests.simulation.facts import Facts, Row
@@ -94,7 +94,9 @@ class Deliveries:
                 yield f"{_named(delivery)} is still pending"
 
     def _rightly_dead(self, delivery: Row, runs: list[HandlerRun]) -> bool:
-        waited = runs and runs[-1].began >= self._event_times[delivery["event_id"]] + sum(self._schedule)
+        attempts = self._facts.attempts[delivery["id"]]  # by the clock of the service, as the time of the event
+        waited_until = self._event_times[delivery["event_id"]] + sum(self._schedule)
+        waited = bool(attempts) and attempts[-1]["started_at"] >= waited_until - CLOCKS
         return waited or delivery["attempts"] >= len(self._schedule) or any(run.outcome == "Reject" for run in runs)
 
     def p3_ids_are_stable(self) -> Iterator[str]:
@@ -185,8 +187,8 @@ class Deliveries:
             minimum = self._schedule[min(position, len(self._schedule) - 1)] if wanted is None else wanted
             maximum = minimum
             if self._may_wait_for_a_circuit(delivery["handler"], following["started_at"]):
-                minimum = min(minimum, FIRST_PAUSE.total_seconds())
                 maximum = max(minimum, sum(self._schedule) + self._max_requested_pause() + PARKED_FOR.total_seconds())
+                minimum = 0.0  # due at once when another delivery finds that the destination works
             pause = following["started_at"] - one["finished_at"]
             if pause < minimum - CLOCKS:
                 yield f"{_named(delivery)}: attempt {position + 1} is {pause:.3f} s after {position}, not {minimum} s"
