@@ -160,11 +160,15 @@ async def cancel_newest(owner: str, answers: Answers, tools: Tools[Any, Any]) ->
     if not chosen:
         await answers.reply(NO_VIDEO)
         return
+    await answers.reply(await canceled(chosen[0], tools))
+
+
+async def canceled(task: TaskView, tools: Tools[Any, Any]) -> str:
+    """Cancel a task; return in plain words whether it is canceled."""
     try:
-        await tools.cancel(chosen[0].id)
-        text = "Canceled."
+        await tools.cancel(task.id)
     except (Conflict, NotFound) as error:
-        text = f"It cannot be canceled: {error}."
+        return f"It cannot be canceled: {error}."
     except UpstreamError:
-        text = "The provider does not answer. Try again in a minute."
-    await answers.reply(text)
+        return "The provider does not answer. Try again in a minute."
+    return "Canceled."

@@ -11,6 +11,7 @@ import httpx
 
 from service import Reject
 
+from ._chat_http import bounded_body
 from ._chat_media import TooLarge
 from ._chat_progress import MessageGone
 
@@ -20,7 +21,6 @@ TOO_OLD = 30046
 
 FORM_ERRORS = frozenset({50035, 50006})
 TOO_LARGE = 40005
-MAX_ANSWER = 1024 * 1024
 MAX_PAUSE = 3600.0
 DEFAULT_PAUSE = 5.0
 """Seconds for which Discord may ask at most, and what is waited if it names none."""
@@ -93,14 +93,7 @@ def pause_of(response: httpx.Response, data: Any, *, refused: bool) -> float:
 
 async def bounded_json(response: httpx.Response) -> Any:
     """Return the body as JSON, None for anything else. Raises httpx.DecodingError for one that is too large."""
-    try:
-        body = b""
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > MAX_ANSWER:
-                raise httpx.DecodingError("the answer is too large")
-    finally:
-        await response.aclose()
+    body = await bounded_body(response)
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -1,19 +1,16 @@
 """Shows the events of a task in Discord: in the answer to its command, in a channel, or through a webhook."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
-import httpx
-
-from service import NotFound, Reject, Retry, UpstreamError
+from service import Reject, Retry
 
 from ._chat_events import SENT_FOR
-from ._chat_media import TooLarge, spooled
+from ._chat_media import TooLarge
 from ._chat_progress import MessageGone
-from ._chat_results import BYTES_PER_SECOND, LINK_FOR, STEP_TIME, Result, Unavailable, opened, upload_or_link
+from ._chat_results import LINK_FOR, Result, content_file, opened, upload_or_link, upload_time
 from ._discord_api import DiscordApi, File, body_of
 from ._discord_commands import escaped
 from ._discord_errors import TokenDead, digest
@@ -31,12 +28,7 @@ async def _file(result: Result, tools: DiscordTools, limit: int) -> AsyncIterato
     limit = min(limit, MAX_REQUEST - OVERHEAD)
     async with opened(result, tools, max_bytes=limit) as content:
         link = content.link(LINK_FOR)
-        async with AsyncExitStack() as stack:
-            try:
-                spool = spooled(content.chunks, max_bytes=limit, link=link)
-                handle, size = await stack.enter_async_context(spool)
-            except (Reject, Retry, NotFound, UpstreamError, httpx.HTTPError) as error:
-                raise Unavailable(error) from error
+        async with content_file(content, max_bytes=limit) as (handle, size):
             try:
                 yield File(handle=handle, size=size, name=content.name, media_type=content.media_type)
             except TooLarge as error:
@@ -44,12 +36,8 @@ async def _file(result: Result, tools: DiscordTools, limit: int) -> AsyncIterato
 
 
 async def _upload(result: Result, tools: DiscordTools, limit: int, send: Callable[[File], Awaitable[object]]) -> None:
-    async with _file(result, tools, limit) as file:
-        try:
-            async with asyncio.timeout(STEP_TIME + file.size / BYTES_PER_SECOND):
-                await send(file)
-        except TimeoutError:
-            raise Retry(f"the upload of {file.size:,} bytes took too long") from None
+    async with _file(result, tools, limit) as file, upload_time(file.size):
+        await send(file)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,11 @@ from slack_sdk.errors import SlackClientError
 from slack_sdk.signature import Clock
 from slack_sdk.web.async_client import AsyncWebClient
 
+from ._chat_http import bounded_body
 from ._slack_api import pause_of
 
 TIMEOUT = 15.0
 """Seconds for each step of a request."""
-
-MAX_ANSWER = 1024 * 1024
 
 
 class RateLimited(SlackClientError):
@@ -53,7 +52,7 @@ class OperatorClient(AsyncWebClient):
         request = self._http.build_request(http_verb, api_url, timeout=TIMEOUT, **given)
         try:
             response = await self._http.send(request, stream=True)
-            body = await _bounded(response)
+            body = await bounded_body(response)
         except httpx.HTTPError as error:
             raise NoAnswer(type(error).__name__) from error
         if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
@@ -65,16 +64,3 @@ class OperatorClient(AsyncWebClient):
         if not isinstance(data, dict):
             raise NoAnswer(f"status {response.status_code} without an answer in JSON")
         return {"data": data, "headers": dict(response.headers), "status_code": response.status_code}
-
-
-async def _bounded(response: httpx.Response) -> bytes:
-    """Return the body; raises httpx.DecodingError for one that no method of Slack answers."""
-    try:
-        body = b""
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > MAX_ANSWER:
-                raise httpx.DecodingError("the answer is too large")
-        return body
-    finally:
-        await response.aclose()

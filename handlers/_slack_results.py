@@ -15,20 +15,21 @@ from typing import Any
 
 import httpx
 
-from service import Content, NotFound, Reject, Retry, TaskView, UpstreamError
+from service import Content, Reject, Retry, TaskView
 
-from ._chat_media import TooLarge, spooled
+from ._chat_media import TooLarge
 from ._chat_results import (
-    BYTES_PER_SECOND,
     LINK_FOR,
     NO_ADDRESS,
     STEP_TIME,
     Result,
-    Unavailable,
+    content_file,
+    link_message,
     opened,
     upload_or_link,
+    upload_time,
 )
-from ._chat_words import link_text, shorten
+from ._chat_words import shorten
 from ._slack_api import MAX_TEXT, NoUpload, SlackApi, escaped, pause_of
 from ._slack_settings import SlackTools, Target
 
@@ -93,7 +94,7 @@ class Channel:
         async with AsyncExitStack() as stack:
             content = await stack.enter_async_context(opened(result, self.tools, max_bytes=limit))
             link = content.link(LINK_FOR)
-            chunks, size = await _sized(content, limit, link, stack)
+            chunks, size = await _sized(content, limit, stack)
             try:
                 file_id = await self._send_bytes(content.name, chunks, size)
                 await self.tools.state.set(remembered, file_id, expires_in=KEPT)
@@ -111,11 +112,9 @@ class Channel:
             raise Retry("Slack gave no address for the upload")
         headers = {"content-type": "application/octet-stream", "content-length": str(size)}
         try:
-            async with asyncio.timeout(STEP_TIME + size / BYTES_PER_SECOND):
+            async with upload_time(size):
                 http = self.tools.operator_http
                 answer = await http.post(address, content=chunks, headers=headers, timeout=STEP_TIME)
-        except TimeoutError:
-            raise Retry(f"the upload of {size:,} bytes took too long") from None
         except httpx.HTTPError as error:
             raise Retry(f"the upload of {size:,} bytes was cut: {type(error).__name__}") from error
         if answer.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -154,9 +153,7 @@ class Channel:
         if result.stored:
             async with self.tools.content(result.task, result.index) as content:
                 link = content.link(LINK_FOR)
-        if not (link or result.url):
-            raise Reject(NO_ADDRESS)
-        await self.send(link_text(link or result.url, None, LINK_FOR.days if link else None))
+        await self.send(link_message(result, TooLarge(None, link)))
 
     async def _is_shared(self, file_id: str) -> bool:
         """Return whether a file was shared although the answer was lost."""
@@ -167,16 +164,11 @@ class Channel:
         return self.id in [each for name in ("channels", "groups", "ims") for each in file.get(name) or []]
 
 
-async def _sized(
-    content: Content, limit: int, link: str | None, stack: AsyncExitStack
-) -> tuple[AsyncIterator[bytes], int]:
+async def _sized(content: Content, limit: int, stack: AsyncExitStack) -> tuple[AsyncIterator[bytes], int]:
     """Return the chunks of a content and their total; Slack wants the exact length before the first byte."""
     if content.size is not None:
         return content.chunks, content.size
-    try:
-        file, size = await stack.enter_async_context(spooled(content.chunks, max_bytes=limit, link=link))
-    except (Reject, Retry, NotFound, UpstreamError, httpx.HTTPError) as error:
-        raise Unavailable(error) from error
+    file, size = await stack.enter_async_context(content_file(content, max_bytes=limit))
     return _chunks_of(file), size
 
 

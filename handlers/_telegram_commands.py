@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from service import Conflict, InvalidTask, NotFound, QueueIsFull, Retry, TaskView, UpstreamError
+from service import InvalidTask, QueueIsFull, Retry, TaskView
 
 from ._chat_limits import Charge, charge, may_refuse, recent, refund, remember_recent
 from ._chat_media import UnusablePicture, read_picture
+from ._chat_orders import NO_VIDEO, canceled
 from ._chat_progress import MessageGone, was_shown
 from ._chat_words import cap_text, fault_text, is_open, progress_text
 from ._telegram_bot import ChatBot, Refused, open_bot, remember_move
@@ -210,13 +211,6 @@ async def _cancel(message: Incoming, bot: ChatBot, tools: TelegramTools) -> None
     quoted = [task for task, shown in tasks if shown == message.quoted_id]
     chosen = quoted or [task for task, _ in tasks if is_open(task)]
     if not chosen:
-        await bot.send_text(message.place, "You have no unfinished video here.")
+        await bot.send_text(message.place, NO_VIDEO)
         return
-    try:
-        await tools.cancel(chosen[0].id)
-        text = "Canceled."
-    except (Conflict, NotFound) as error:
-        text = f"It cannot be canceled: {error}."
-    except UpstreamError:
-        text = "The provider does not answer. Try again in a minute."
-    await bot.send_text(message.place, text)
+    await bot.send_text(message.place, await canceled(chosen[0], tools))

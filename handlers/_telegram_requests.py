@@ -8,13 +8,13 @@ import httpx
 from telegram.error import NetworkError, TelegramError, TimedOut
 from telegram.request import BaseRequest, RequestData
 
+from ._chat_http import bounded_body
+
 TIMEOUT = 15.0
 """Seconds for each step of a request, and for the answer to one without a file."""
 
 SECONDS_PER_MB = 10.0
 """Further seconds for the answer to an upload: Telegram answers once it has processed the file."""
-
-MAX_ANSWER = 1024 * 1024
 
 MAX_PAUSE = 3600
 DEFAULT_PAUSE = 5
@@ -65,7 +65,7 @@ class OperatorRequest(BaseRequest):
         request.extensions["timeout"] = httpx.Timeout(TIMEOUT, read=read, write=2 * TIMEOUT).as_dict()
         try:
             response = await self._http.send(request, stream=True)
-            body = await _bounded(response)
+            body = await bounded_body(response)
         except httpx.TimeoutException as error:
             raise TimedOut from error
         except httpx.HTTPError as error:
@@ -80,16 +80,3 @@ def _pause(body: bytes) -> int:
         return max(1, min(int(json.loads(body)["parameters"]["retry_after"]), MAX_PAUSE))
     except (ValueError, TypeError, LookupError, RecursionError):
         return DEFAULT_PAUSE
-
-
-async def _bounded(response: httpx.Response) -> bytes:
-    """Return the body; raises httpx.DecodingError for one that no method of Telegram answers."""
-    try:
-        body = b""
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > MAX_ANSWER:
-                raise httpx.DecodingError("the answer is too large")
-        return body
-    finally:
-        await response.aclose()

@@ -4,18 +4,23 @@ In this order: a file that Telegram has already, by its id; the content, uploade
 Telegram fetches itself; a link.
 """
 
-import asyncio
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import IO, TYPE_CHECKING, Any
 
-import httpx
+from service import Content, Reject
 
-from service import Content, NotFound, Reject, Retry, TaskView, UpstreamError
-
-from ._chat_media import TooLarge, spooled, video_facts
-from ._chat_words import link_text, shorten
+from ._chat_media import TooLarge, video_facts
+from ._chat_results import (
+    ATTEMPTS_OF_CONTENT,
+    LINK_FOR,
+    TaskResult,
+    Unavailable,
+    content_file,
+    link_message,
+    opened,
+    upload_time,
+)
+from ._chat_words import shorten
 from ._telegram_bot import ChatBot, Refused, mentions
 from ._telegram_settings import MAX_CAPTION, Place, TelegramTools
 
@@ -25,32 +30,14 @@ if TYPE_CHECKING:
 MAX_UPLOAD = 50_000_000
 """Bytes of an upload."""
 
-ATTEMPTS_OF_CONTENT = 3
-"""From this attempt on, Telegram is asked to fetch what this service cannot."""
-
-BYTES_PER_SECOND = 100_000
-STEP_TIME = 60.0
-"""The slowest upload that is waited for, and further seconds for each."""
-
 MAX_THUMBNAIL = 200_000
-LINK_FOR = timedelta(days=7)
 KEPT = 30 * 86_400.0
 
 
-class Unavailable(Exception):
-    """The content of a result could not be read; `reason` is the reason."""
-
-    def __init__(self, reason: Exception) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
-
-
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class Result(TaskResult):
     """One result of a task, and where it goes."""
 
-    task: TaskView
-    index: int
     place: Place
     caption: str = ""
 
@@ -58,11 +45,6 @@ class Result:
     def key(self) -> str:
         """Return the key of what is remembered of it."""
         return f"sent/{self.task.id}/{self.index}/{self.place.chat_id}"
-
-    @property
-    def url(self) -> str:
-        """Return its address at the provider, empty without one."""
-        return str(self.task.output[self.index].get("url") or "")
 
     @property
     def kind(self) -> str:
@@ -114,25 +96,18 @@ async def _upload(result: Result, bot: ChatBot, tools: TelegramTools) -> str:
     """Upload the content; return its file id. Raises TooLarge with a link, Unavailable, Refused, Retry, Reject."""
     from telegram import InputFile  # noqa: PLC0415 - heavy
 
-    async with AsyncExitStack() as stack:
-        try:
-            content = await stack.enter_async_context(tools.content(result.task, result.index))
-            link = content.link(LINK_FOR)
-            if content.size is not None and content.size > MAX_UPLOAD:
-                raise TooLarge(content.size, link)
-            file, size = await stack.enter_async_context(spooled(content.chunks, max_bytes=MAX_UPLOAD, link=link))
-        except (Reject, Retry, NotFound, UpstreamError, httpx.HTTPError) as error:
-            raise Unavailable(error) from error
+    async with (
+        opened(result, tools, max_bytes=MAX_UPLOAD) as content,
+        content_file(content, max_bytes=MAX_UPLOAD) as (file, size),
+    ):
         arguments = await _video_arguments(file, content, tools) if result.kind == "video" else {}
         upload = InputFile(file, filename=content.name, read_file_handle=False)
         try:
-            async with asyncio.timeout(STEP_TIME + size / BYTES_PER_SECOND):
+            async with upload_time(size):
                 return _file_id(await _send_file(result, upload, bot, **arguments))
-        except TimeoutError:
-            raise Retry(f"the upload of {size:,} bytes took too long") from None
         except Refused as error:
             if mentions(error, ("too large", "too big")):
-                raise TooLarge(size, link) from error
+                raise TooLarge(size, content.link(LINK_FOR)) from error
             raise
 
 
@@ -169,8 +144,5 @@ def _file_id(message: "Message") -> str:
 
 async def _send_link(result: Result, reason: TooLarge, bot: ChatBot) -> str:
     """Send the address of the content, else the provider's; raises Reject if there is neither."""
-    url = reason.link or result.url
-    if not url:
-        raise Reject("Telegram does not take the result, and there is no address of it; set PUBLIC_URL")
-    await bot.send_text(result.place, link_text(url, reason.size, LINK_FOR.days if reason.link else None))
+    await bot.send_text(result.place, link_message(result, reason))
     return ""
