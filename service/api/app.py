@@ -91,10 +91,11 @@ class WebLimits:
 class ProbeServices:
     """The sources of the probes and the metrics.
 
-    Without `api_keys` only callers on this machine are served, as the admin `local`. `metrics_key` may read `/metrics`
-    alone. `counters` and `histograms` return those of this process, by name (`polls`) and label; `budget_each` is
-    BUDGET_EACH. `stopping` returns whether the process shuts down. `failure_reason` returns why the process is
-    unhealthy, or None, `warnings` what an operator should know although it is healthy.
+    Without `api_keys` only callers on this machine are served, as the admin `local`. `metrics_key` may read
+    `/metrics` alone. `counters` and `histograms` return those of this process, by name (`polls`) and label;
+    `budget_each` is BUDGET_EACH. `stopping` returns whether the process shuts down, and `stopped` returns when it
+    does. `failure_reason` returns why the process is unhealthy, or None, `warnings` what an operator should know
+    although it is healthy.
     """
 
     health: Health
@@ -105,6 +106,7 @@ class ProbeServices:
     histograms: Callable[[], Histograms] = dict
     budget_each: float = DEFAULT_EACH
     stopping: Callable[[], bool] = lambda: False
+    stopped: Stopped = field(default_factory=lambda: asyncio.Event().wait)
     failure_reason: Callable[[], str | None] = lambda: None
     warnings: Callable[[], Sequence[str]] = tuple
 
@@ -113,7 +115,7 @@ class ProbeServices:
 class Services(ProbeServices):
     """The use cases, ports and limits that the API needs. `watching` marks a task as watched inside a block.
 
-    `feed` has the events for the streams of this process, which end when `stopped` returns.
+    `feed` has the events for the streams of this process, which end when the process stops.
 
     `public_url` is the beginning of signed links, None for that of the request. `logins` creates the tokens of links
     that sign in, None where there is no dashboard.
@@ -137,7 +139,6 @@ class Services(ProbeServices):
     usage: UsageReports
     signals: Signals
     feed: EventFeed
-    stopped: Stopped = field(default_factory=lambda: asyncio.Event().wait)
     work: RequestWork = BACKGROUND
     watching: Watching = not_watched
     allow_off_peak: bool = False

@@ -13,13 +13,12 @@ from service.api.endpoints import json_response, route
 from service.api.handler_schemas import HandlerTestRequest
 from service.api.ports import PendingHandlers
 from service.api.query_params import QueryParams
-from service.api.request_bodies import BodyReader, require_json
+from service.api.request_bodies import BodyReader, read_optional_json
 from service.domain.errors import Fault, InvalidParams, NotFound
 from service.domain.event_routing import EVENT_NAMES
 from service.domain.ports.handler_pauses import HandlerPause, HandlerPauses
 from service.domain.ports.handler_tests import HandlerTester
 from service.domain.ports.signals import Clock
-from service.domain.strict_json import parse_json
 from service.domain.task import Json
 from service.domain.task_view import rfc3339
 
@@ -76,7 +75,7 @@ class HandlerApi:
     async def test(self, request: Request) -> Response:
         """Send one sample event through a handler now, also while it is paused; respond with how that ended."""
         require_admin(request)
-        fields = given(validated(HandlerTestRequest, await self._optional_json(request)))
+        fields = given(validated(HandlerTestRequest, await read_optional_json(self.bodies, request)))
         event_type, target = fields.get("event"), fields.get("target")
         if event_type is not None and event_type not in EVENT_NAMES:
             raise InvalidParams([Fault(loc=("event",), msg=f"must be one of {', '.join(EVENT_NAMES)}")])
@@ -122,11 +121,3 @@ class HandlerApi:
             "events": sorted(handler.events) if handler else None,
             "by_request": handler.by_request if handler else None,
         }
-
-    async def _optional_json(self, request: Request) -> object:
-        QueryParams(request).reject_errors()
-        async with self.bodies.read(request) as body:
-            if not body:
-                return {}
-            require_json(request)
-            return parse_json(body)

@@ -11,9 +11,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
 from service.api.problems import ENCODED_BODY, NOT_JSON, NOT_UTF_8, TOO_BUSY, TOO_SLOW, Problem, ProblemError
+from service.api.query_params import QueryParams
 from service.api.whole_request import whole_request
 from service.concurrency.shared_bytes import BodyShare, SharedBytes
 from service.domain.errors import UnreadableBody
+from service.domain.strict_json import parse_json
 
 MB = 1024 * 1024
 SMALL = 64 * 1024
@@ -178,6 +180,16 @@ class BodyReader:
     def _too_large(self) -> Problem:
         detail = f"a body here is at most {self.limits.max_bytes:,} bytes"
         return Problem(status=413, kind="body-too-large", detail=detail, headers={"Connection": "close"})
+
+
+async def read_optional_json(bodies: BodyReader, request: Request) -> object:
+    """Return the JSON body of a request without query parameters, an empty object for an empty body."""
+    QueryParams(request).reject_errors()
+    async with bodies.read(request) as body:
+        if not body:
+            return {}
+        require_json(request)
+        return parse_json(body)
 
 
 def _share_owner(request: Request) -> str:

@@ -24,7 +24,7 @@ from service.api.endpoints import json_response, route
 from service.api.pages import PageTurns, page_response
 from service.api.ports import EndpointTester
 from service.api.query_params import MAX_ROWS, QueryParams, path_id, row_id_of
-from service.api.request_bodies import BodyReader, require_json
+from service.api.request_bodies import BodyReader, read_optional_json, require_json
 from service.domain.endpoint import Endpoint
 from service.domain.errors import Conflict, Fault, InvalidParams, NotFound
 from service.domain.ports.signals import Clock
@@ -117,7 +117,7 @@ class WebhookEndpointApi:
 
     async def rotate(self, request: Request) -> Response:
         """Replace the secret: respond with the endpoint and the new one, which is never shown again."""
-        fields = given(validated(RotateRequest, await self._optional_json(request)))
+        fields = given(validated(RotateRequest, await read_optional_json(self.bodies, request)))
         overlap = timedelta(seconds=fields.get("overlap_seconds", DEFAULT_OVERLAP))
         endpoint, secret = await self.service.rotate(await self._visible(request), fields.get("secret"), overlap)
         shown = endpoint_object(endpoint, caller_of(request), self.clock.now()) | {"secret": secret}
@@ -160,15 +160,6 @@ class WebhookEndpointApi:
         QueryParams(request).reject_errors()
         require_json(request)
         async with self.bodies.read(request) as body:
-            return parse_json(body)
-
-    async def _optional_json(self, request: Request) -> object:
-        """Return the JSON body, or an empty object for an empty body."""
-        QueryParams(request).reject_errors()
-        async with self.bodies.read(request) as body:
-            if not body:
-                return {}
-            require_json(request)
             return parse_json(body)
 
     async def _visible(self, request: Request) -> Endpoint:

@@ -139,7 +139,6 @@ def build_services(
         logins=_session_tokens(application) if application.settings.dashboard == "on" else None,
         signals=application.store.signals,
         feed=EventFeed(application.store.events, application.store.signals),
-        stopped=stopping.wait,
         usage=application.store.usage,
         erasure=_erasure(application),
         watching=application.worker.watch.watching,
@@ -162,6 +161,7 @@ def _probe_services(application: Application, stopping: asyncio.Event, failure_r
         histograms=application.histograms,
         budget_each=float(application.settings.budget_each),
         stopping=stopping.is_set,
+        stopped=stopping.wait,
         failure_reason=failure_reason,
         warnings=application.warnings,
     )

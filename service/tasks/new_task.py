@@ -92,8 +92,7 @@ def validate_new_task(
     """Return `new` validated, or raise InvalidParams with every fault, those of `new.faults` first.
 
     `handlers` are the names that `notify` may use. `refusal` returns why an address is never dialled, or None.
-    `rules` are those of `validate_notify`.
-    `models` are those that the provider has, None for any.
+    `rules` are those of `validate_notify`. `models` are those that the provider has, None for any.
     `inspect`, `allow_off_peak` and `allow_unchecked` are those of `validate_params`.
     """
     faults = [*new.faults]
@@ -113,8 +112,7 @@ def validate_new_task(
         with _collecting(faults):
             notify = validate_notify(new.notify, handlers, refusal, rules)
     callback_url = params.callback_url if params else None
-    if callback_url and (reason := refusal(callback_url) if WEBHOOK in handlers else NO_WEBHOOK):
-        faults.append(Fault(loc=("params", "callback_url"), msg=reason))
+    faults += _callback_url_faults(callback_url, handlers, refusal)
     faults += _metadata_faults(new.metadata)
     if params is None or not isinstance(new.metadata, dict) or faults:
         raise InvalidParams(faults)
@@ -136,6 +134,11 @@ def _require_served(model: object, models: Collection[str] | None) -> None:
     if models is not None and isinstance(model, str) and model not in models:
         message = f"cannot be {shorten(model)}: the provider of this service lacks it; use {' or '.join(models)}"
         raise InvalidParams([Fault(loc=("model",), msg=message)])
+
+
+def _callback_url_faults(url: str | None, handlers: Collection[str], refusal: AddressCheck) -> list[Fault]:
+    reason = refusal(url) if url and WEBHOOK in handlers else NO_WEBHOOK if url else None
+    return [Fault(loc=("params", "callback_url"), msg=reason)] if reason else []
 
 
 def _metadata_faults(value: object) -> list[Fault]:
