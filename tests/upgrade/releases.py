@@ -55,6 +55,7 @@ RELEASES = (
     Release(commit="236adcb318afb10d26c8ac339608f9de98161e8d", head="0003"),
     Release(commit="aa12100f3bf786805fd1c4dc9c779109746e1d64", head="0004"),
     Release(commit="d02eab2c64434f71b8d7c6592890d9a2e2627027", head="0007"),
+    Release(commit="2d336e7597945179fd333c44e3861ea191dfd084", head="0015"),
 )
 """Oldest first. Each new release adds one line here, which is all that the tests of its upgrade need."""
 
