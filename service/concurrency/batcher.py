@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, MutableSequence, Sequence
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -41,6 +41,7 @@ class Batcher(Generic[T, R]):
         self._waiting.append((item, future))
         if self._worker is None:
             self._worker = asyncio.create_task(self._run(), name="batcher")
+            self._worker.add_done_callback(self._worker_ended)
         return await future
 
     async def flush(self) -> None:
@@ -54,11 +55,16 @@ class Batcher(Generic[T, R]):
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(self._next_size())]
                 await self._commit_batch(batch)
-        finally:  # futures are not done, or items still wait, only when the event loop is being closed
+        finally:
             self._worker = None
-            for _, future in (*batch, *self._waiting):
-                future.cancel()
-            self._waiting.clear()
+            _cancel(batch)
+            _cancel(self._waiting)
+
+    def _worker_ended(self, worker: asyncio.Task[None]) -> None:
+        """Cancel what waits for a worker that was cancelled before its first step, when no code of it runs."""
+        if self._worker is worker:
+            self._worker = None
+            _cancel(self._waiting)
 
     async def _commit_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         results: list[R] = []
@@ -88,6 +94,13 @@ class Batcher(Generic[T, R]):
                 break
             size += 1
         return max(1, size)
+
+
+def _cancel(batch: MutableSequence[tuple[T, asyncio.Future[R]]]) -> None:
+    """Cancel the futures that are not done, as when the event loop is being closed, and remove all items."""
+    for _, future in batch:
+        future.cancel()
+    batch.clear()
 
 
 async def commit_or_bisect(

@@ -46,6 +46,7 @@ EXTENDED_REGRESSIONS = {
     462045271: "hourly polls by a clock that had moved back by an hour counted as due immediately",
     450833314: "an expired task was due again at the same time while the provider paused",
     539435812: "the simulated scheduler paused a job because of an earlier run",
+    700000463: "a worker that was cancelled before its first step left its flush waiting without end",
 }
 """The same for seeds in their extended form."""
 

@@ -155,3 +155,18 @@ async def test_unavailable_store_is_tried_once() -> None:
     outcomes = await commit_or_bisect(unavailable, ["a", "b", "c"])
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 3
     assert tried == [3]
+
+
+async def test_worker_cancelled_before_its_first_step_ends_the_flush() -> None:
+    """Its callers are cancelled, `flush` returns, and the next item is committed by a new worker."""
+    batcher: Batcher[str, str] = Batcher(Commits(), max_items=10)
+    caller = asyncio.create_task(batcher.add("first"))
+    await asyncio.sleep(0)
+    [worker] = [task for task in asyncio.all_tasks() if task.get_name() == "batcher"]
+    worker.cancel()
+
+    async with asyncio.timeout(5):
+        await batcher.flush()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        assert await batcher.add("second") == "SECOND"
