@@ -173,7 +173,7 @@ def create_app(services: Services, pages: Pages | None = None) -> ASGIApp:
         *UsageApi(reports=services.usage, clock=services.clock, turns=turns).routes(),
         *_delivery_routes(services, turns),
         *services.handler_controls.routes(),
-        *CircuitApi(circuits=services.circuits).routes(),
+        *CircuitApi(circuits=services.circuits, clock=services.clock).routes(),
         *ModelApi(allow_off_peak=services.allow_off_peak, models=services.models).routes(),
         *LoginApi(tokens=services.logins, clock=services.clock, public_url=services.public_url).routes(),
         *ReconcileApi(services.single_pass).routes(),

@@ -31,6 +31,7 @@ ACTIONS: Mapping[tuple[str, str], str] = {
     ("POST", "/v1/endpoints/{id}/replay"): "endpoint.replay",
     ("POST", "/v1/handlers/{name}/pause"): "handler.pause",
     ("POST", "/v1/handlers/{name}/resume"): "handler.resume",
+    ("POST", "/v1/circuits/{key}/close"): "circuit.close",
     ("POST", "/v1/login-links"): "login.link",
 }
 """The action of each method and route that is recorded. An action of several rows has its counts in the detail."""
@@ -87,5 +88,5 @@ class AuditMiddleware:
         detail = state.get(DETAIL, "")
         if isinstance(caller, Caller) and action and detail is not None:
             names = scope.get("path_params", {})
-            target = str(names.get("id") or names.get("name") or "")
+            target = str(names.get("id") or names.get("name") or names.get("key") or "")
             await self._auditor.record(caller, action, target, detail, road="api")

@@ -14,7 +14,9 @@ class Circuit(ApiModel):
     handler: str
     host: str | None = Field(description="Null where the destination is the handler itself.")
     client: str | None = Field(description="The client whose address has this host.")
-    state: Literal["open", "busy"] = Field(description="`open`: it fails; `busy`: it has asked to wait.")
+    state: Literal["open", "busy", "closed"] = Field(
+        description="`open`: it fails; `busy`: it has asked to wait; `closed`: just closed by hand."
+    )
     failures: WholeNumber = Field(description="Consecutive failures.")
     failing_since: Moment | None
     opened_at: Moment | None

@@ -7,11 +7,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.audit import DETAIL
 from service.api.authentication import require_admin
 from service.api.endpoints import json_response, route
 from service.api.query_params import MAX_ROWS, QueryParams, cursor_of
 from service.domain.circuit import Circuit
+from service.domain.errors import NotFound
 from service.domain.ports.circuits import Circuits
+from service.domain.ports.signals import Clock
 from service.domain.task import Json
 from service.domain.task_view import rfc3339
 
@@ -21,13 +24,17 @@ KIND = "circuit"
 
 @dataclass(kw_only=True, slots=True)
 class CircuitApi:
-    """The endpoint of circuits."""
+    """The endpoints of circuits."""
 
     circuits: Circuits
+    clock: Clock
 
     def routes(self) -> list[Route]:
         """Return its routes."""
-        return [route("/v1/circuits", get=self.list_circuits)]
+        return [
+            route("/v1/circuits", get=self.list_circuits),
+            route("/v1/circuits/{key}/close", post=self.close),
+        ]
 
     async def list_circuits(self, request: Request) -> Response:
         """List the destinations that fail or have asked to wait."""
@@ -40,6 +47,26 @@ class CircuitApi:
         page = found[:limit]
         following = cursor_of(KIND, page[-1].key) if len(found) > limit else None
         return json_response({"data": [circuit_object(each) for each in page], "next_cursor": following})
+
+    async def close(self, request: Request) -> Response:
+        """Close a circuit: what waits for its destination is due at once."""
+        require_admin(request)
+        QueryParams(request).reject_errors()
+        circuit = await self.closed(str(request.path_params["key"]))
+        setattr(request.state, DETAIL, destination_text(circuit))
+        return json_response(circuit_object(circuit))
+
+    async def closed(self, key: str) -> Circuit:
+        """Close a circuit and return it; raises NotFound for an unknown one."""
+        circuit = await self.circuits.close(key, now=self.clock.now())
+        if circuit is None:
+            raise NotFound("there is no such circuit: its destination works, or nothing waits for it any more")
+        return circuit
+
+
+def destination_text(circuit: Circuit) -> str:
+    """Return what a circuit is of, for a person."""
+    return f"{circuit.host} of {circuit.client}" if circuit.host else f"the handler {circuit.handler}"
 
 
 def circuit_object(circuit: Circuit) -> Json:

@@ -34,6 +34,7 @@ COMMANDS = {
     "dead": ("service.cli.deliveries", "List dead letters."),
     "replay": ("service.cli.replays", "Replay deliveries, one by one or in bulk."),
     "endpoints": ("service.cli.endpoints", "List and manage standing webhook addresses."),
+    "circuits": ("service.cli.circuits", "List destinations that fail, and close the circuit of one."),
     "login": ("service.cli.login", "Print a one-time link that signs a browser in to the dashboard."),
     "usage": ("service.cli.usage", "Show what tasks cost, by day, model and client."),
     "reconcile": ("service.cli.server", "Process everything that is due once, then exit."),

@@ -136,6 +136,14 @@ class Client(AbstractAsyncContextManager["Client"]):
         """Pause or resume a handler and return it."""
         return await self._call("POST", f"v1/handlers/{_path_segment(name)}/{action}", checks.is_handler)
 
+    async def circuits(self, **filters: object) -> Json:
+        """Return a page of circuits; `filters` are limit and cursor."""
+        return await self._page("v1/circuits", checks.is_circuit, filters)
+
+    async def close_circuit(self, key: str) -> Json:
+        """Close a circuit and return it."""
+        return await self._call("POST", f"v1/circuits/{_path_segment(key)}/close", checks.is_circuit)
+
     async def _page(self, path: str, is_row: Callable[[Json], bool], filters: Mapping[str, object]) -> Json:
         return await self._call("GET", path, partial(checks.is_page, is_row=is_row), params=_query(filters))
 

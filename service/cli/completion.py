@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
@@ -14,6 +15,9 @@ VARIABLE = "_BOOMERANG_COMPLETE"
 
 ZSH_BEGIN = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }"
 """A line behind the first one, `#compdef`: without it, a zsh that has not loaded its completions reports an error."""
+
+COMPLETION_SECONDS = 2.0
+"""How long a completion waits for the service."""
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -65,6 +69,19 @@ def _parameter_names() -> Sequence[str]:
     return sorted({f"{name}=" for model in MODELS.values() for name in model.model_fields})
 
 
+def _circuit_keys() -> Sequence[str]:
+    from service.cli.api_client import Client, find_access  # noqa: PLC0415 - heavy, and only completion needs it here
+
+    access = find_access(None, None, os.environ, Path(".env"))
+
+    async def read() -> list[str]:
+        with anyio.fail_after(COMPLETION_SECONDS):
+            async with Client(access.url, access.api_key, variables=access.variables) as client:
+                return [each["key"] for each in (await client.circuits(limit=200))["data"]]
+
+    return anyio.run(read)
+
+
 def _files(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(incomplete, type="file")]
 
@@ -72,4 +89,5 @@ def _files(_: click.Context, __: click.Parameter, incomplete: str) -> list[Compl
 models: Any = _values(_model_names)
 parameters: Any = _values(_parameter_names)
 handlers: Any = _values(_handler_names)
+circuits: Any = _values(_circuit_keys)
 files: Any = _files

@@ -22,6 +22,7 @@ DELIVERY: Mapping[str, tuple[type, ...]] = {"id": (str,), "handler": (str,), "ev
 
 
 HANDLER: Mapping[str, tuple[type, ...]] = {"name": (str,), "paused": (bool,), "paused_at": TEXT, "paused_by": TEXT}
+CIRCUIT: Mapping[str, tuple[type, ...]] = {"key": (str,), "state": (str,), "handler": (str,), "host": TEXT}
 ENDPOINT: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "url"), (str,)),
     "events": (list, type(None)),
@@ -62,6 +63,11 @@ def is_delivery(body: Json) -> bool:
 def is_handler(body: Json) -> bool:
     """Return whether `body` is a handler of the service."""
     return HANDLER.keys() <= body.keys() and _has_types(body, HANDLER)
+
+
+def is_circuit(body: Json) -> bool:
+    """Return whether `body` is the circuit of a destination."""
+    return CIRCUIT.keys() <= body.keys() and _has_types(body, CIRCUIT)
 
 
 def is_endpoint(body: Json) -> bool:

@@ -12,6 +12,7 @@ from service.dashboard.assets import asset_routes
 from service.dashboard.attention import AttentionPage
 from service.dashboard.audit import AuditPage
 from service.dashboard.bulk import BulkPage
+from service.dashboard.circuits import CircuitsPage
 from service.dashboard.deliveries import DeliveriesPage
 from service.dashboard.delivery_replays import DeliveryReplays
 from service.dashboard.endpoint_actions import EndpointActions
@@ -72,6 +73,7 @@ class Dashboard:
             *NewTaskPage(layout=layout, services=services, prices=self.prices).routes(),
             *BulkPage(layout=layout, services=services).routes(),
             *TaskPage(layout=layout, services=services).routes(),
+            *CircuitsPage(layout=layout, services=services).routes(),
             *HandlersPage(layout=layout, services=services).routes(),
             *DeliveryReplays(layout=layout, services=services).routes(),
             *DeliveriesPage(layout=layout, services=services, details=self.details).routes(),

@@ -9,7 +9,9 @@ from starlette.routing import Route
 
 from service.api.app import Services
 from service.api.authentication import Caller
+from service.api.circuits import destination_text
 from service.api.query_params import QueryParams
+from service.dashboard.circuits import PATH as CIRCUITS
 from service.dashboard.figures import LatestFigures
 from service.dashboard.formats import NONE, dollars, duration
 from service.dashboard.layout import Layout, Page
@@ -132,11 +134,10 @@ def operator_items(gauges: Gauges | None, warnings: list[str], budget: float | N
 def circuit_items(circuits: Sequence[Circuit], now: datetime) -> Iterator[Item]:
     """Yield the destinations that fail, for which deliveries wait."""
     for circuit in [each for each in circuits if each.state == "open"][:MAX_CIRCUITS]:
-        where = f"{circuit.host} of {circuit.client}" if circuit.host else f"the handler {circuit.handler}"
         since = duration(now - circuit.opened_at) if circuit.opened_at else NONE
         text = f"{circuit.failures} attempts in a row failed: deliveries to it wait, and a probe looks for its return."
         yield Item(
-            title=f"Open circuit: {where}", figure=since, text=text, tone="bad", address="/deliveries?status=pending"
+            title=f"Open circuit: {destination_text(circuit)}", figure=since, text=text, tone="bad", address=CIRCUITS
         )
 
 

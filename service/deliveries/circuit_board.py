@@ -1,7 +1,7 @@
 """The circuits as this process knows them: which deliveries they block, and what its own attempts say about them."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
 
@@ -10,8 +10,10 @@ import httpx
 from service.deliveries.attempt_outcome import responsible_party, root_error
 from service.deliveries.handler_api import Handler
 from service.domain.circuit import (
+    LIMITS,
     PARKED_FOR,
     Circuit,
+    CircuitLimits,
     HealthSign,
     after_answer,
     after_failure,
@@ -35,12 +37,14 @@ BROKEN = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
 class CircuitBoard:
     """Implements `Blocks` for the `handlers` of this process.
 
-    `max_wait` is how long a delivery of a handler waits for a circuit: then it has one last attempt.
+    `max_wait` is how long a delivery of a handler waits for a circuit: then it has one last attempt. `limits` are those
+    of handlers without a number of failures of their own.
     """
 
     handlers: Iterable[Handler]
     clock: Clock
     max_wait: Callable[[Handler], timedelta]
+    limits: CircuitLimits = LIMITS
     _by_name: dict[str, Handler] = field(init=False)
     _known: dict[str, Circuit] = field(default_factory=dict, init=False)
     _blocking: bool = field(default=False, init=False)
@@ -112,10 +116,14 @@ class CircuitBoard:
             sign=sign,
             busy_until=now + after if after else None,
             probe=claim.probe,
-            opens_after=handler.circuit_failures,
+            limits=self._limits(handler),
         )
         self._note(found, known)
         return found
+
+    def _limits(self, handler: Handler) -> CircuitLimits:
+        own = handler.circuit_failures
+        return self.limits if own is None else replace(self.limits, opens_after=own)
 
     def _requested_wait(self, error: BaseException | None, status: int | None) -> timedelta | None:
         cause = None if error is None else root_error(error)
@@ -128,8 +136,7 @@ class CircuitBoard:
         if health.sign == "answered":
             self._known[key] = after_answer(circuit, now)
         elif health.sign == "failed":
-            opens_after, probe = health.opens_after, health.probe
-            self._known[key] = after_failure(circuit, now, None, opens_after=opens_after, probe=probe)
+            self._known[key] = after_failure(circuit, now, None, limits=health.limits, probe=health.probe)
         self._note_blocking()
 
 

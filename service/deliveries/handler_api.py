@@ -19,7 +19,6 @@ from service.deliveries.handler_parts import (
 from service.deliveries.notify_options import NotifyOptions, check_options_model
 from service.deliveries.operator_handlers import F, nothing_to_handle, operator_job, operator_types
 from service.deliveries.tools import Event, Results, Tools
-from service.domain.circuit import OPENS_AFTER
 from service.domain.delivery_rate import rate_of
 from service.domain.errors import BadHandler
 from service.domain.task import EventType, Json
@@ -56,8 +55,8 @@ class Handler:
     `settings` are those that it declares: the required ones count like `needs`. `needs_any` are settings of which one
     must be given. `options` is what its `notify` entry may contain. With `for_clients`, clients may name it in `notify`
     unless NOTIFY_HANDLERS is set. `circuit_failures` are the consecutive failures
-    after which its deliveries wait for their destination, 0 for never. `rate` (`30/s`) limits how many start, over all
-    processes. `routes` and `jobs` are what it has beside.
+    after which its deliveries wait for their destination, 0 for never, None for CIRCUIT_FAILURES. `rate` (`30/s`)
+    limits how many start, over all processes. `routes` and `jobs` are what it has beside.
     """
 
     name: str
@@ -77,7 +76,7 @@ class Handler:
     needs_any: tuple[str, ...] = ()
     for_clients: bool = False
     on_result: bool = False
-    circuit_failures: int = OPENS_AFTER
+    circuit_failures: int | None = None
     operator_events: frozenset[str] = frozenset()
     rate: str | None = None
     routes: tuple[HandlerRoute, ...] = ()
@@ -154,7 +153,7 @@ class Handlers:
         options: type[NotifyOptions] | None = None,
         needs_any: tuple[str, ...] = (),
         for_clients: bool = False,
-        circuit_failures: int = OPENS_AFTER,
+        circuit_failures: int | None = None,
         rate: str | None = None,
     ) -> Callable[[H], H]:
         """Register the decorated coroutine function for `events`, by default for all.

@@ -29,7 +29,7 @@ def check_declaration(handler: "Handler") -> None:
         _ = handler.per_second
     except ValueError as error:
         raise BadHandler(f"rate of handler {handler.name!r} {error}") from None
-    if handler.circuit_failures < 0:
+    if handler.circuit_failures is not None and handler.circuit_failures < 0:
         raise BadHandler(f"handler {handler.name!r} needs circuit_failures >= 0; 0 is for no circuit breaker")
     if not (valid and 0 < handler.timeout < math.inf):
         raise BadHandler(f"handler {handler.name!r} needs attempts >= 1, timeout > 0 and concurrency >= 1")

@@ -19,12 +19,12 @@ CircuitState = Literal["failing", "open", "busy", "closed"]
 HealthSign = Literal["failed", "answered", "busy"]
 """What an attempt says about its destination; None where it says nothing."""
 
-OPENS_AFTER = 5
-"""Consecutive failures that open a circuit, unless its handler has another number."""
-
 FIRST_PAUSE = timedelta(seconds=5)
-MAX_PAUSE = timedelta(minutes=5)
-"""The pause before the first probe, which doubles with each that fails, and its limit."""
+DOUBLED_PAUSE = timedelta(minutes=5)
+"""The pause before the first probe, which doubles with each that fails, and where that ends."""
+
+OPEN_SHARE = 12
+"""Then the pause is this part of the time for which the circuit has been open, a twelfth, up to the longest one."""
 
 PROBE_TIME = timedelta(minutes=2)
 """Time within which the result of a probe is expected; then there is another one."""
@@ -47,6 +47,21 @@ KEY_LENGTH = 32
 
 MAX_HOST = 253
 """Characters of a host that are shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CircuitLimits:
+    """When a circuit opens, and the longest pause between its probes.
+
+    So many consecutive failures as `opens_after` open it, 0 for never.
+    """
+
+    opens_after: int = 5
+    max_pause: timedelta = timedelta(minutes=30)
+
+
+LIMITS = CircuitLimits()
+"""The limits by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +132,9 @@ def unknown_circuit(destination: Destination, now: datetime) -> Circuit:
     )
 
 
-def after_failure(circuit: Circuit, at: datetime, error: str | None, *, opens_after: int, probe: bool) -> Circuit:
+def after_failure(
+    circuit: Circuit, at: datetime, error: str | None, *, limits: CircuitLimits = LIMITS, probe: bool
+) -> Circuit:
     """Return the circuit after a failed attempt: the failure may open it, that of a probe lengthens the pause."""
     known = circuit.state in {"failing", "open", "busy"} and at - circuit.changed_at < COUNT_FOR
     failures = circuit.failures + 1 if known or circuit.state == "open" else 1
@@ -126,12 +143,18 @@ def after_failure(circuit: Circuit, at: datetime, error: str | None, *, opens_af
     if circuit.state == "open":
         if not probe:
             return after
-        pause = min(MAX_PAUSE, FIRST_PAUSE * 2 ** min(circuit.probes + 1, 10))
-        return replace(after, probes=circuit.probes + 1, retry_at=at + pause)
-    opens = failures >= opens_after or (failures >= FEW_FAILURES and at - since >= LONG_FAILURE)
-    if opens_after and opens:
-        return replace(after, state="open", opened_at=at, retry_at=at + FIRST_PAUSE, probes=0, waking=False)
+        return replace(after, probes=circuit.probes + 1, retry_at=at + _next_pause(circuit, at, limits))
+    opens = failures >= limits.opens_after or (failures >= FEW_FAILURES and at - since >= LONG_FAILURE)
+    if limits.opens_after and opens:
+        retry_at = at + min(FIRST_PAUSE, limits.max_pause)
+        return replace(after, state="open", opened_at=at, retry_at=retry_at, probes=0, waking=False)
     return replace(after, state="failing" if circuit.state == "closed" else circuit.state)
+
+
+def _next_pause(circuit: Circuit, at: datetime, limits: CircuitLimits) -> timedelta:
+    """Return the pause after a probe that failed: short at first, later a part of the time of the outage."""
+    doubled: timedelta = min(DOUBLED_PAUSE, FIRST_PAUSE * 2 ** min(circuit.probes + 1, 10))
+    return min(limits.max_pause, max(doubled, (at - (circuit.opened_at or at)) / OPEN_SHARE))
 
 
 def after_answer(circuit: Circuit, at: datetime) -> Circuit:
@@ -157,6 +180,11 @@ def after_busy(circuit: Circuit, at: datetime, until: datetime) -> Circuit:
     if circuit.state == "open":
         return replace(circuit, retry_at=retry_at, changed_at=at)
     return replace(circuit, state="busy", retry_at=retry_at, changed_at=at)
+
+
+def closed_manually(circuit: Circuit, now: datetime) -> Circuit:
+    """Return a circuit that a person closes: what waits for it is due at once."""
+    return replace(after_answer(circuit, now), closed_at=now, waking=True)
 
 
 def closed_for_nothing(circuit: Circuit, now: datetime) -> Circuit:

@@ -13,6 +13,7 @@ from service.deliveries.handler_retention import HandlerRetention
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.handler_tools import HandlerPorts, ToolsFactory
 from service.deliveries.notify_options import options_check
+from service.domain.circuit import CircuitLimits
 from service.domain.notify import NotifyRules
 from service.domain.ports.signals import Clock
 from service.runtime.config.settings import Settings
@@ -41,11 +42,12 @@ def handler_slots(settings: Settings, handlers: Mapping[str, Handler], store: St
     def max_wait(handler: Handler) -> timedelta:
         return sum(schedules.get(handler.name, settings.retry_schedule), timedelta())
 
+    limits = CircuitLimits(opens_after=settings.circuit_failures, max_pause=settings.circuit_max_pause)
     return HandlerSlots(
         handlers.values(),
         lease=settings.lease,
         notify=lambda: store.signals.notify("dispatch"),
-        circuits=CircuitBoard(handlers=handlers.values(), clock=clock, max_wait=max_wait),
+        circuits=CircuitBoard(handlers=handlers.values(), clock=clock, max_wait=max_wait, limits=limits),
     )
 
 

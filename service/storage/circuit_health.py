@@ -61,8 +61,7 @@ def _after(circuit: Circuit, health: DestinationHealth, result: AttemptResult) -
     if health.sign == "answered":
         return after_answer(circuit, at)
     if health.sign == "failed":
-        opens_after, error = health.opens_after, result.error
-        circuit = after_failure(circuit, at, error, opens_after=opens_after, probe=health.probe)
+        circuit = after_failure(circuit, at, result.error, limits=health.limits, probe=health.probe)
     return after_busy(circuit, at, health.busy_until) if health.busy_until else circuit
 
 

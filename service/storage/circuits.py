@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import and_, delete, func, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.domain.circuit import COUNT_FOR, PROBE_TIME, Circuit, closed_for_nothing
+from service.domain.circuit import COUNT_FOR, PROBE_TIME, Circuit, closed_for_nothing, closed_manually
 from service.domain.ports.handler_pauses import CONTROLS
 from service.storage.circuit_health import LOCKED, report_change, save
 from service.storage.control_tables import circuits
@@ -59,6 +59,19 @@ class SqlCircuits:
         after = closed_for_nothing(before, now)
         await save(connection, [after])
         await report_change(connection, before, after)
+
+    async def close(self, key: str, *, now: datetime) -> Circuit | None:
+        """Close a circuit, so that what waits for it becomes due; return it, None if it is unknown."""
+        async with self._database.writing() as write:
+            row = (await write.connection.execute(LOCKED, {"keys": [key]})).mappings().one_or_none()
+            if row is None:
+                return None
+            before = Circuit(**row)
+            after = closed_manually(before, max(now, before.changed_at))
+            await save(write.connection, [after])
+            await report_change(write.connection, before, after)
+            write.topics.add(CONTROLS)
+            return after
 
     async def wake(self, key: str, *, now: datetime) -> int:
         """Make deliveries due that have waited for a circuit which is closed now; return how many."""

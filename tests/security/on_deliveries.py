@@ -13,7 +13,7 @@ import anyio
 from starlette.responses import JSONResponse
 
 from service.deliveries import egress_policy
-from service.domain.circuit import OPENS_AFTER
+from service.domain.circuit import LIMITS
 from service.domain.webhook_secrets import derive_client_secret
 from tests.security.catalogue import attempt, require
 from tests.security.environment import (
@@ -212,7 +212,7 @@ async def amplification(home: Path) -> str:
         await anyio.sleep(TWICE_SCHEDULE)
     sent = sum(map(len, received.bodies))
     require(sent < 50_000, f"{sent} bytes were sent in {len(received.bodies)} requests")
-    require(OPENS_AFTER <= len(received.bodies) <= 2 * ENTRIES, f"{len(received.bodies)} requests")
+    require(LIMITS.opens_after <= len(received.bodies) <= 2 * ENTRIES, f"{len(received.bodies)} requests")
     return f"{sent // 1024} KB in {len(received.bodies)} requests"
 
 

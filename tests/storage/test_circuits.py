@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import httpx
 
-from service.domain.circuit import MAX_PAUSE, PARKED_FOR
+from service.domain.circuit import DOUBLED_PAUSE, PARKED_FOR, CircuitLimits
 from service.storage import Store
 from tests.storage.conftest import OpenStore
 from tests.support.endpoint_harness import Harness
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
-SOON = MAX_PAUSE + 10 * SECOND
+SOON = DOUBLED_PAUSE + 10 * SECOND
 """Time after the end of an outage within which everything arrives: the longest pause, and a step of the jobs."""
 
 
@@ -88,7 +88,7 @@ async def test_destination_that_never_works_ends_its_deliveries(store: Store) ->
     waited = "failed, and it waited for its destination as long as its schedule lasts)"
     assert all("not tried again" in (each.last_error or "") for each in found)
     assert all((each.last_error or "").endswith(waited) for each in found)
-    await harness.pass_time(MAX_PAUSE + 10 * SECOND)
+    await harness.pass_time(SOON)
     assert await store.circuits.listed(limit=10, after=None) == []  # nothing waits that could probe it
 
 
@@ -201,6 +201,57 @@ async def test_replay_is_attempted_in_spite_of_an_open_circuit(store: Store) -> 
     await harness.controls.refresh()
     await harness.run()
     assert len(await harness.deliveries("delivered")) == 8
+
+
+async def test_circuit_closed_manually_lets_go_what_waits(store: Store, open_another: OpenStore) -> None:
+    """An operator does not wait for the probe; the other process obeys too, and a failure opens it again."""
+    first = Harness(store=store)
+    other = Harness(store=open_another(), clock=first.clock, receivers=first.receivers)
+    await first.endpoints.create()
+    first.receivers.answer = down
+    await first.submit(*await first.tasks(8))
+    await first.run()
+    await other.controls.refresh()
+    [circuit] = await store.circuits.listed(limit=10, after=None)
+    assert await store.circuits.close("unknown", now=first.clock.now()) is None
+    closed = await store.circuits.close(circuit.key, now=first.clock.now())
+    assert closed is not None
+    assert closed.state == "closed"
+    first.receivers.requests.clear()
+    await other.run()
+    assert len(first.receivers.requests) >= 5  # they failed again
+    assert [each.state for each in await store.circuits.listed(limit=10, after=None)] == ["open"]
+    first.receivers.answer = up
+    await store.circuits.close(circuit.key, now=first.clock.now())
+    await first.run(move=30 * SECOND)  # one that failed before the circuit opened follows its schedule
+    assert {each.status for each in await first.deliveries()} == {"delivered"}
+
+
+async def test_busy_destination_closed_manually_is_called_at_once(store: Store) -> None:
+    """It had asked to wait for an hour; who knows better need not."""
+    harness = Harness(store=store)
+    await harness.endpoints.create()
+    harness.receivers.answer = lambda _: answers(429, **{"retry-after": "3600"})
+    await harness.submit(*await harness.tasks(1))
+    await harness.run()
+    await harness.submit(*await harness.tasks(3))
+    await harness.run()
+    harness.receivers.answer = up
+    [circuit] = await store.circuits.listed(limit=10, after=None)
+    await store.circuits.close(circuit.key, now=harness.clock.now())
+    await harness.run()
+    assert Counter(each.status for each in await harness.deliveries())["delivered"] == 3
+
+
+async def test_operator_sets_when_a_circuit_opens(store: Store) -> None:
+    """CIRCUIT_FAILURES is for handlers without a number of their own; 0 is for no circuit at all."""
+    harness = Harness(store=store, circuit_limits=CircuitLimits(opens_after=0))
+    await harness.endpoints.create()
+    harness.receivers.answer = down
+    await harness.submit(*await harness.tasks(8))
+    await harness.pass_time(3 * MINUTE)
+    assert await store.circuits.listed(limit=10, after=None) == []
+    assert {each.attempts for each in await harness.deliveries()} == {4}
 
 
 async def test_flood_to_an_open_circuit_is_parked_without_an_attempt(store: Store) -> None:

@@ -15,6 +15,7 @@ from service.deliveries.circuit_board import CircuitBoard
 from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.handler_api import Handler, Tools
 from service.deliveries.handler_controls import HandlerControls
+from service.domain.circuit import LIMITS, CircuitLimits
 from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.task import Fact, Json, Source, Status, TaskId, UpstreamId
@@ -99,6 +100,7 @@ class Harness:
     store: Store
     schedule: Sequence[timedelta] = DEFAULT_SCHEDULE
     handler: Handler = WEBHOOK_HANDLER
+    circuit_limits: CircuitLimits = LIMITS
     clock: MovedClock = field(default_factory=MovedClock)
     receivers: Receivers = field(default_factory=Receivers)
     loop: Loop = field(init=False)
@@ -110,7 +112,9 @@ class Harness:
         options = Options(handlers=("webhook",), local_handlers=(self.handler,))
         self.loop = Loop(self.store, self.clock, ScriptedProvider(), options)
         slots, max_wait = self.loop.slots, sum(self.schedule, timedelta())
-        slots.circuits = CircuitBoard(handlers=[self.handler], clock=self.clock, max_wait=lambda _: max_wait)
+        slots.circuits = CircuitBoard(
+            handlers=[self.handler], clock=self.clock, max_wait=lambda _: max_wait, limits=self.circuit_limits
+        )
         slots.blocks = slots.circuits
         self.controls = HandlerControls(
             pauses=self.store.handler_pauses, circuits=self.store.circuits, slots=slots, clock=self.clock

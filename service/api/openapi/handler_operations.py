@@ -1,11 +1,13 @@
 """The operations of handlers."""
 
-from service.api.circuit_schemas import CircuitPage
+from service.api.circuit_schemas import Circuit, CircuitPage
 from service.api.handler_schemas import Handler, HandlerList, HandlerTest, HandlerTestRequest
 from service.api.openapi.operation import DeclaredResponse, Operation
 from service.api.openapi.parameters import NAME, PAGE, in_path
 
 HANDLER_NAME = in_path("name", "Name of the handler, its own or a former one.", NAME, example="webhook")
+
+CIRCUIT_KEY = in_path("key", "Key of the circuit, from the list.", NAME, example="5f0c7d9a1b3e8f2046ad5c7b9e1d3f80")
 
 HANDLER_OPERATIONS = (
     Operation(
@@ -31,6 +33,20 @@ HANDLER_OPERATIONS = (
         parameters=[*PAGE],
         responses={200: DeclaredResponse("One page, by key.", CircuitPage)},
         errors=[422],
+    ),
+    Operation(
+        path="/v1/circuits/{key}/close",
+        method="post",
+        id="closeCircuit",
+        tag="handlers",
+        summary="Close the circuit of a destination by hand; only for an admin.",
+        description=(
+            "What waits for the destination is delivered at once, by every process within seconds. If it still fails, "
+            "its circuit opens again. One that is closed stays so."
+        ),
+        parameters=[CIRCUIT_KEY],
+        responses={200: DeclaredResponse("The circuit.", Circuit)},
+        errors=[404, 422],
     ),
     Operation(
         path="/v1/handlers/{name}/pause",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from service.domain.circuit import OPENS_AFTER, Circuit, Destination, HealthSign
+from service.domain.circuit import LIMITS, Circuit, CircuitLimits, Destination, HealthSign
 from service.domain.task import Json
 
 
@@ -12,14 +12,14 @@ from service.domain.task import Json
 class DestinationHealth:
     """What an attempt says about its destination; `busy_until` is until when that has asked to wait.
 
-    A `probe` was made although the circuit is open. So many failures as `opens_after` open it, 0 for never.
+    A `probe` was made although the circuit is open.
     """
 
     destination: Destination
     sign: HealthSign
     busy_until: datetime | None = None
     probe: bool = False
-    opens_after: int = OPENS_AFTER
+    limits: CircuitLimits = LIMITS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,9 @@ class Circuits(Protocol):
 
         Of many processes one does it.
         """
+
+    async def close(self, key: str, *, now: datetime) -> Circuit | None:
+        """Close a circuit, so that what waits for it becomes due; return it, None if it is unknown."""
 
     async def wake(self, key: str, *, now: datetime) -> int:
         """Make deliveries due that have waited for a circuit which is closed now; return how many."""

@@ -7,22 +7,51 @@ invalid too: otherwise a misspelt name would leave the default in force. A handl
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SkipValidation, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation, ValidationError
 from pydantic_core import ErrorDetails
 
-from service.domain.api_key import ApiKey
 from service.domain.errors import BadSetting
 from service.domain.submission_limits import ClientLimit
 from service.network.proxies import proxy_faults
 from service.network.transport import VARIABLES
-from service.runtime.config import setting_types as parse
 from service.runtime.config.archive_checks import archive_faults
 from service.runtime.config.dotenv import PREFIX
+from service.runtime.config.field_types import (
+    AccessKey,
+    Address,
+    ApiKeys,
+    ArchiveAddress,
+    Concurrency,
+    ConnectionCount,
+    CountByClient,
+    DatabaseAddress,
+    Dollars,
+    DollarsByClient,
+    Duration,
+    EgressRules,
+    FailureCount,
+    Flag,
+    LeaseTime,
+    Names,
+    Networks,
+    Port,
+    Price,
+    ProcessCount,
+    Rate,
+    Region,
+    Schedule,
+    SecretKeys,
+    ShortTime,
+    Target,
+    TaskLimit,
+    Text,
+    WebhookSecrets,
+    Word,
+)
 from service.runtime.config.limit_checks import missing_credit_price, unknown_clients
 from service.runtime.config.variables import (
     Check,
@@ -59,45 +88,6 @@ PLATFORM_ADDRESSES = {
     "SPACE_HOST": "https://{}",
 }
 """Variables in which platforms give the public address of the service, and how it follows from the value."""
-
-
-def parsed(parser: parse.Parse[object]) -> PlainValidator:
-    """Return the validator that parses a text and keeps a value of any other type.
-
-    It replaces pydantic's own checks, because pydantic refuses file names that are not UTF-8.
-    """
-    return PlainValidator(lambda value: parser(value) if isinstance(value, str) else value)
-
-
-Text = Annotated[str, parsed(str)]
-Word = BeforeValidator(str.lower)
-Flag = Annotated[bool, parsed(parse.boolean)]
-Names = Annotated[tuple[str, ...], parsed(parse.comma_separated)]
-Duration = Annotated[timedelta, parsed(parse.positive_duration)]
-LeaseTime = Annotated[timedelta, parsed(parse.lease)]
-Schedule = Annotated[tuple[timedelta, ...], parsed(parse.durations)]
-Rate = Annotated[float, parsed(parse.rate)]
-Dollars = Annotated[Decimal, parsed(parse.dollars)]
-ShortTime = Annotated[timedelta, parsed(parse.seconds_to_an_hour)]
-Price = Annotated[Decimal, parsed(parse.positive_dollars)]
-DollarsByClient = Annotated[ClientLimit, parsed(parse.client_limit(lambda text: float(parse.dollars(text))))]
-CountByClient = Annotated[ClientLimit, parsed(parse.client_limit(parse.whole_number(1, 1_000_000)))]
-Address = Annotated[str, parsed(parse.address)]
-Target = Annotated[str, parsed(parse.target)]
-ConnectionCount = Annotated[int, parsed(parse.whole_number(3, 1000))]
-DatabaseAddress = Annotated[str, parsed(parse.database)]
-ArchiveAddress = Annotated[str, parsed(parse.archive)]
-Region = Annotated[str, parsed(parse.region)]
-EgressRules = Annotated[tuple[str, ...], parsed(parse.egress)]
-Networks = Annotated[tuple[str, ...], parsed(parse.egress_networks)]
-SecretKeys = Annotated[tuple[str, ...], parsed(parse.secret_keys)]
-WebhookSecrets = Annotated[tuple[str, ...], parsed(parse.webhook_secrets)]
-Concurrency = Annotated[int, parsed(parse.whole_number(1, 10_000))]
-TaskLimit = Annotated[int, parsed(parse.whole_number(1, 1_000_000))]
-Port = Annotated[int, parsed(parse.whole_number(0, 65_535))]
-ProcessCount = Annotated[int, parsed(parse.whole_number(1, 1024))]
-AccessKey = Annotated[str, parsed(parse.access_key)]
-ApiKeys = Annotated[tuple[ApiKey, ...], parsed(parse.api_keys)]
 
 
 def setting(default: object, description: str, *, repr: bool = True) -> Any:  # noqa: A002 - the name in pydantic
@@ -154,6 +144,8 @@ class Settings(BaseModel):
     upstream_concurrency: Concurrency = setting("16", "maximum number of concurrent requests to the provider")
     max_in_flight: TaskLimit | None = setting(None, "maximum number of unfinished tasks at the provider")
     retry_schedule: Schedule = setting("0s,5s,30s,2m,10m,30m,2h,6h,16h", "delay before each attempt of a delivery")
+    circuit_failures: FailureCount = setting("5", "consecutive failures that open a destination's circuit; 0 for never")
+    circuit_max_pause: Duration = setting("30m", "longest pause between the probes of a destination that fails")
     lease: LeaseTime = setting("60s", "time after which a lease expires unless it is renewed")
     retention: Duration = setting("30d", "age at which raw callbacks, attempts and inputs are deleted")
     budget: Dollars | None = setting(None, "US dollars a day (UTC); past it tasks stay queued")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from service.domain.circuit import Circuit
+from service.domain.circuit import Circuit, closed_manually
 from service.domain.errors import NotFound
 from service.domain.ports.handler_pauses import HandlerPause
 from service.domain.ports.handler_tests import HandlerTestResult
@@ -32,7 +32,7 @@ def a_circuit(key: str = "c1", **changes: Any) -> Circuit:
 
 @dataclass
 class FakeHandlers:
-    """Implements `HandlerPauses`, `PendingHandlers`, `HandlerTester` and the list of `Circuits`.
+    """Implements `HandlerPauses`, `PendingHandlers`, `HandlerTester` and what the API uses of `Circuits`.
 
     `pending` have pending deliveries.
     """
@@ -62,6 +62,14 @@ class FakeHandlers:
         """Return the circuits by key."""
         found = sorted(self.circuits, key=lambda each: each.key)
         return [each for each in found if after is None or each.key > after][:limit]
+
+    async def close(self, key: str, *, now: datetime) -> Circuit | None:
+        """Close a circuit."""
+        found = next((each for each in self.circuits if each.key == key), None)
+        if found is None:
+            return None
+        self.circuits.remove(found)
+        return closed_manually(found, now)
 
     async def send(
         self, name: str, *, target: Mapping[str, object] | None = None, event_type: str | None = None

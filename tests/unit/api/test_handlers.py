@@ -7,7 +7,7 @@ import pytest
 
 from service.api.handlers import LoadedHandler
 from tests.unit.api.fake_handlers import a_circuit
-from tests.unit.api.fakes import KEYS, FakeApplication, app_of, client_of
+from tests.unit.api.fakes import KEYS, FakeApplication, FakeAuditLog, app_of, client_of
 
 LOADED = [
     LoadedHandler(names=("log",), events=frozenset({"task.completed"}), by_request=False),
@@ -130,3 +130,23 @@ async def test_circuits_are_listed_page_by_page_for_an_admin() -> None:
         assert (await client.get("/v1/circuits?cursor=x")).status_code == 422
     async with client_of(app_of(fake, api_keys=KEYS), "key-of-ann") as client:
         assert (await client.get("/v1/circuits")).status_code == 403
+
+
+async def test_circuit_is_closed_by_an_admin_and_recorded() -> None:
+    """The entry of the audit log says which destination it was; an unknown key is 404."""
+    fake, audit_log = FakeApplication(), FakeAuditLog()
+    fake.handlers.circuits = [a_circuit("c1"), a_circuit("c2", host=None, client=None, handler="log")]
+    app = app_of(fake, api_keys=KEYS, audit_log=audit_log)
+    async with client_of(app, "key-of-ann") as client:
+        assert (await client.post("/v1/circuits/c1/close")).status_code == 403
+    async with client_of(app, "key-of-root") as client:
+        answer = await client.post("/v1/circuits/c1/close")
+        assert (answer.status_code, answer.json()["state"], answer.json()["retry_at"]) == (200, "closed", None)
+        assert (await client.post("/v1/circuits/c2/close")).status_code == 200
+        assert (await client.post("/v1/circuits/c1/close")).status_code == 404
+        assert (await client.post("/v1/circuits/c2/close?force=1")).status_code == 422
+    found = [(row.action, row.target, row.detail) for row in audit_log.rows]
+    assert sorted(found) == [
+        ("circuit.close", "c1", "hooks.example of ann"),
+        ("circuit.close", "c2", "the handler log"),
+    ]

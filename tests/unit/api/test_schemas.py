@@ -90,7 +90,10 @@ SUCCESSES: list[tuple[str, int, dict[str, Any]]] = [
     ("videoContent", 206, {"headers": {"Range": "bytes=1-2"}}),
     ("videoContent", 302, {}),
     ("videoContent", 304, {"headers": {"If-None-Match": '"v1"'}}),
-    *((name, 200, {}) for name in ("listHandlers", "listCircuits", "pauseHandler", "resumeHandler", "testHandler")),
+    *(
+        (name, 200, {})
+        for name in ("listHandlers", "listCircuits", "closeCircuit", "pauseHandler", "resumeHandler", "testHandler")
+    ),
     ("listModels", 200, {}),
     ("showModel", 200, {}),
     ("reconcile", 200, {}),
@@ -116,7 +119,7 @@ def path_of(operation: Operation) -> str:
     token = LinkTokens(["a signing key of the tests"]).token(COMPLETED, NOW + timedelta(hours=1))
     of_models = ids["models"] if operation.id == "showSkillModel" else task
     token = token if operation.id in CONTENT else "t"
-    return operation.path.format(id=ids.get(operation.tag, of_models), name="log", token=token)
+    return operation.path.format(id=ids.get(operation.tag, of_models), name="log", key="c1", token=token)
 
 
 def a_full_task(status: Status, number: int = 1) -> Task:

@@ -5,14 +5,17 @@ from datetime import UTC, datetime, timedelta
 
 from service.domain.circuit import (
     COUNT_FOR,
+    DOUBLED_PAUSE,
     FIRST_PAUSE,
     KEY_LENGTH,
     LONG_FAILURE,
-    MAX_PAUSE,
+    OPEN_SHARE,
     Circuit,
+    CircuitLimits,
     after_answer,
     after_busy,
     after_failure,
+    closed_manually,
     destination_of,
     unknown_circuit,
 )
@@ -24,7 +27,7 @@ NEW = unknown_circuit(destination_of("webhook", "ann", {"url": "https://Hooks.te
 
 def failed(circuit: Circuit, at: datetime, *, probe: bool = False, opens_after: int = 5) -> Circuit:
     """Return the circuit after one more failure."""
-    return after_failure(circuit, at, "Retry: 500", opens_after=opens_after, probe=probe)
+    return after_failure(circuit, at, "Retry: 500", limits=CircuitLimits(opens_after=opens_after), probe=probe)
 
 
 def opened() -> Circuit:
@@ -80,7 +83,38 @@ def test_pause_doubles_with_each_probe_up_to_five_minutes() -> None:
         assert circuit.retry_at is not None
         pauses.append((circuit.retry_at - NOW).total_seconds())
     assert pauses == [10, 20, 40, 80, 160, 300, 300, 300, 300]
-    assert MAX_PAUSE.total_seconds() == 300
+    assert DOUBLED_PAUSE.total_seconds() == 300
+
+
+def test_pause_grows_with_the_outage_up_to_its_limit() -> None:
+    """After an hour it is a twelfth of the time, so that a host that is down for a day gets some 80 probes."""
+    circuit, at, probes = opened(), NOW, 0
+    while at < NOW + timedelta(hours=26):
+        assert circuit.retry_at is not None
+        at, probes, before = circuit.retry_at, probes + 1, circuit.retry_at
+        circuit = failed(circuit, at, probe=True)
+        assert circuit.retry_at is not None
+        assert circuit.retry_at - before <= max(DOUBLED_PAUSE, (at - NOW) / OPEN_SHARE, FIRST_PAUSE)
+        assert circuit.retry_at - before <= CircuitLimits().max_pause
+    assert 60 < probes < 90
+
+
+def test_pause_between_probes_has_a_limit() -> None:
+    """An operator may want short pauses only."""
+    limits = CircuitLimits(max_pause=2 * SECOND)
+    circuit = NEW
+    for _ in range(7):
+        circuit = after_failure(circuit, NOW, None, limits=limits, probe=circuit.state == "open")
+        assert circuit.retry_at in {None, NOW + 2 * SECOND}
+    assert circuit.probes == 2
+
+
+def test_closed_manually_wakes_what_waits() -> None:
+    """That of a destination that has asked to wait, too."""
+    busy = after_busy(NEW, NOW, NOW + 9 * SECOND)
+    for circuit in (opened(), busy):
+        closed = closed_manually(circuit, NOW + SECOND)
+        assert (closed.state, closed.waking, closed.closed_at, closed.retry_at) == ("closed", True, NOW + SECOND, None)
 
 
 def test_first_answer_closes() -> None:
