@@ -29,12 +29,12 @@ class SqlHandlerPauses:
 
     async def pause(self, handler: str, *, names: Sequence[str], by: str, now: datetime) -> HandlerPause:
         """Pause a handler durably and return its pause; one that is paused stays as it is."""
-        query = PAUSES.where(handler_pauses.c.handler == handler)
+        unchanged = {"handler": handler_pauses.c.handler}  # but locked: a resume may not end it before it is returned
         async with self._database.writing() as write:
-            statement = insert(write.connection, handler_pauses).on_conflict_do_nothing()
+            statement = insert(write.connection, handler_pauses)
+            upsert = statement.on_conflict_do_update(index_elements=["handler"], set_=unchanged)
             values = {"handler": handler, "names": list(names), "since": now, "by": by}
-            await write.connection.execute(statement, values)
-            row = (await write.connection.execute(query)).mappings().one()
+            row = (await write.connection.execute(upsert.returning(handler_pauses), values)).mappings().one()
             write.topics.add(CONTROLS)
             return _pause(row)
 

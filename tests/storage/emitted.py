@@ -1,6 +1,6 @@
 """The statements that a store sends to its database, and their query plans."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -48,3 +48,24 @@ async def query_plan(store: Store, statement: Statement) -> str:
             await write.connection.exec_driver_sql(f"SET LOCAL enable_{method} = off")
         lines = await write.connection.exec_driver_sql(f"EXPLAIN {statement.sql}", statement.parameters)
         return "\n".join(lines.scalars())
+
+
+@contextmanager
+def once_before(store: Store, start: str, act: Callable[[], None]) -> Iterator[None]:
+    """Let another session `act`, and commit, just before the first statement inside the block that begins with `start`.
+
+    This is how two processes interleave at one place, without a thread and without a pause. `act` must not wait for
+    what the transaction holds.
+    """
+    left = [act]
+
+    def interleave(_c: object, _cursor: object, sql: str, *_: object) -> None:
+        if left and sql.startswith(start):
+            left.pop()()
+
+    engine = store._database._writer.sync_engine
+    event.listen(engine, "before_cursor_execute", interleave)
+    try:
+        yield
+    finally:
+        event.remove(engine, "before_cursor_execute", interleave)

@@ -1,8 +1,12 @@
 """Pauses of handlers: durable, seen by every process, and dead letters by the responsible party."""
 
+import psycopg
+import pytest
+
 from service.storage import Store
 from tests.storage.builders import NOW, SECOND, add_deliveries, an_attempt, claim_deliveries
-from tests.storage.conftest import OpenStore
+from tests.storage.conftest import EmptyDatabase, OpenStore
+from tests.storage.emitted import once_before
 
 
 async def test_pauses_are_shared(open_another: OpenStore, store: Store) -> None:
@@ -16,6 +20,22 @@ async def test_pauses_are_shared(open_another: OpenStore, store: Store) -> None:
     assert await other.handler_pauses.resume("old")
     assert not await store.handler_pauses.resume("old")
     assert await store.handler_pauses.paused() == {}
+
+
+@pytest.mark.parametrize("place", ["INSERT", "SELECT"])
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+async def test_pause_beside_a_resume(store: Store, database: EmptyDatabase, place: str) -> None:
+    """A pause of a paused handler that another process resumes at this moment is a new pause, not an error."""
+    await store.handler_pauses.pause("old", names=["old"], by="root", now=NOW)
+
+    def resume() -> None:
+        with psycopg.connect(database.url, autocommit=True) as session:
+            session.execute("DELETE FROM handler_pauses WHERE ctid IN (SELECT ctid FROM handler_pauses FOR UPDATE NOWAIT)")
+
+    with once_before(store, place, resume):
+        again = await store.handler_pauses.pause("old", names=["old"], by="eve", now=NOW + SECOND)
+    assert again.by in {"root", "eve"}
+    assert await store.handler_pauses.paused() == {"old": again}
 
 
 async def test_paused_handler_is_no_sign_of_a_missing_worker(store: Store) -> None:
