@@ -69,11 +69,20 @@ class Contents:
             return None
         return await self.archive.sign(content.name, method, expires_in)
 
-    async def erase(self, output: Sequence[Json]) -> None:
-        """Delete the stored files of a task's output, and their thumbnails; raises like `find`."""
-        names = [name for item in output if (name := self._name_of(item))]
+    async def erase(self, task_id: str, output: Sequence[Json]) -> None:
+        """Delete the stored files of a task's output, and their thumbnails; raises like `find`.
+
+        A process that was killed may have stored a file without recording it: its name follows from the task.
+        """
+        names: list[str] = []
+        for position, item in enumerate(output):
+            if name := self._name_of(item):
+                names += (name, name.rpartition(".")[0] + THUMBNAIL)  # no thumbnail is made of a file that is gone
+            else:
+                stem = task_id if position == 0 else f"{task_id}-{position + 1}"
+                names += (f"{stem}.{extension}" for extension in MEDIA_TYPES)
         if self.archive and names:
-            await self.archive.delete([each for name in names for each in (name, name.rpartition(".")[0] + THUMBNAIL)])
+            await self.archive.delete(names)
 
     def _name_of(self, item: Json) -> str | None:
         """Return the name of the item's file: its address is our own record, and still has to lie in the archive."""
@@ -109,6 +118,8 @@ class Contents:
             except (ArchiveRefused, ArchiveUnavailable) as error:
                 log.warning("thumbnail not stored", file=name, error=str(error))
             else:
+                if await self.archive.info(content.name) is None:  # the task was erased meanwhile
+                    await self.archive.delete([name])
                 return await self._stored_thumbnail(name) or _in_memory(name, data)
         return _in_memory(name, data)
 

@@ -1,5 +1,6 @@
 """An archive in a local directory. Symbolic links in it are not followed."""
 
+import glob
 import os
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -67,10 +68,10 @@ class LocalArchive:
             raise ArchiveUnavailable(f"the archive cannot be written: {error.strerror}") from error
 
     async def delete(self, names: Collection[str]) -> None:
-        """Delete these files; those that do not exist are no error."""
+        """Delete these files, and what killed processes left of them; those that do not exist are no error."""
         try:
             for name in names:
-                await run_sync(lambda path: path.unlink(missing_ok=True), self._path(name))
+                await run_sync(_delete, self._path(name))
         except OSError as error:
             raise ArchiveUnavailable(f"the archive cannot be written: {error.strerror}") from error
 
@@ -83,6 +84,12 @@ class LocalArchive:
 
 def _open(path: Path) -> int:
     return os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+
+
+def _delete(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    for part in path.parent.glob(f".{glob.escape(path.stem)}.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -157,7 +157,9 @@ class ApplicationBuilder:
             clients=egress_clients,
             contents=self.contents,
             links=self.links,
-            results=TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder),
+            results=TaskResults(
+                queries=self.store.queries, upstream=self.upstream, recorder=self.recorder, files=self.contents
+            ),
             ports=handler_ports(self.store, task_service, notes, self.new_id),
         )
         parts = self._delivery_parts(tools)

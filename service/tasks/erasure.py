@@ -31,5 +31,5 @@ class TaskErasure:
             return task
         require_erasable(task)
         await self.eraser.require_idle(task, now=self.clock.now())
-        await self.files.erase(task.output)
+        await self.files.erase(task.id, task.output)
         return await self.eraser.erase(task, now=self.clock.now())

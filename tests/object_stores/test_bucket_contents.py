@@ -61,7 +61,7 @@ async def test_lasting_faults_are_named(bucket: Bucket) -> None:
         with pytest.raises(ArchiveRefused, match="access to"):
             await read(content, 0, 10)
         proxy.faults = {}
-        await contents.erase([{"archived_url": bucket.address.url_of(ITEM)}])
+        await contents.erase("task-1", [{"archived_url": bucket.address.url_of(ITEM)}])
         with pytest.raises(ArchiveUnavailable, match="no longer there"):
             await read(content, 0, 10)
         assert await contents.find({"archived_url": bucket.address.url_of(ITEM)}) is None

@@ -124,7 +124,7 @@ async def test_result_in_azure(target: BucketArchive) -> None:
         reply = await client.get(str(signed), headers={"range": "bytes=0-9"})
     assert (reply.status_code, reply.content) == (206, LARGE[:10])
     assert reply.headers["content-type"] == "video/mp4"
-    await contents.erase([{"archived_url": artifact.archived_url}])
+    await contents.erase("task-1", [{"archived_url": artifact.archived_url}])
     assert [await target.info(name) for name in ("task-1.mp4", "task-1.poster.jpg")] == [None, None]
 
 

@@ -7,6 +7,7 @@ from itertools import count
 
 from sqlalchemy import Table, select
 
+from service.artifacts.contents import Contents
 from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.limits import BurstDetector
 from service.callbacks.receiver import CallbackReceiver
@@ -116,7 +117,9 @@ class SystemUnderTest:
         )
         if self.burst:
             self.receive._burst_detector = AlwaysBurst()
-        self.results = TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder)
+        self.results = TaskResults(
+            queries=self.store.queries, upstream=self.upstream, recorder=self.recorder, files=Contents()
+        )
         self.task_service = _task_service(self.store, self.recorder, self.upstream, self.clock, self.new_id)
 
     async def rows(self) -> Rows:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from service.artifacts.contents import Contents
 from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.receiver import CallbackReceiver
 from service.callbacks.refusals import Refusals
@@ -115,7 +116,7 @@ class Loop:
             refusals=Refusals(store=store.refusals, clock=clock),
             verifier_for=None if (verifier := options.verifier) is None else lambda _token: verifier,
         )
-        self.results = TaskResults(queries=store.queries, upstream=upstream, recorder=self.recorder)
+        self.results = TaskResults(queries=store.queries, upstream=upstream, recorder=self.recorder, files=Contents())
         self.task_service, self.submitter, self.poller = self._task_service(), self._submit(), self._reconcile()
 
     def _task_service(self) -> TaskService:

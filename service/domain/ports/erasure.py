@@ -10,7 +10,7 @@ from service.domain.task import Json, Task
 class StoredFiles(Protocol):
     """The archive of results."""
 
-    async def erase(self, output: Sequence[Json]) -> None:
+    async def erase(self, task_id: str, output: Sequence[Json]) -> None:
         """Delete the stored files of a task's output; raises ArchiveRefused and ArchiveUnavailable."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from handlers._file_types import FILE_TYPES
 from service.artifacts import contents as contents_module
 from service.artifacts.contents import Contents
 from service.artifacts.local_archive import LocalArchive
@@ -155,12 +156,42 @@ async def test_file_without_a_picture(contents: Contents, folder: Path) -> None:
     assert not (folder / "task-2.poster.jpg").exists()
 
 
+async def test_results_that_were_not_recorded_are_erased_too(contents: Contents, folder: Path) -> None:
+    """A killed process leaves a file that no task names yet, or a part of one: both are named after the task."""
+    names = ("task-1.mp4", "task-1-2.png", ".task-1-2.ab12.part", "task-1-3.mp4", "task-10.mp4", ".task-10.ab12.part")
+    for name in names:
+        (folder / name).write_bytes(VIDEO)
+    await contents.erase("task-1", [{"url": "x"}, {"url": "y"}])
+    assert sorted(os.listdir(folder)) == [".task-10.ab12.part", "task-1-3.mp4", "task-10.mp4"]  # noqa: PTH208 - as below
+
+
+def test_every_type_that_is_stored_is_known() -> None:
+    """The names of files that are not recorded have one of their extensions."""
+    assert {each.name for each in FILE_TYPES} == contents_module.MEDIA_TYPES.keys()
+
+
+async def test_thumbnail_that_is_made_while_its_file_is_erased_is_not_left(
+    contents: Contents, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The erasure has deleted all files before the thumbnail is written."""
+    content = await found(contents, folder / "task-1.mp4")
+
+    def slow(*args: Any) -> bytes:
+        data = make_thumbnail(*args)
+        (folder / "task-1.mp4").unlink()
+        return data
+
+    monkeypatch.setattr(contents_module, "make_thumbnail", slow)
+    assert (await contents.thumbnail(content)).size > 0
+    assert os.listdir(folder) == []  # noqa: PTH208 - as below
+
+
 async def test_erased_results_are_gone(contents: Contents, folder: Path) -> None:
     """The files of a task go with their thumbnails; others stay, and a second time is no error."""
     (folder / "task-1-2.png").write_bytes(image())
     (folder / "task-2.mp4").write_bytes(VIDEO)
     await contents.thumbnail(await found(contents, folder / "task-1.mp4"))
     output = [item(folder / "task-1.mp4"), item(folder / "task-1-2.png"), {"url": "x"}, item(Path("/etc/passwd"))]
-    await contents.erase(output)
-    await contents.erase(output)
+    await contents.erase("task-1", output)
+    await contents.erase("task-1", output)
     assert os.listdir(folder) == ["task-2.mp4"]  # noqa: PTH208 - not blocking for long

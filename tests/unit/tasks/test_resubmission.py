@@ -7,9 +7,10 @@ import pytest
 
 from service.artifacts.contents import Contents
 from service.artifacts.local_archive import LocalArchive
+from service.deliveries.task_results import TaskResults
 from service.domain.archive_address import FolderAddress
 from service.domain.artifact import Artifact
-from service.domain.errors import ArchiveUnavailable, Conflict, InvalidParams, KeyReused, NotFound, Refused
+from service.domain.errors import ArchiveUnavailable, Conflict, InvalidParams, KeyReused, NotFound, Refused, Reject
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Json, Status, Task, TaskId
 from service.domain.task_update import TaskUpdate
@@ -106,20 +107,19 @@ def erasure(loop: Loop, folder: Path) -> TaskErasure:
     return TaskErasure(queries=loop.store.queries, eraser=loop.store.eraser, files=contents, clock=loop.clock)
 
 
+def an_artifact(task: Task, file: Path) -> Artifact:
+    """Return the first result of a task, stored in `file`."""
+    url = str(task.output[0]["url"])
+    return Artifact(url=url, archived_url=file.as_uri(), sha256="0" * 64, bytes=5, media_type="video/mp4")
+
+
 async def archived(loop: Loop, folder: Path) -> Task:
     """Return a completed task whose result is stored in `folder`, with a thumbnail."""
     task = await completed(loop, params=INLINE)
     file = folder / f"{task.id}.mp4"
     for path in (file, folder / f"{task.id}.poster.jpg"):
         path.write_bytes(b"video")
-    artifact = Artifact(
-        url=str(task.output[0]["url"]),
-        archived_url=file.as_uri(),
-        sha256="0" * 64,
-        bytes=5,
-        media_type="video/mp4",
-    )
-    result = await loop.recorder.add(TaskUpdate.stored_artifact(task.id, artifact))
+    result = await loop.recorder.add(TaskUpdate.stored_artifact(task.id, an_artifact(task, file)))
     assert result.task
     return result.task
 
@@ -138,6 +138,23 @@ async def test_stored_files_are_erased_too(tmp_path: Path) -> None:
             await changed(loop, task, {"duration": 7})
         with pytest.raises(NotFound):
             await erasure(loop, folder).erase(TaskId("nobody"))
+
+
+async def test_file_that_is_stored_after_the_erasure_is_deleted(tmp_path: Path) -> None:
+    """The lease of the handler that stores it has expired meanwhile; no task would name the file."""
+    async with open_loop(tmp_path) as loop:
+        task = await completed(loop, params=INLINE)
+        (folder := tmp_path / "archive").mkdir()
+        use_case = erasure(loop, folder)
+        await use_case.erase(task.id)
+        results = TaskResults(
+            queries=loop.store.queries, upstream=loop.upstream, recorder=loop.recorder, files=use_case.files
+        )
+        late = folder / f"{task.id}.mp4"
+        late.write_bytes(b"video")
+        with pytest.raises(Reject, match="erased"):
+            await results.keep(task.id, an_artifact(task, late))
+        assert list(folder.iterdir()) == []
 
 
 async def test_erased_failure_is_not_submitted_again(tmp_path: Path) -> None:
