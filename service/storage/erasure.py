@@ -127,7 +127,11 @@ async def _delete_inputs(connection: AsyncConnection, task_id: TaskId) -> None:
 
 
 async def _erase_callbacks(connection: AsyncConnection, task_id: TaskId) -> None:
-    """Erase the bodies and headers of callbacks; their times stay in the history. Unread ones change nothing more."""
-    of_task = inbox.c.task_id == task_id
-    await connection.execute(delete(inbox).where(of_task, UNREAD))
-    await connection.execute(update(inbox).where(of_task).values(body=b"", headers={}))
+    """Erase the bodies and headers of callbacks; their times stay in the history. Unread ones change nothing more.
+
+    What the worker of the inbox has locked is left to it: it waits for the task, and then erases what it has read.
+    """
+    free = select(inbox.c.digest).where(inbox.c.task_id == task_id).with_for_update(skip_locked=True)
+    unread, others = inbox.c.digest.in_(free.where(UNREAD)), inbox.c.digest.in_(free)
+    await connection.execute(delete(inbox).where(unread))
+    await connection.execute(update(inbox).where(others).values(body=b"", headers={}))

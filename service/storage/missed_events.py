@@ -10,12 +10,20 @@ from service.domain.endpoint import Endpoint
 from service.domain.ports.endpoints import MissedEvent
 from service.domain.ports.unit_of_work import DeliveryRow
 from service.storage.bulk_writes import insert_many
+from service.storage.column_types import in_list
 from service.storage.delivery_tables import deliveries
 from service.storage.tables import events, tasks
 from service.storage.task_rows import Values
 
 CLOCK_DIFFERENCE = timedelta(minutes=10)
 """How much the times of events may differ from the order of their numbers: processes have different clocks."""
+
+TASKS_LOCKED = (
+    select(tasks.c.id, tasks.c.erased_at)
+    .where(in_list(tasks.c.id, "ids"))
+    .order_by(tasks.c.id)
+    .with_for_update(read=True, key_share=True)
+)
 
 
 async def missed_events(
@@ -76,7 +84,13 @@ async def _number_before(connection: AsyncConnection, client: str, at: datetime)
 
 
 async def insert_missed(connection: AsyncConnection, rows: Sequence[DeliveryRow]) -> int:
-    """Insert deliveries of stored events; those that exist are left alone. Return how many are new."""
+    """Insert deliveries of stored events; those that exist are left alone. Return how many are new.
+
+    The tasks are locked first: one that is erased meanwhile gets no delivery.
+    """
+    tasks_found = await connection.execute(TASKS_LOCKED, {"ids": {row.task_id for row in rows}})
+    erased = {row.id for row in tasks_found if row.erased_at is not None}
+    rows = [row for row in rows if row.task_id not in erased]
     stored = await _stored_events(connection, [row.event_id for row in rows])
     values: list[Values] = [
         vars(row) | stored[row.event_id] | {"status": "pending", "attempts": 0, "attempted": 0, "fence": 0}

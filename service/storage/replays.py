@@ -21,23 +21,19 @@ from service.storage.task_rows import Values
 
 ANY_STATUS = frozenset({"pending", "delivered", "dead"})
 CONDITIONS = {"dead": IS_DEAD, "pending": IS_PENDING}
-OF_ERASED_TASK = (
-    select(tasks.c.id)
-    .where(tasks.c.id == deliveries.c.task_id, tasks.c.erased_at.is_not(None))
-    .scalar_subquery()
-    .label("erased_task")
-)
+ERASED_TASKS = select(tasks.c.id).where(in_list(tasks.c.id, "tasks"), tasks.c.erased_at.is_not(None))
+"""Read after the deliveries are locked: the statement that waits for their locks sees the tasks as they were before."""
 
 ROWS = (
     select(
         deliveries.c.id,
+        deliveries.c.task_id,
         deliveries.c.status,
         deliveries.c.target,
         deliveries.c.lane,
         deliveries.c.event_seq,
         deliveries.c.due_at,
         deliveries.c.leased_until,
-        OF_ERASED_TASK,
     )
     .where(in_list(deliveries.c.id, "ids"))
     .order_by(deliveries.c.id)
@@ -147,10 +143,11 @@ async def _replay(
     Attempts that end lock in the same order, so that a secret is not deleted while its delivery becomes due again.
     """
     rows = (await connection.execute(lock, {"ids": list(due)})).mappings().all()
+    erased = set((await connection.execute(ERASED_TASKS, {"tasks": {row["task_id"] for row in rows}})).scalars())
     outcomes: dict[str, ReplayOutcome] = {}
     pending, ended = [], []
     for row in rows:
-        if row["erased_task"] is not None:
+        if row["task_id"] in erased:
             outcomes[row["id"]] = "erased"
         elif row["status"] not in statuses:
             outcomes[row["id"]] = "changed"

@@ -9,7 +9,7 @@ from functools import cache
 from itertools import accumulate
 from operator import attrgetter
 
-from sqlalchemy import Integer, Row, bindparam, func, select
+from sqlalchemy import Integer, Row, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningInsert
 
@@ -57,6 +57,7 @@ UNREAD_SIZES = (
     .with_for_update(skip_locked=True)
 )
 CALLBACKS_BY_DIGEST = select(inbox).where(in_list(inbox.c.digest, "digests"))
+ERASE_CALLBACKS = update(inbox).where(in_list(inbox.c.digest, "digests")).values(body=b"", headers={})
 HAS_UNREAD_CALLBACKS = select(inbox.c.task_id).where(UNREAD, in_list(inbox.c.task_id, "ids"))
 TASKS_BY_UPSTREAM_ID = select(tasks.c.upstream_id, tasks.c.id).where(in_list(tasks.c.upstream_id, "ids"))
 
@@ -137,9 +138,15 @@ class SqlUnitOfWork:
         return set((await self.connection.execute(HAS_UNREAD_CALLBACKS, {"ids": set(ids)})).scalars())
 
     async def read(self, entries: Sequence[InboxEntry]) -> None:
-        """Set the verdict of each of `entries`, which are unread callbacks."""
+        """Set the verdict of each of `entries`, which are unread callbacks; erase those of erased tasks.
+
+        One may have been stored while its task was erased.
+        """
         rows = [{"digest": entry.digest, "verdict": entry.verdict} for entry in entries]
         await update_many(self.connection, inbox, rows)
+        erased = {task.id for task in self._locked.values() if task.erased_at is not None}
+        if digests := [entry.digest for entry in entries if entry.task_id in erased]:
+            await self.connection.execute(ERASE_CALLBACKS, {"digests": digests})
 
     async def holders(self, ids: Collection[UpstreamId]) -> dict[UpstreamId, TaskId]:
         """Return the task that has each of `ids` as its provider id, where there is one."""
