@@ -95,7 +95,7 @@ class Target(NotifyOptions):
     is; and the bytes of a file that Discord takes there.
     """
 
-    url: str | None = None
+    url: SecretStr | None = None
     channel: str | None = Field(None, pattern=rf"^{ID}$")
     interaction: str | None = Field(None, pattern=rf"^{ID}$")
     message: str | None = Field(None, pattern=rf"^{ID}$")
@@ -105,8 +105,8 @@ class Target(NotifyOptions):
 
     @field_validator("url")
     @classmethod
-    def _check_url(cls, url: str | None) -> str | None:
-        if url is not None and not WEBHOOK.fullmatch(url):
+    def _check_webhook(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not WEBHOOK.fullmatch(url.get_secret_value()):
             raise ValueError("must be a webhook of Discord, like https://discord.com/api/webhooks/1234/abc…")
         return url
 

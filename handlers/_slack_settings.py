@@ -102,7 +102,7 @@ class Target(NotifyOptions):
     In a channel: a thread of it, the progress message to edit, and the person for whom the video is.
     """
 
-    url: str | None = None
+    url: SecretStr | None = None
     channel: str | None = Field(None, pattern=rf"^{CHANNEL}$")
     thread: str | None = Field(None, pattern=rf"^{TIMESTAMP}$")
     message: str | None = Field(None, pattern=rf"^{TIMESTAMP}$")

@@ -82,7 +82,7 @@ def _chat(task_id: str, target: Target | None, tools: DiscordTools) -> TaskChat:
         return Webhook(url=url.get_secret_value(), task=task_id, api=api, tools=tools)
     if target.url is not None:
         api = DiscordApi(http=tools.http, tools=tools)
-        return Webhook(url=target.url, task=task_id, api=api, tools=tools, comment=target.comment)
+        return Webhook(url=target.url.get_secret_value(), task=task_id, api=api, tools=tools, comment=target.comment)
     return Channel(target=target, api=DiscordApi(http=tools.operator_http, tools=tools), tools=tools)
 
 

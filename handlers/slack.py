@@ -81,7 +81,7 @@ async def _chat(target: Target | None, tools: SlackTools, *, client: str | None)
             raise Reject("the event names no channel")
         return IncomingWebhook(url=url.get_secret_value(), http=tools.operator_http, tools=tools)
     if target.url is not None:
-        return IncomingWebhook(url=target.url, http=tools.http, tools=tools, comment=target.comment)
+        return IncomingWebhook(url=target.url.get_secret_value(), http=tools.http, tools=tools, comment=target.comment)
     return Channel(target=target, api=await open_slack(tools), tools=tools, client=client)
 
 

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, RootModel, Tag
 
 from service.api.schema_types import SECRET_PATTERN, ApiModel, optional
+from service.domain.event_routing import WEBHOOK
 from service.domain.models.catalog import known_models
-from service.domain.notify import MAX_ENTRIES, WEBHOOK
+from service.domain.notify import MAX_ENTRIES
 from service.domain.task import EventType
 
 Address = Annotated[str, Field(pattern=r"^https?://[^\s/?#]\S*$", max_length=8192)]

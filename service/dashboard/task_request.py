@@ -12,7 +12,8 @@ from service.dashboard.layout import Form
 from service.dashboard.task_fields import FormField, KeptItem, addresses, item_faults, read_value, values_of
 from service.domain.blob import Blob
 from service.domain.errors import Fault, UnreadableBody
-from service.domain.notify import WEBHOOK, LocatedMessage
+from service.domain.event_routing import WEBHOOK
+from service.domain.notify import LocatedMessage
 from service.domain.ports.tasks import BlobStore
 from service.domain.strict_json import parse_json
 from service.domain.task import Json, Task

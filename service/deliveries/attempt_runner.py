@@ -18,7 +18,6 @@ from service.deliveries.attempt_outcome import (
 from service.deliveries.circuit_board import CircuitBoard
 from service.deliveries.error_text import SecretMask
 from service.deliveries.handler_api import Handler, Tools
-from service.deliveries.receiver_answer import target_secrets
 from service.deliveries.running_delivery import RunningDelivery
 from service.domain.callback_forms import has_form
 from service.domain.errors import Reject, Retry
@@ -111,7 +110,7 @@ class AttemptRunner:
             schedule=self._schedule(delivery.handler),
             now=self.clock.now(),
             jitter=self.jitter(),
-            secrets=target_secrets(delivery.claim.target),
+            secrets=delivery.secrets,
             mask=self.mask,
             requested=bool(delivery.claim.target),
             schedule_setting=f"{OWN_SCHEDULE}{schedule_name(name)}" if name in self.schedules else "RETRY_SCHEDULE",
@@ -126,10 +125,11 @@ class AttemptRunner:
         return self.schedules.get(handler.name, self.schedule)
 
     async def _completed(self, claim: DeliveryClaim) -> Json:
-        """Return the target of `claim` with its sealed secret, or with the body in the form that it names."""
-        if self.endpoints and self.endpoints.callback_bodies and has_form(claim.target):
-            return await self.endpoints.callback_bodies.rendered(claim)
-        return await self.webhook_secrets.open(claim.target) if self.webhook_secrets else claim.target
+        """Return the target of `claim` with its sealed secrets, and with the body in the form that it names."""
+        target = await self.webhook_secrets.open(claim.target) if self.webhook_secrets else claim.target
+        if self.endpoints and self.endpoints.callback_bodies and has_form(target):
+            return await self.endpoints.callback_bodies.rendered(replace(claim, target=target))
+        return target
 
     async def _run(self, delivery: RunningDelivery) -> BaseException | None:
         """Return the error that the handler raised, or None; None also for an event that it does not subscribe to.

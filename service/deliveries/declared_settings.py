@@ -68,7 +68,7 @@ def required_names(model: type[HandlerSettings] | None) -> tuple[str, ...]:
 def plain_names(models: Iterable[type[HandlerSettings] | None]) -> frozenset[str]:
     """Return the names of the declared settings that no model declares as a secret, without the prefix."""
     fields = [each for model in models if model for each in model.model_fields.items()]
-    secret = {name for name, field in fields if _is_secret(field.annotation)}
+    secret = {name for name, field in fields if is_secret(field.annotation)}
     return frozenset(name.upper() for name, _ in fields if name not in secret)
 
 
@@ -104,7 +104,7 @@ def setting_rows(model: type[HandlerSettings] | None, settings: Mapping[str, str
             description=field.description or "",
             required=field.is_required(),
             default=None if field.is_required() else _default_text(field),
-            secret=_is_secret(field.annotation),
+            secret=is_secret(field.annotation),
             set=bool(settings.get(name.upper())),
         )
         for name, field in (model.model_fields.items() if model else ())
@@ -151,17 +151,17 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in {Union, UnionType} else (annotation,)
 
 
-def _is_secret(annotation: Any) -> bool:
+def is_secret(annotation: Any) -> bool:
     """Return whether a type holds secrets, in a list or as an optional value too."""
     inner = get_args(annotation)
-    return annotation in {SecretStr, SecretBytes} or any(_is_secret(each) for each in inner)
+    return annotation in {SecretStr, SecretBytes} or any(is_secret(each) for each in inner)
 
 
 def _default_text(field: FieldInfo) -> str | None:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is None or value in ((), [], frozenset(), {}, ""):
         return None
-    if _is_secret(field.annotation):
+    if is_secret(field.annotation):
         return SHOWN_SECRET
     if isinstance(value, list | tuple | set | frozenset):
         return ",".join(map(str, value))

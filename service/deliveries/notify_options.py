@@ -6,7 +6,7 @@ from functools import partial
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from service.deliveries.declared_settings import message_of
+from service.deliveries.declared_settings import is_secret, message_of
 from service.domain.errors import BadHandler
 from service.domain.notify import LocatedMessage, OptionsCheck
 from service.domain.task import EventType, Json
@@ -16,7 +16,10 @@ CHECKED_BEFORE = frozenset({("handler",), ("events",)})
 
 
 class NotifyOptions(BaseModel):
-    """The base class of what a handler's `notify` entry may contain beside `handler` and `events`."""
+    """The base class of what a handler's `notify` entry may contain beside `handler` and `events`.
+
+    Fields of the type SecretStr are sealed in the database, and deleted with the last delivery of the task.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -33,6 +36,11 @@ def check_options_model(handler: str, model: object) -> None:
 def options_check(model: type[NotifyOptions]) -> OptionsCheck:
     """Return the function that checks an entry at its submission."""
     return partial(entry_faults, model)
+
+
+def secret_options(model: type[NotifyOptions]) -> frozenset[str]:
+    """Return the fields of an entry that are secret."""
+    return frozenset(name for name, each in model.model_fields.items() if is_secret(each.annotation))
 
 
 def entry_faults(model: type[NotifyOptions], entry: Json) -> list[LocatedMessage]:

@@ -14,6 +14,7 @@ from service.deliveries.receiver_answer import receiver_answer, target_secrets
 from service.domain.ports.circuits import DestinationHealth
 from service.domain.ports.queues import AttemptResult, ReceiverAnswer
 from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.sealed_targets import opened_secrets
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.deliveries")
 
@@ -50,9 +51,15 @@ class RunningDelivery:
         """Return the number of attempts that count with this one."""
         return self.claim.attempt if self.counted else self.claim.attempt - 1
 
+    @property
+    def secrets(self) -> list[str]:
+        """Return what no error and no answer may show of the target."""
+        opened = self.claim.target
+        return [*target_secrets(opened), *opened_secrets(self.stored_claim.target, opened)]
+
     def keep_answer(self, status: int, body: bytes) -> None:
         """Keep what the receiver answered, without the secrets of the target."""
-        self.answer = receiver_answer(status, body, target_secrets(self.claim.target))
+        self.answer = receiver_answer(status, body, self.secrets)
 
     def overdue(self, now: float) -> bool:
         """Return whether its handler ignored the cancellation at its timeout."""

@@ -5,7 +5,7 @@ A client that was written for the provider's API gives its `callback_url` there,
 forms, refuses to connect to it and tries again later. It would otherwise post an event that the client cannot read.
 """
 
-from service.domain.notify import WEBHOOK
+from service.domain.event_routing import WEBHOOK
 from service.domain.task import EventType, Json
 from service.domain.vtrix_shape import vtrix_task
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from service.domain.event_routing import EVENT_NAMES, DeliveryRoute, Subscription, lane_key, target_host
-from service.domain.notify import WEBHOOK
+from service.domain.event_routing import EVENT_NAMES, WEBHOOK, DeliveryRoute, Subscription, lane_key, target_host
 from service.domain.task import EventType, Json
 
 MAX_ENDPOINTS = 50

@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 
 from service.domain.task import EventType, Json
 
+WEBHOOK = "webhook"
+"""The handler of entries that are an address alone."""
+
 EVENT_NAMES = tuple(event.value for event in EventType)
 
 

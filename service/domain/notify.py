@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from service.domain.errors import Fault, InvalidParams
-from service.domain.event_routing import EVENT_NAMES
+from service.domain.event_routing import EVENT_NAMES, WEBHOOK
 from service.domain.models.value_checks import address_faults
 from service.domain.sealed_targets import SECRET_ID
 from service.domain.task import Json
@@ -15,7 +15,6 @@ from service.domain.webhook_secrets import is_webhook_secret
 MAX_ENTRIES = 16
 MAX_ENTRY_BYTES = 16_384
 MAX_UNKNOWN_FIELDS = 16
-WEBHOOK = "webhook"
 WEBHOOK_FIELDS = ("handler", "url", "events", "secret")
 
 AddressCheck = Callable[[str], str | None]

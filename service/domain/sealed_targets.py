@@ -1,26 +1,37 @@
-"""The stored form of a `notify` entry that has a secret of its own. Only computes.
+"""The stored form of a `notify` entry that has secrets of its own. Only computes.
 
-The entry holds the id of the secret, which is stored sealed in a row of its own until it is deleted. The scheme of
-its address is changed: the previous release, which knows no sealed secrets, refuses to dial such an address and tries
-again later. It would otherwise sign with another secret, or read the sealed text as the secret.
+The entry holds the id of its secrets, which are stored sealed in a row of their own until they are deleted. The scheme
+of its address is changed: the previous release refuses to dial an address that it cannot complete, and tries again
+later. It would otherwise sign with another secret, or send the event to an address that is only a host.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
+from service.domain.event_routing import WEBHOOK, target_host
 from service.domain.task import Json, TaskId
 
 SCHEME = "sealed+"
-"""Prefix of the scheme of an address whose entry has a sealed secret."""
+"""Prefix of the scheme of an address whose entry has a sealed `secret` and nothing else sealed."""
+
+FIELDS_SCHEME = "sealed-fields+"
+"""The same for an entry with other sealed fields: the address itself, of which the host alone stays, among them."""
 
 SECRET_ID = "sealed_secret"  # noqa: S105 - the name of a field
-"""The field of an entry that names its sealed secret. No request may contain it."""
+"""The field of an entry that names its sealed secrets. No request may contain it."""
+
+MIN_PART = 8
+"""Characters from which a part of a sealed address is masked: shorter ones are words of every text."""
+
+SecretFields = Mapping[str, Collection[str]]
+"""The fields of entries that are secret beside `secret`, by the name of the handler."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SealedSecret:
-    """The sealed secret of one `notify` entry of a task."""
+    """The sealed secrets of one `notify` entry of a task."""
 
     id: str
     task_id: TaskId
@@ -28,7 +39,7 @@ class SealedSecret:
 
 
 def secret_id(target: Json) -> str | None:
-    """Return the id of the sealed secret of a stored entry, None if it has none."""
+    """Return the id of the sealed secrets of a stored entry, None if it has none."""
     found = target.get(SECRET_ID)
     return found if isinstance(found, str) else None
 
@@ -38,35 +49,77 @@ def secret_ids(entries: Sequence[Json]) -> list[str]:
     return [found for entry in entries if (found := secret_id(entry))]
 
 
-def with_secret_id(entry: Json, new_id: str) -> Json:
-    """Return the stored form of `entry`, whose secret is stored under `new_id`."""
-    stored = {name: value for name, value in entry.items() if name != "secret"} | {SECRET_ID: new_id}
-    if isinstance(entry.get("url"), str):
-        stored["url"] = SCHEME + entry["url"]
+def secret_values(entry: Json, declared: SecretFields) -> dict[str, str]:
+    """Return the fields of an entry that are sealed: those that its handler declares, and a webhook's own.
+
+    An address of a webhook is secret with a query or a password: both often contain the token of the receiver.
+    """
+    names = {"secret", *declared.get(str(entry.get("handler")), ())}
+    url = entry.get("url")
+    if entry.get("handler") == WEBHOOK and isinstance(url, str) and ("?" in url or "@" in urlsplit(url).netloc):
+        names.add("url")
+    return {name: value for name in sorted(names) if isinstance(value := entry.get(name), str) and value}
+
+
+def stored_entry(entry: Json, secrets: Collection[str], new_id: str) -> Json:
+    """Return the stored form of `entry`, whose fields `secrets` are stored under `new_id`."""
+    stored = {name: value for name, value in entry.items() if name not in secrets} | {SECRET_ID: new_id}
+    url = entry.get("url")
+    if "url" in secrets:
+        host = target_host(entry) or "unknown"
+        stored["url"] = f"{FIELDS_SCHEME}https://{f'[{host}]' if ':' in host else host}"
+    elif isinstance(url, str):
+        stored["url"] = (SCHEME if set(secrets) == {"secret"} else FIELDS_SCHEME) + url
     return stored
 
 
-def with_secret(target: Json, secret: str) -> Json:
-    """Return the entry whose stored form is `target`, with its secret."""
-    entry = {name: value for name, value in target.items() if name != SECRET_ID} | {"secret": secret}
-    if isinstance(target.get("url"), str):
-        entry["url"] = target["url"].removeprefix(SCHEME)
-    return entry
+def sealed_text(secrets: Mapping[str, str]) -> str:
+    """Return what is sealed: the text of `secret` alone, as the previous release reads it, or the fields as JSON."""
+    return secrets["secret"] if set(secrets) == {"secret"} else json.dumps(secrets)
+
+
+def opened_entry(target: Json, text: str) -> Json:
+    """Return the entry whose stored form is `target`, with the secrets of the opened `text`."""
+    entry = {name: value for name, value in target.items() if name != SECRET_ID}
+    if isinstance(url := target.get("url"), str):
+        entry["url"] = url.removeprefix(SCHEME).removeprefix(FIELDS_SCHEME)
+    return entry | (json.loads(text) if text.startswith("{") else {"secret": text})
+
+
+def opened_secrets(stored: Json, opened: Json) -> list[str]:
+    """Return what no error and no answer may show of an entry that was sealed: its fields, and parts of its address."""
+    if secret_id(stored) is None:
+        return []
+    kept = {str(each) for each in stored.values()}
+    values = [value for value in opened.values() if isinstance(value, str) and value not in kept]
+    url = opened.get("url")
+    if not isinstance(url, str) or any(scheme + url in kept for scheme in (SCHEME, FIELDS_SCHEME)):
+        return [value for value in values if value != url]
+    parts = urlsplit(url)
+    pieces = [*parts.path.split("/"), *(pair.partition("=")[2] for pair in parts.query.split("&"))]
+    pieces = [each for each in [*pieces, parts.password or ""] if len(each) >= MIN_PART]
+    whole = [each for each in (url, parts.path, parts.query) if len(each) >= MIN_PART]
+    return [*values, *whole, *pieces]
 
 
 def seal_entries(
-    entries: Sequence[Json], task_id: TaskId, *, seal: Callable[[str], str], new_id: Callable[[], str]
+    entries: Sequence[Json],
+    task_id: TaskId,
+    *,
+    seal: Callable[[str], str],
+    new_id: Callable[[], str],
+    declared: SecretFields | None = None,
 ) -> tuple[tuple[Json, ...], tuple[SealedSecret, ...]]:
     """Return the stored form of `entries`, each different one once, and their secrets sealed with `seal`."""
     stored: list[Json] = []
-    secrets: list[SealedSecret] = []
+    rows: list[SealedSecret] = []
     for entry in _different(entries):
-        if secret := entry.get("secret"):
-            secrets.append(SealedSecret(id=new_id(), task_id=task_id, sealed=seal(str(secret))))
-            stored.append(with_secret_id(entry, secrets[-1].id))
+        if secrets := secret_values(entry, declared or {}):
+            rows.append(SealedSecret(id=new_id(), task_id=task_id, sealed=seal(sealed_text(secrets))))
+            stored.append(stored_entry(entry, secrets, rows[-1].id))
         else:
             stored.append(entry)
-    return tuple(stored), tuple(secrets)
+    return tuple(stored), tuple(rows)
 
 
 def _different(entries: Sequence[Json]) -> Iterator[Json]:

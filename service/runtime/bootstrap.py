@@ -41,6 +41,7 @@ from service.runtime.handler_setup import (
     handler_slots,
     job_runner,
     notify_rules,
+    webhook_secrets,
 )
 from service.runtime.handler_tools import tools_factory
 from service.runtime.key_agreement import KeyAgreement
@@ -121,8 +122,8 @@ class ApplicationBuilder:
         )
         self.links = LinkTokens(self.key_ring, may_lack_keys=self.keys.may_lack_keys)
         self.contents = Contents(archive=open_archive(self.settings))
-        self.webhook_secrets = WebhookSecrets(
-            store=self.store.sealed_secrets, keys=self.key_ring, new_id=self.new_id, registered=self.keys.registered
+        self.webhook_secrets = webhook_secrets(
+            self.store, self.key_ring, self.handlers.values(), new_id=self.new_id, registered=self.keys.registered
         )
         self.planner = PollPlanner(
             poll_first=self.settings.poll_first,

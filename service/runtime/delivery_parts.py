@@ -8,7 +8,7 @@ from secrets import token_bytes
 from service.deliveries.endpoint_tester import EndpointTester
 from service.deliveries.handler_api import Handler
 from service.deliveries.handler_tools import ToolsFactory
-from service.domain.notify import WEBHOOK
+from service.domain.event_routing import WEBHOOK
 from service.domain.ports.signals import Clock
 from service.domain.webhook_secrets import PREFIX
 from service.runtime.config.settings import Settings

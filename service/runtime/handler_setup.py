@@ -12,14 +12,16 @@ from service.deliveries.handler_loader import handler_schedules, not_loaded
 from service.deliveries.handler_retention import HandlerRetention
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.handler_tools import HandlerPorts, ToolsFactory
-from service.deliveries.notify_options import options_check
+from service.deliveries.notify_options import options_check, secret_options
 from service.domain.circuit import CircuitLimits
+from service.domain.key_ring import KeyRing
 from service.domain.notify import NotifyRules
 from service.domain.ports.signals import Clock
 from service.runtime.config.settings import Settings
 from service.storage import Store
 from service.tasks.task_service import TaskService
 from service.tasks.waiting_notes import WaitingNotes
+from service.tasks.webhook_secrets import WebhookSecrets
 
 
 def client_handlers(settings: Settings, handlers: Iterable[Handler]) -> frozenset[str]:
@@ -62,6 +64,21 @@ def notify_rules(settings: Settings, handlers: Iterable[Handler]) -> NotifyRules
     return NotifyRules(
         options={name: options_check(model) for name, model in declared.items() if model},
         not_loaded=not_loaded(settings.handlers, settings.present),
+    )
+
+
+def webhook_secrets(
+    store: Store,
+    keys: KeyRing,
+    handlers: Iterable[Handler],
+    *,
+    new_id: Callable[[], str],
+    registered: Callable[[], bool],
+) -> WebhookSecrets:
+    """Return what seals the secrets of `notify` entries: those of webhooks, and those that the `handlers` declare."""
+    declared = {name: secret_options(each.options) for each in handlers if each.options for name in each.names}
+    return WebhookSecrets(
+        store=store.sealed_secrets, keys=keys, new_id=new_id, registered=registered, declared=declared
     )
 
 

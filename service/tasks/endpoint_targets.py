@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from service.domain.endpoint import DELETED, DISABLED
 from service.domain.endpoint_secrets import EndpointSecrets
 from service.domain.errors import Reject
-from service.domain.notify import WEBHOOK
+from service.domain.event_routing import WEBHOOK
 from service.domain.ports.endpoints import EndpointReader
 from service.domain.ports.signals import Clock
 from service.domain.task import Json

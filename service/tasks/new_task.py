@@ -8,11 +8,12 @@ from operator import attrgetter
 
 from service.domain.callback_forms import callback_entry
 from service.domain.errors import Fault, InvalidParams
+from service.domain.event_routing import WEBHOOK
 from service.domain.media.limits import Inspector
 from service.domain.models.media_checks import MAX_ITEMS_CHECKED
 from service.domain.models.validation import ValidatedParams, validate_params
 from service.domain.models.value_checks import shorten
-from service.domain.notify import NO_RULES, WEBHOOK, AddressCheck, NotifyRules, validate_notify
+from service.domain.notify import NO_RULES, AddressCheck, NotifyRules, validate_notify
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Json
 

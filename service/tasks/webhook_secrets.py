@@ -1,15 +1,15 @@
-"""Seals the webhook secrets of clients for the database, and opens them for an attempt."""
+"""Seals the secrets of `notify` entries for the database, and opens them for an attempt."""
 
 import base64
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.domain.errors import BadSetting, Conflict, Reject, StoreUnavailable
 from service.domain.key_ring import KeyRing
 from service.domain.ports.tasks import SealedSecrets
-from service.domain.sealed_targets import SealedSecret, seal_entries, secret_id, secret_ids, with_secret
+from service.domain.sealed_targets import SealedSecret, SecretFields, opened_entry, seal_entries, secret_id, secret_ids
 from service.domain.task import Json, TaskId
 
 SALT = b"boomerang.sealed-webhook-secret"
@@ -21,13 +21,15 @@ DELETED = "the secret of its notify entry was deleted with the last delivery of 
 class WebhookSecrets:
     """Seals with the key that signs now, and opens with every key. `new_id` makes ids of secrets.
 
-    `registered` returns whether the key that signs now is one that all processes know.
+    `registered` returns whether the key that signs now is one that all processes know. `declared` are the secret fields
+    of entries that handlers declare, by the name of the handler.
     """
 
     store: SealedSecrets
     keys: KeyRing
     new_id: Callable[[], str]
     registered: Callable[[], bool] = lambda: True
+    declared: SecretFields = field(default_factory=dict)
 
     def seal(self, notify: Sequence[Json], task_id: TaskId) -> tuple[tuple[Json, ...], tuple[SealedSecret, ...]]:
         """Return the stored form of the entries of a new task, and their sealed secrets.
@@ -35,7 +37,7 @@ class WebhookSecrets:
         Raises StoreUnavailable for a secret while the keys of this process are not registered: another process might
         lack the key, and could not open it.
         """
-        return seal_entries(notify, task_id, seal=self.seal_text, new_id=self.new_id)
+        return seal_entries(notify, task_id, seal=self.seal_text, new_id=self.new_id, declared=self.declared)
 
     async def seal_again(
         self, notify: Sequence[Json], task_id: TaskId
@@ -49,7 +51,7 @@ class WebhookSecrets:
             raise Conflict(f"{deleted}; submit a new task with it") from deleted
 
     async def open(self, target: Json) -> Json:
-        """Return the entry whose stored form is `target`, with its secret.
+        """Return the entry whose stored form is `target`, with its secrets.
 
         Raises Reject if the secret is deleted, BadSetting if it was sealed with a key that is no longer known.
         """
@@ -59,7 +61,7 @@ class WebhookSecrets:
         sealed = (await self.store.load([found])).get(found)
         if sealed is None:
             raise Reject(DELETED)
-        return with_secret(target, self.open_text(sealed))
+        return opened_entry(target, self.open_text(sealed))
 
     def seal_text(self, secret: str) -> str:
         """Return `secret` sealed; raises StoreUnavailable while the keys of this process are not registered."""

@@ -5,17 +5,21 @@ from itertools import count
 import pytest
 
 from service.domain.event_routing import target_host
-from service.domain.sealed_targets import seal_entries, secret_id, secret_ids, with_secret
+from service.domain.sealed_targets import opened_entry, opened_secrets, seal_entries, secret_id, secret_ids
 from service.domain.task import Json, TaskId
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
-ENTRY: Json = {"handler": "webhook", "url": "https://Example.org:8443/hook?a=1", "secret": SECRET}
+ENTRY: Json = {"handler": "webhook", "url": "https://Example.org:8443/hook", "secret": SECRET}
 TASK = TaskId("t1")
+TOKEN = "T0000000/B0000000/" + "x" * 24
+DECLARED = {"slack": {"url"}, "crm": {"token"}}
 
 
 def _sealed(*entries: Json) -> tuple[tuple[Json, ...], list[str]]:
     numbers = count(1)
-    stored, secrets = seal_entries(entries, TASK, seal=lambda text: text[::-1], new_id=lambda: f"s{next(numbers)}")
+    stored, secrets = seal_entries(
+        entries, TASK, seal=lambda text: text[::-1], new_id=lambda: f"s{next(numbers)}", declared=DECLARED
+    )
     assert all(secret.task_id == TASK for secret in secrets)
     assert [secret.id for secret in secrets] == secret_ids(stored)
     return stored, [secret.sealed for secret in secrets]
@@ -24,9 +28,9 @@ def _sealed(*entries: Json) -> tuple[tuple[Json, ...], list[str]]:
 def test_secret_is_replaced_by_its_id() -> None:
     """The entry names its secret; the address has another scheme, which the previous release refuses to dial."""
     stored, secrets = _sealed(ENTRY)
-    assert stored == ({"handler": "webhook", "url": "sealed+https://Example.org:8443/hook?a=1", "sealed_secret": "s1"},)
+    assert stored == ({"handler": "webhook", "url": "sealed+https://Example.org:8443/hook", "sealed_secret": "s1"},)
     assert secrets == [SECRET[::-1]]
-    assert with_secret(stored[0], SECRET) == ENTRY
+    assert opened_entry(stored[0], SECRET) == ENTRY
 
 
 def test_entry_without_a_secret_is_stored_as_it_is() -> None:
@@ -40,7 +44,42 @@ def test_secret_of_an_entry_without_an_address_is_sealed() -> None:
     """A handler of the operator may take a secret, and no address."""
     stored, _ = _sealed({"handler": "crm", "secret": SECRET})
     assert stored == ({"handler": "crm", "sealed_secret": "s1"},)
-    assert with_secret(stored[0], SECRET) == {"handler": "crm", "secret": SECRET}
+    assert opened_entry(stored[0], SECRET) == {"handler": "crm", "secret": SECRET}
+
+
+@pytest.mark.parametrize(
+    ("entry", "url", "hidden"),
+    [
+        ({"handler": "slack", "url": f"https://hooks.slack.example/services/{TOKEN}"}, "hooks.slack.example", TOKEN),
+        ({**ENTRY, "url": "https://Example.org:8443/hook?token=topsecret99"}, "example.org", "topsecret99"),
+        ({"handler": "webhook", "url": "https://me:password-of-mine@[::1]/x"}, "[::1]", "password-of-mine"),
+        (
+            {"handler": "webhook", "url": "vtrix+https://example.org/cb?t=topsecret99", "form": "vtrix"},
+            "example.org",
+            "t=",
+        ),
+        ({"handler": "crm", "token": "topsecret99", "account": "shop"}, None, "topsecret99"),
+    ],
+)
+def test_address_and_declared_fields_are_sealed(entry: Json, url: str | None, hidden: str) -> None:
+    """Only the host of the address stays, with a scheme that the previous release refuses; each part is masked."""
+    [stored], [sealed] = _sealed(entry)
+    assert hidden not in str(stored)
+    assert stored.get("url") == (url and f"sealed-fields+https://{url}")
+    assert target_host(stored) == target_host(entry)
+    opened = opened_entry(stored, sealed[::-1])
+    assert opened == entry
+    masked = "a text with " + str(entry.get("url") or entry.get("token"))
+    for secret in sorted(opened_secrets(stored, opened), key=len, reverse=True):
+        masked = masked.replace(secret, "…")
+    assert hidden not in masked
+
+
+def test_address_that_is_not_sealed_is_not_masked() -> None:
+    """The answer of a receiver may name its own path."""
+    stored, _ = _sealed(ENTRY)
+    assert opened_secrets(stored[0], opened_entry(stored[0], SECRET)) == [SECRET]
+    assert opened_secrets(ENTRY, ENTRY) == []
 
 
 def test_equal_entries_are_stored_once() -> None:
