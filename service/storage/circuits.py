@@ -78,9 +78,9 @@ class SqlCircuits:
         async with self._database.writing() as write:
             row = (await write.connection.execute(LOCKED, {"keys": [key]})).mappings().one_or_none()
             circuit = None if row is None else Circuit(**row)
-            if circuit is None or not circuit.waking or circuit.closed_at is None:
+            if circuit is None or not circuit.waking or circuit.blocks(now):
                 return 0
-            woken = await wake(write.connection, key, closed_at=circuit.closed_at, now=now)
+            woken = await wake(write.connection, key, now=now)
             if woken < WOKEN_AT_ONCE:
                 await save(write.connection, [replace(circuit, waking=False, changed_at=now)])
             if woken:

@@ -10,9 +10,11 @@ from datetime import datetime
 from sqlalchemy import bindparam, null, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.domain.circuit import Circuit
 from service.domain.ports.circuits import Block, Blocks
 from service.storage.bulk_writes import update_many
 from service.storage.column_types import UtcDateTime, in_list
+from service.storage.control_tables import circuits
 from service.storage.delivery_tables import IS_PENDING, PROBE, deliveries, is_probe
 from service.storage.task_rows import Values
 
@@ -50,12 +52,13 @@ FIRST_WAITING = (
     .limit(1)
     .with_for_update(skip_locked=True)
 )
+SHARED = select(circuits).where(in_list(circuits.c.key, "keys")).with_for_update(read=True, skip_locked=True)
 ANY_WAITING = select(deliveries.c.id).where(IS_PENDING, in_list(deliveries.c.circuit, "circuits")).limit(1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DueRows:
-    """The due rows of a claim that may be leased, and how many others were parked."""
+    """The due rows of a claim that may be leased, and how many others were parked. A later claim finds the rest."""
 
     free: list[Values]
     parked: int = 0
@@ -66,7 +69,8 @@ async def without_blocked(
 ) -> DueRows:
     """Park the rows that a circuit blocks, which are locked, and return the others.
 
-    A probe, an attempt that a person asked for, and one that is to be recorded as abandoned are never blocked.
+    A probe, an attempt that a person asked for, and one that is to be recorded as abandoned are never blocked. What
+    this process knows of a circuit may be a second old: a row is parked only if the stored circuit blocks it, too.
     """
     if not (blocks.any and rows):
         return DueRows(free=rows)
@@ -80,8 +84,20 @@ async def without_blocked(
         else:
             parked.append((row, block))
     if parked:
+        stored = await _blocking(connection, {block.key for _, block in parked}, now)
+        parked = [(row, block) for row, block in parked if block.key in stored]
+    if parked:
         await _park(connection, parked, now)
     return DueRows(free=free, parked=len(parked))
+
+
+async def _blocking(connection: AsyncConnection, keys: set[str], now: datetime) -> set[str]:
+    """Return those of the circuits that block deliveries now, locked against a change until the commit.
+
+    So whoever closes one sees all that it has let wait. One that is changed at this moment is not waited for.
+    """
+    rows = (await connection.execute(SHARED, {"keys": keys})).mappings()
+    return {row["key"] for row in rows if Circuit(**row).blocks(now)}
 
 
 async def _park(connection: AsyncConnection, parked: Sequence[tuple[Values, Block]], now: datetime) -> None:
@@ -109,15 +125,14 @@ async def begin_probe(connection: AsyncConnection, key: str, now: datetime) -> b
     return None if others else False
 
 
-async def wake(connection: AsyncConnection, key: str, *, closed_at: datetime, now: datetime) -> int:
-    """Make deliveries due that had begun to wait when the circuit closed, at most WOKEN_AT_ONCE; return how many."""
+async def wake(connection: AsyncConnection, key: str, *, now: datetime) -> int:
+    """Make deliveries due that wait for a circuit, which blocks none now, at most WOKEN_AT_ONCE; return how many."""
     chosen = (
         select(deliveries.c.id)
         .where(
             WAITING,
             deliveries.c.circuit == key,
             deliveries.c.leased_until.is_(None),
-            deliveries.c.waiting_since <= closed_at,
         )
         .limit(WOKEN_AT_ONCE)
         .with_for_update(skip_locked=True)

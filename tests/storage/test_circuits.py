@@ -165,6 +165,47 @@ async def test_processes_share_a_circuit_and_its_probes(store: Store, open_anoth
     assert {each.status for each in await first.deliveries()} == {"delivered"}
 
 
+async def test_process_that_has_not_read_that_a_circuit_closed_parks_nothing(
+    store: Store, open_another: OpenStore
+) -> None:
+    """What it claims in that second is attempted after its next refresh, not after the time that parked ones wait."""
+    first = Harness(store=store)
+    other = Harness(store=open_another(), clock=first.clock, receivers=first.receivers)
+    await first.endpoints.create()
+    first.receivers.answer = down
+    await first.submit(*await first.tasks(6))
+    await first.run()
+    await other.controls.refresh()
+    first.receivers.answer = up
+    await first.pass_time(20 * SECOND)
+    assert len(await first.deliveries("delivered")) == 6
+    first.dispatcher.slots.hold_all()  # so that the other process has to claim the next one
+    await first.submit(*await first.tasks())
+    assert await other.dispatcher.run_once() == 0
+    assert await other.run(move=SECOND) == 1
+    assert not await first.deliveries("pending")
+
+
+async def test_what_a_process_with_a_fast_clock_has_parked_is_woken_too(store: Store, open_another: OpenStore) -> None:
+    """By its clock the delivery began to wait after the circuit was closed."""
+    first = Harness(store=store)
+    other = Harness(store=open_another(), receivers=first.receivers)
+    await first.endpoints.create()
+    first.receivers.answer = down
+    await first.submit(*await first.tasks(6))
+    await first.pass_time(3 * MINUTE)
+    other.clock.move(3 * MINUTE + 10 * SECOND)
+    await other.controls.refresh()
+    await first.submit(*await first.tasks())
+    assert await other.dispatcher.run_once() == 0
+    first.receivers.answer = up
+    chosen = (await first.deliveries())[-1]
+    await store.replays.replay([chosen.id], now=first.clock.now())
+    await first.run()
+    await first.run()
+    assert not await first.deliveries("pending")
+
+
 async def test_lost_probe_is_followed_by_another(store: Store) -> None:
     """A process that ends during a probe leaves the circuit open; the next probe comes after two minutes."""
     harness = Harness(store=store)
