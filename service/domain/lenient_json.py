@@ -22,6 +22,10 @@ MAX_PARTS = 4 * MAX_VALUES
 
 _PADDING = " \t\r\n\0\ufeff"
 _BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_GUARD = re.compile(
+    r"(?:\)\]\}'?,?|while\(1\);|for\(;;\);|[A-Za-z_$][\w$.]{0,60}\(|(?:(?:event|id|retry):[^\n]{0,200}\s+){0,9}data:)\s*(?=[\[{])"
+)
+"""What may stand before a value: a guard against scripts, the call of a JSONP answer, the fields of an event stream."""
 _PART = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:"]|[^\s{}\[\],:"]++', re.DOTALL)
 
 
@@ -36,9 +40,10 @@ class IncompleteJson(UnreadableBody):
 def parse_lenient(raw: bytes, *, max_parts: int = MAX_PARTS) -> object:
     """Return the JSON value at the beginning of `raw`; of one that is broken at most `max_parts` are read.
 
-    Byte-order marks, invalid bytes, lone surrogates, control characters in texts, NaN and infinite numbers (None),
-    repeated keys (the last value that is not null) and text after the value are tolerated. Raises IncompleteJson for a
-    text that is cut off, and UnreadableBody for one that is not JSON or holds more than 100,000 values.
+    Byte-order marks, a guard before the value, invalid bytes, lone surrogates, control characters in texts, NaN and
+    infinite numbers (None), repeated keys (the last value that is not null) and text after it are tolerated. Raises
+    IncompleteJson for a text that is cut off, and UnreadableBody for one that is not JSON or holds more than 100,000
+    values.
     """
     if exceeds_max_values(raw):
         raise IncompleteJson(_complete_parts(_decoded(raw), max_parts)[0])
@@ -58,8 +63,13 @@ def parse_lenient(raw: bytes, *, max_parts: int = MAX_PARTS) -> object:
 def _decoded(raw: bytes) -> str:
     for mark, encoding in _BYTE_ORDER_MARKS:
         if raw.startswith(mark):
-            return raw[len(mark) :].decode(encoding, "replace").strip(_PADDING)
-    return raw.decode("utf-8", "replace").strip(_PADDING)
+            return _unguarded(raw[len(mark) :].decode(encoding, "replace").strip(_PADDING))
+    return _unguarded(raw.decode("utf-8", "replace").strip(_PADDING))
+
+
+def _unguarded(text: str) -> str:
+    guard = None if text[:1] in {"{", "["} else _GUARD.match(text)
+    return text[guard.end() :] if guard else text
 
 
 def _last_value(pairs: list[tuple[str, Any]]) -> Json:

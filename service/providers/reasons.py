@@ -1,7 +1,10 @@
 """Reads why a provider refuses a request, fails a task or leaves out a result, in every shape that occurs."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from service.domain.errors import UnreadableBody
+from service.domain.lenient_json import parse_lenient
 from service.providers.answer import Answer, plain_name
 from service.providers.status_words import plain_word
 
@@ -39,6 +42,9 @@ TASK_MESSAGES = (
     "errormessage",
     "errmsg",
     "errormsg",
+    "errordescription",
+    "errordetail",
+    "errordetails",
     "taskstatusmsg",
     "statusmessage",
     "statusmsg",
@@ -56,6 +62,11 @@ TASK_MESSAGES = (
 )
 """Names of the reason in a task's body, the most specific first."""
 
+BESIDE_TASK = ("metadata", "info", "extra")
+"""Objects that may hold the reason beside the task's own fields."""
+BESIDE_MESSAGES = TASK_MESSAGES[: TASK_MESSAGES.index("message")]
+"""Names of a reason in such an object. The others may be the caller's own."""
+
 FAILED_FLAGS = ("success", "ok", "issuccess")
 """Fields that are false in an error."""
 
@@ -69,21 +80,30 @@ SUCCESS_TEXTS = frozenset({"ok", "success", "succeeded", "succeed", "successful"
 MAX_PARTS = 10
 MAX_DEPTH = 4
 MAX_CODE = 100
+MAX_NESTED_TEXT = 20_000
+"""Characters up to which a text is read as JSON."""
+_CODE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[_.:-][A-Za-z0-9]+)*")
 _OK, _NO_LONGER_OK = 200, 300
 
 
 def reason(answer: Answer) -> tuple[str, str]:
     """Return code and message of an answer, "" for each that is missing.
 
-    The message is a text, a list of texts, or an object with a message or with texts by language.
+    The message is a text, a list of texts, an object with a message or with texts by language, or such JSON as a text.
+    An `error` of one word beside another message is the code, as in OAuth.
     """
-    return _code(answer), next(_messages(answer), "")
+    code, messages = _code(answer), list(dict.fromkeys(_messages(answer)))
+    message = messages[0] if messages else ""
+    named = answer.get("error")
+    if len(messages) > 1 and isinstance(named, str) and message == named and _CODE_WORD.fullmatch(named[:MAX_CODE]):
+        return code or named, messages[1]
+    return code, message
 
 
 def _code(answer: Answer) -> str:
     for name in ("error", "status"):
         for value in answer.values((name,)):
-            fields = _plain(value)
+            fields = _plain(_parsed(value))
             for code in CODES:
                 if found := neutral_or_code(answer, fields.get(code)):
                     return found
@@ -98,6 +118,9 @@ def _messages(answer: Answer) -> Iterator[str]:
     for value in answer.values(("status",)):
         if isinstance(value, dict) and (text := text_of(answer, value)):
             yield text
+    for value in answer.values(BESIDE_TASK):
+        fields = _plain(value)
+        yield from filter(None, (text_of(answer, fields.get(name)) for name in BESIDE_MESSAGES))
 
 
 def neutral_or_code(answer: Answer, value: object) -> str:
@@ -114,6 +137,7 @@ def text_of(answer: Answer, value: object, depth: int = 0) -> str:
     """Return the text in a value of any shape, "" without one and for a word like `success`."""
     if depth > MAX_DEPTH:
         return ""
+    value = _parsed(value)
     if isinstance(value, list):
         return answer.text("; ".join(_parts(answer, value, depth)))
     if not isinstance(value, dict):
@@ -148,6 +172,16 @@ def refusal(answer: Answer) -> tuple[str, str] | None:
 
 def _reports_success(answer: Answer) -> bool:
     return any(isinstance(value, str) and plain_word(value) in SUCCESS_TEXTS for value in answer.values(PLAIN_MESSAGES))
+
+
+def _parsed(value: object) -> object:
+    """Return the object in a text of JSON, any other value as it is."""
+    if not isinstance(value, str) or len(value) > MAX_NESTED_TEXT or value.lstrip()[:1] not in {"{", "["}:
+        return value
+    try:
+        return parse_lenient(value.encode("utf-8", "replace")) or value
+    except UnreadableBody:
+        return value
 
 
 def _plain(value: object) -> Mapping[str, object]:

@@ -12,12 +12,15 @@ _COMMON: Mapping[Status, str] = {
         " preparing processing queued queueing queuing received rendering retrying running scheduled scheduling"
         " started starting submitted submitting throttled uploading wait waiting working"
     ),
-    Status.COMPLETED: "complete completed done finish finished succeed succeeded success successful",
+    Status.COMPLETED: "complete completed done finish finished generated ready succeed succeeded success successful",
     Status.FAILED: (
-        "aborted blocked crashed error errored expired fail failed failure filtered invalid moderated refused rejected"
-        " terminated timedout timeout unsuccessful"
+        "aborted blocked contentfiltered contentmoderated contentviolation crashed error errored exception expired fail"
+        " failed failure filtered invalid moderated nsfw policyviolation refused rejected requestmoderated sensitive"
+        " terminated timedout timeout unsuccessful violation"
     ),
-    Status.CANCELED: "cancel canceled cancelled deleted revoked stopped usercanceled usercancelled",
+    Status.CANCELED: (
+        "cancel canceled canceledbyuser cancelled cancelledbyuser deleted revoked stopped usercanceled usercancelled"
+    ),
 }
 
 

@@ -103,6 +103,7 @@ class TaskShape:
         if not message and not code and word not in PLAIN_FAILURES:
             code = answer.text(answer.word, MAX_WORD)
             message = f"the upstream reports the status {code}"
+        message = message or answer.text("; ".join(self.results.read(answer).reasons))
         return TaskError(code=code or "failed", message=message or _text_of_code(answer, code) or NO_REASON)
 
     def _cost(self, answer: Answer) -> object:

@@ -25,6 +25,10 @@ ODD: list[tuple[bytes, object]] = [
     (b'{"id": "a", "none": None, "odd": undefined}', {"id": "a", "none": None, "odd": None}),
     (b'{"n": ' + b"9" * 5000 + b"}", {"n": "9" * 5000}),
     (b'{"n": 12345678901234567890}', {"n": 12345678901234567890}),
+    (b')]}\',\n{"id": "a"}', {"id": "a"}),
+    (b'for(;;);{"id": "a"}', {"id": "a"}),
+    (b'callback({"id": "a"});', {"id": "a"}),
+    (b'event: created\nid: 1\ndata: {"id": "a"}\n\n', {"id": "a"}),
 ]
 
 

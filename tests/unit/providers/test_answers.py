@@ -37,9 +37,11 @@ async def polled(body: object, provider: str = "vtrix") -> Fact:
 
 # ── status words ─────────────────────────────────────────────────────────────
 
-DONE = "completed COMPLETE Succeeded succeed SUCCESS success done finished TASK_STATUS_SUCCEED"
-FAILURES = "failed Failure error ERROR rejected expired timeout timed-out aborted job_status_failed"
-CANCELED = "canceled cancelled CANCELLED user_cancelled"
+DONE = "completed COMPLETE Succeeded succeed SUCCESS success done finished TASK_STATUS_SUCCEED Ready generated"
+FAILURES = (
+    "failed Failure error ERROR rejected expired timeout timed-out aborted job_status_failed nsfw content_moderated"
+)
+CANCELED = "canceled cancelled CANCELLED user_cancelled CANCELLED_BY_USER"
 RUNNING = "submitted Scheduled PENDING queued queueing queuing running in_progress In-Progress TASK_STATE_RUNNING"
 WORDS: list[tuple[str, Status]] = [
     *((word, Status.COMPLETED) for word in DONE.split()),

@@ -33,6 +33,12 @@ REASONS: list[dict[str, Any]] = [
     {"data": {"id": ID, "status": "failed"}, "message": "too dark"},
     {"errors": [{"loc": ["x"], "msg": "too dark"}]},
     {"reason": "too dark"},
+    {"output": {"task_status": "FAILED", "code": "x", "message": "too dark"}},
+    {"output": [{"content": [{"error": {"message": "too dark"}}]}]},
+    {"metadata": {"fail_reason": "too dark"}},
+    {"error": '{"code": 7, "message": "too dark"}'},
+    {"error": "content_policy_violation", "message": "too dark"},
+    {"error": "invalid_request", "error_description": "too dark"},
 ]
 
 
@@ -44,6 +50,12 @@ async def test_reason_of_a_failure_is_read_from_every_shape(fields: dict[str, An
     assert fact.status is Status.FAILED
     assert fact.error is not None
     assert fact.error.message == "too dark"
+
+
+async def test_error_of_one_word_is_the_code_of_the_reason_beside_it() -> None:
+    """Neither of the two is lost."""
+    fact = await polled({"id": ID, "status": "failed", "error": "content_policy_violation", "message": "too dark"})
+    assert fact.error == TaskError(code="content_policy_violation", message="too dark")
 
 
 @pytest.mark.parametrize(
