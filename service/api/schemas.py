@@ -53,6 +53,7 @@ class Task(ApiModel):
     """A task: one request to the provider, and what became of it."""
 
     id: Id
+    client: str = optional("Name of the API key that submitted it.")
     model: str
     status: Status
     upstream_id: str | None

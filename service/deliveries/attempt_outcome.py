@@ -105,7 +105,7 @@ class AttemptContext:
 
 def event_of(claim: DeliveryClaim) -> Event:
     """Return the event that the handler of `claim` receives, without fields that only a newer version knows."""
-    task = TaskView.from_json(claim.event.data)
+    task = TaskView.from_json({"client": claim.event.client} | claim.event.data)
     return Event(
         id=claim.event.id,
         type=claim.event.type.value,

@@ -14,6 +14,7 @@ NEVER_DELIVERED = "the task was erased before this delivery was made; it is not 
 KEPT = frozenset(
     {
         "id",
+        "client",
         "model",
         "status",
         "upstream_id",

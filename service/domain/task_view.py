@@ -11,9 +11,13 @@ TIMES = ("created_at", "submitted_at", "settled_at", "deadline_at")
 
 @dataclass(frozen=True, kw_only=True)
 class TaskView:
-    """The public view of a task, with the fields of the API's task object. Times are aware and in UTC."""
+    """The public view of a task, with the fields of the API's task object. Times are aware and in UTC.
+
+    `client` is the name of the API key that submitted it, "" in an event that the previous release stored.
+    """
 
     id: str
+    client: str = ""
     model: str
     status: str
     upstream_id: str | None
@@ -52,6 +56,7 @@ def task_json(task: Task) -> Json:
     """Return `task` as the API's task object: plain JSON values, times as RFC 3339 in UTC."""
     return {
         "id": task.id,
+        "client": task.client,
         "model": task.model,
         "status": task.status.value,
         "upstream_id": task.upstream_id,

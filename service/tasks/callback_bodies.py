@@ -17,6 +17,6 @@ class CallbackBodies:
 
     async def rendered(self, claim: DeliveryClaim) -> Json:
         """Return the target of `claim`, which must have a form, with the body to post."""
-        task = TaskView.from_json(claim.event.data).to_json()
+        task = TaskView.from_json({"client": claim.event.client} | claim.event.data).to_json()
         meta_data = await self.blobs.meta_data(claim.event.task_id)
         return with_body(claim.target, task, payload=claim.payload, meta_data=meta_data)

@@ -55,6 +55,7 @@ _STORED = {
 }
 TASK = {
     "id": TASK_ID,
+    "client": "shop",
     "model": _MODEL,
     "status": "completed",
     "upstream_id": "d758n65e878c73cmdg20",

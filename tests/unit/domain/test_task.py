@@ -198,7 +198,15 @@ def test_view_round_trips_through_json() -> None:
 def test_view_shows_nothing_internal() -> None:
     """Leases, fences, hints and notify entries (which contain secrets) are not in the view."""
     shown = set(task_json(a_task()))
-    assert shown.isdisjoint({"notify", "fence", "leased_until", "hinted_at", "hinted_id", "due_at", "client", "bucket"})
+    assert shown.isdisjoint({"notify", "fence", "leased_until", "hinted_at", "hinted_id", "due_at", "bucket"})
+
+
+def test_view_names_the_client() -> None:
+    """A task says whose it is; the event of an earlier release, which does not, has no name."""
+    data = task_json(a_task())
+    assert (data["client"], TaskView.from_json(data).client) == (a_task().client, a_task().client)
+    del data["client"]
+    assert TaskView.from_json(data).client == ""
 
 
 def test_time_without_an_offset_is_refused() -> None:

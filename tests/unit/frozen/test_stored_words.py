@@ -139,9 +139,9 @@ def test_documents_in_columns(vtrix: Json) -> None:
 
 def test_fields_of_events(vtrix: Json) -> None:
     """A stored event holds the task as the API shows it."""
-    texts = "id model status upstream_id params metadata progress output error warnings usage settled_by unconfirmed"
+    texts = "id client model status upstream_id params metadata progress output error warnings usage settled_by"
     times = "created_at submitted_at settled_at deadline_at"
     fields = {name for row in vtrix["rows"]["events"] for name in json.loads(row["data"])}
-    assert_words("fields of stored events", fields, f"{texts} note resubmission_of {times}".split())
+    assert_words("fields of stored events", fields, f"{texts} unconfirmed note resubmission_of {times}".split())
     kinds = {entry["kind"] for entry in vtrix["answers"]["history"]["body"]["data"]}
     assert_words("kinds of a history", kinds, {"created", "event", "callback", "poll", "delivery", "attempt"})
