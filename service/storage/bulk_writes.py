@@ -6,7 +6,7 @@ write large blobs to PostgreSQL this way.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from operator import itemgetter
 from typing import Any
 
@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Dialect, LargeBinary, Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.storage.column_types import JsonText, SafeText, encode_json, storable_text
+from service.storage.column_types import JsonText, SafeText, UtcDateTime, encode_json, storable_texts, storable_times
 from service.storage.deferred import defer
 from service.storage.sqlite_driver import REPEATED
 from service.storage.tables import input_data, inputs
@@ -26,7 +26,8 @@ CACHE_SIZE = 512
 BLOB_TABLES = frozenset({inputs, input_data})
 
 Rows = Sequence[Mapping[str, Any]]
-Processor = Callable[[Any], Any]
+Processor = Callable[[list[Any]], list[Any]]
+"""Converts the values of one column in all rows: a call for each value would take longer than storing it."""
 
 
 async def insert_many(connection: AsyncConnection, table: Table, rows: Rows) -> None:
@@ -74,10 +75,10 @@ async def update_many(connection: AsyncConnection, table: Table, rows: Rows) -> 
 
 def _as_tuples(dialect: Dialect, table: Table, names: tuple[str, ...], rows: Rows) -> list[tuple[Any, ...]]:
     """Return the values of `names` in each row as the driver takes them, converted column by column."""
-    columns: list[Any] = []
+    columns: list[list[Any]] = []
     for get, process in _readers(table, names, dialect):
-        values = map(get, rows)
-        columns.append(map(process, values) if process else values)
+        values = [*map(get, rows)]
+        columns.append(process(values) if process else values)
     return list(zip(*columns, strict=True))
 
 
@@ -86,26 +87,31 @@ def _as_json(dialect: Dialect, table: Table, names: tuple[str, ...], rows: Rows)
     return to_json([dict(zip(names, row, strict=True)) for row in _as_tuples(dialect, table, names, rows)]).decode()
 
 
-def _hexadecimal(value: bytes | None) -> str | None:
+def _hexadecimal(values: list[bytes | None]) -> list[str | None]:
     """Return bytes as the text that PostgreSQL reads."""
-    return None if value is None else f"\\x{value.hex()}"
+    return [None if value is None else f"\\x{value.hex()}" for value in values]
 
 
 @lru_cache(CACHE_SIZE)
-def _readers(table: Table, names: tuple[str, ...], dialect: Dialect) -> list[tuple[Processor, Processor | None]]:
-    """Return for each name the function that reads it from a row, and the one that converts it, if any."""
+def _readers(
+    table: Table, names: tuple[str, ...], dialect: Dialect
+) -> list[tuple[Callable[[Any], Any], Processor | None]]:
+    """Return for each name the function that reads it from a row, and the one that converts its column, if any."""
     return [(itemgetter(name), _processor(table, name, dialect)) for name in names]
 
 
 def _processor(table: Table, name: str, dialect: Dialect) -> Processor | None:
-    column_type = table.c[name].type
+    column_type, postgres = table.c[name].type, dialect.name == "postgresql"
     if isinstance(column_type, LargeBinary):
-        return _hexadecimal if dialect.name == "postgresql" else None
+        return _hexadecimal if postgres else None
     if isinstance(column_type, SafeText):
-        return storable_text
+        return storable_texts
     if isinstance(column_type, JsonText):
-        return encode_json
-    return column_type.dialect_impl(dialect).bind_processor(dialect)
+        return lambda values: [*map(encode_json, values)]
+    if isinstance(column_type, UtcDateTime):
+        return partial(storable_times, postgres=postgres)
+    process = column_type.dialect_impl(dialect).bind_processor(dialect)
+    return None if process is None else lambda values: [*map(process, values)]
 
 
 # ── statements, which contain only names of our own tables and columns ───────

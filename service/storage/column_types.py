@@ -41,11 +41,7 @@ class UtcDateTime(types.TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         """Return what the driver stores for `value`; raises ValueError for a time without an offset."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a stored time needs its UTC offset")
-        return value if dialect.name == "postgresql" else (value - EPOCH) // MICROSECOND
+        return _checked_time(value) if dialect.name == "postgresql" else _to_microseconds(value)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002 - SQLAlchemy's
         """Return the function that reads a value, without the two that SQLAlchemy 2.1 wraps around it."""
@@ -110,6 +106,34 @@ def storable_text(value: str | None) -> str | None:
     if value is None or (value.isascii() and "\0" not in value):
         return value
     return value.replace("\0", REPLACEMENT).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def storable_texts(values: list[str | None]) -> list[str | None]:
+    """Return many texts as every database can store them; they are looked at together, since most need no change."""
+    joined = "".join(filter(None, values))
+    return values if joined.isascii() and "\0" not in joined else [*map(storable_text, values)]
+
+
+def storable_times(values: list[datetime | None], *, postgres: bool) -> list[Any]:
+    """Return what the driver stores for many times, which are often one and the same."""
+    convert, last, converted = _checked_time if postgres else _to_microseconds, None, None
+    found = []
+    for value in values:
+        if value is not last:
+            last, converted = value, convert(value)
+        found.append(converted)
+    return found
+
+
+def _checked_time(value: datetime | None) -> datetime | None:
+    if value is not None and value.tzinfo is None:
+        raise ValueError("a stored time needs its UTC offset")
+    return value
+
+
+def _to_microseconds(value: datetime | None) -> int | None:
+    at = _checked_time(value)
+    return None if at is None else (at - EPOCH) // MICROSECOND
 
 
 def _to_utc(value: datetime | None) -> datetime | None:

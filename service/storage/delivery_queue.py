@@ -16,6 +16,7 @@ from service.domain.ports.operator_events import OPERATOR_EVENTS
 from service.domain.ports.queues import AttemptResult, HandlerCapacity
 from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.task import construct_unchecked
 from service.storage.attempt_results import LeasedDelivery, attempt_values, delivery_values, lane_values
 from service.storage.bulk_writes import insert_many, update_many
 from service.storage.circuit_health import note_health
@@ -60,7 +61,9 @@ DUE_COLUMNS = (
     deliveries.c.circuit,
     deliveries.c.waiting_since,
 )
-LEASED_FIELDS = tuple(field.name for field in fields(LeasedDelivery) if field.name in deliveries.c)
+LEASED_NAMES = tuple(column.name for column in LEASED_COLUMNS)
+LEASED_FIELDS = tuple(field.name for field in fields(LeasedDelivery))
+"""All but the last are columns."""
 
 
 class SqlDeliveryQueue:
@@ -86,10 +89,10 @@ class SqlDeliveryQueue:
             if not due:
                 return []
             rows = await write.connection.execute(LEASE, {"ids": list(due), "leased_until": until})
-            leased = {row["id"]: dict(row) for row in rows.mappings()}
+            leased = {row.id: dict(zip(LEASED_NAMES, row, strict=True)) for row in rows.all()}
             numbers = [leased[one]["event_seq"] for one in due]
             rows = await write.connection.execute(EVENTS_WITH_PAYLOAD, {"numbers": numbers})
-            events_by_id = {row["id"]: (event_from_row(row), row["payload"]) for row in rows.mappings()}
+            events_by_id = {row.id: (event_from_row(row), row.payload) for row in rows.all()}
             return [
                 delivery_claim(leased[one], *events_by_id[leased[one]["event_id"]], abandoned=bool(row["abandoned"]))
                 for one, row in due.items()
@@ -277,7 +280,7 @@ LEASE = (
     .returning(*LEASED_COLUMNS)
 )
 LEASED = (
-    select(*(deliveries.c[name] for name in LEASED_FIELDS), _lane_has_others())
+    select(*(deliveries.c[name] for name in LEASED_FIELDS[:-1]), _lane_has_others())
     .where(in_list(deliveries.c.id, "ids"), IS_PENDING, deliveries.c.leased_until.is_not(None))
     .order_by(deliveries.c.id)
     .with_for_update()
@@ -286,8 +289,8 @@ LEASED = (
 
 async def _lock_leased(connection: AsyncConnection, claims: Mapping[str, int]) -> dict[str, LeasedDelivery]:
     """Return the deliveries that are still leased under the claim's fence, locked in id order."""
-    rows = await connection.execute(LEASED, {"ids": list(claims)})
-    found = [LeasedDelivery(**row) for row in rows.mappings()]
+    rows = (await connection.execute(LEASED, {"ids": list(claims)})).all()
+    found = [construct_unchecked(LeasedDelivery, dict(zip(LEASED_FIELDS, row, strict=True))) for row in rows]
     return {leased.id: leased for leased in found if claims[leased.id] == leased.fence}
 
 

@@ -71,7 +71,7 @@ class SqlTaskEraser:
 
 async def _locked(connection: AsyncConnection, task_id: TaskId) -> Task:
     rows = await connection.execute(select(*TASK_COLUMNS).where(tasks.c.id == task_id).with_for_update())
-    row = rows.mappings().one_or_none()
+    row = rows.one_or_none()
     if row is None:
         raise NotFound("there is no such task")
     return task_from_row(row)

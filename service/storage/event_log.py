@@ -1,24 +1,27 @@
 """The log of events, in the order of their commits: only one transaction at a time numbers events."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import fields
+from typing import Any
 
-from sqlalchemy import RowMapping, case, func, null, select
+from sqlalchemy import case, func, null, select
 
 from service.domain.logged_event import MAX_PAYLOAD, EventFilter, EventHead, LoggedEvent
 from service.domain.ports.unit_of_work import EventRow
-from service.domain.task import EventType, TaskId
+from service.domain.task import EventType, TaskId, construct_unchecked
 from service.storage.blob_store import PAYLOAD, payload_text
 from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.tables import events, inputs
 
-EVENT_COLUMNS = (events.c.id, events.c.task_id, events.c.client, events.c.type, events.c.at, events.c.data)
+EVENT_NAMES = tuple(field.name for field in fields(EventRow))
+EVENT_COLUMNS = tuple(events.c[name] for name in EVENT_NAMES)
 HEAD = (events.c.seq, events.c.client, events.c.task_id, events.c.type)
 TYPES = {each.value: each for each in EventType}
 OWN_PAYLOAD = (inputs.c.task_id == events.c.task_id) & (inputs.c.place == PAYLOAD)
 SHORT_PAYLOAD = case((inputs.c.bytes <= MAX_PAYLOAD, inputs.c.data), else_=null()).label("payload")
 BY_NUMBER = (
-    select(events.c.seq, *EVENT_COLUMNS, SHORT_PAYLOAD, func.coalesce(inputs.c.bytes, 0).label("payload_bytes"))
+    select(*EVENT_COLUMNS, events.c.seq, SHORT_PAYLOAD, func.coalesce(inputs.c.bytes, 0).label("payload_bytes"))
     .select_from(events.outerjoin(inputs, OWN_PAYLOAD))
     .where(in_list(events.c.seq, "numbers", numbers=True))
     .order_by(events.c.seq)
@@ -52,7 +55,7 @@ class SqlEventLog:
         """Return the events with these numbers, in their order."""
         async with self._database.reading() as connection:
             rows = await connection.execute(BY_NUMBER, {"numbers": list(numbers)})
-            return [_logged(row) for row in rows.mappings()]
+            return [_logged(row) for row in rows.all()]
 
     async def after(
         self,
@@ -75,16 +78,13 @@ class SqlEventLog:
             return highest or 0
 
 
-def event_from_row(row: RowMapping) -> EventRow:
-    """Return the event of a row that has EVENT_COLUMNS."""
-    values = {column.name: row[column] for column in EVENT_COLUMNS}
-    return EventRow(**(values | {"type": EventType(row[events.c.type])}))
+def event_from_row(row: Sequence[Any]) -> EventRow:
+    """Return the event of a row whose first columns are EVENT_COLUMNS."""
+    values = dict(zip(EVENT_NAMES, row, strict=False))
+    values["type"] = EventType(values["type"])
+    return construct_unchecked(EventRow, values)
 
 
-def _logged(row: RowMapping) -> LoggedEvent:
-    return LoggedEvent(
-        seq=row[events.c.seq],
-        event=event_from_row(row),
-        payload=payload_text(row["payload"]),
-        payload_bytes=row["payload_bytes"],
-    )
+def _logged(row: Sequence[Any]) -> LoggedEvent:
+    seq, payload, size = row[len(EVENT_NAMES) :]
+    return LoggedEvent(seq=seq, event=event_from_row(row), payload=payload_text(payload), payload_bytes=size)

@@ -52,7 +52,7 @@ class SqlTaskQueries:
         """Return one task, None if it is unknown."""
         async with self._database.reading() as connection:
             rows = await connection.execute(select(*TASK_COLUMNS).where(tasks.c.id == task_id))
-            row = rows.mappings().one_or_none()
+            row = rows.one_or_none()
             return None if row is None else task_from_row(row)
 
     async def ended(self, task_ids: Collection[TaskId]) -> list[TaskId]:
@@ -71,7 +71,7 @@ class SqlTaskQueries:
             rows = await connection.execute(
                 _newest(query, tasks, wanted.limit, wanted.cursor, reverse=wanted.oldest_first)
             )
-            return rows_to_tasks(rows.mappings().all(), wanted.without)
+            return rows_to_tasks(rows.all(), wanted.without)
 
     async def window(self, wanted: TaskFilter) -> TaskWindow:
         """Return the next tasks that a bounded read finds, newest first; with words in the order of submission."""
@@ -95,7 +95,7 @@ class SqlTaskQueries:
         )
         async with self._database.reading() as connection:
             rows = await connection.execute(_newest(query, tasks, 1, None))
-            row = rows.mappings().one_or_none()
+            row = rows.one_or_none()
             return None if row is None else task_from_row(row)
 
     async def history(self, task_id: TaskId, *, data: bool = True) -> list[Json]:

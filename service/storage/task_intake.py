@@ -147,10 +147,10 @@ async def _store_with_key(connection: AsyncConnection, item: IntakeItem, *, full
             return task
     query = select(*TASK_COLUMNS, tasks.c.idempotency_digest, tasks.c.idempotency_value_digest)
     known = (tasks.c.client == task.client) & (tasks.c.idempotency_key == key.key)
-    found = (await connection.execute(query.where(known))).mappings().one_or_none()
+    found = (await connection.execute(query.where(known))).one_or_none()
     if found is None:
         return QueueFull(QUEUE_FULL)
-    by_value = key.value_digest is not None and found["idempotency_value_digest"] == key.value_digest
-    if not by_value and found["idempotency_digest"] != key.digest:
+    by_value = key.value_digest is not None and found.idempotency_value_digest == key.value_digest
+    if not by_value and found.idempotency_digest != key.digest:
         return KeyReused("this Idempotency-Key was used for another request")
     return task_from_row(found)

@@ -137,7 +137,7 @@ class SqlTaskQueue:
         query = select(*TASK_COLUMNS).where(SUBMITTING, abandoned)
         async with self._database.reading() as connection:
             rows = await connection.execute(query.order_by(tasks.c.leased_until).limit(MAX_SWEPT))
-            return [task_from_row(row) for row in rows.mappings()]
+            return [*map(task_from_row, rows.all())]
 
 
 async def _lock_leased(connection: AsyncConnection, claims: Mapping[TaskId, int]) -> list[TaskId]:
@@ -200,5 +200,5 @@ async def lease_rows(
     values = {"leased_until": until, "fence": tasks.c.fence + 1} | changes
     statement = update(tasks).where(in_list(tasks.c.id, "ids")).values(values).returning(*TASK_COLUMNS)
     rows = await connection.execute(statement, {"ids": chosen})
-    leased = {row["id"]: task_from_row(row) for row in rows.mappings()}
+    leased = {task.id: task for task in map(task_from_row, rows.all())}
     return [leased[task_id] for task_id in chosen]

@@ -1,11 +1,9 @@
 """Conversion between a task and its row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any
-
-from sqlalchemy import RowMapping
 
 from service.domain.task import Source, Status, Task, TaskError, Usage, construct_unchecked
 from service.storage.tables import tasks
@@ -59,9 +57,9 @@ def changed_task_values(before: Task, after: Task) -> Values:
     return changed
 
 
-def task_from_row(row: RowMapping, **given: object) -> Task:
+def task_from_row(row: Sequence[Any], **given: object) -> Task:
     """Return the task of a row whose first columns are TASK_COLUMNS; `given` are fields that were not read."""
-    values: Values = dict(zip(TASK_NAMES, row.values(), strict=False))  # belongs to the task from now on
+    values: Values = dict(zip(TASK_NAMES, row, strict=False))  # belongs to the task from now on
     for name, convert in FROM_COLUMN:
         if (value := values[name]) is not None:
             values[name] = convert(value)

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Select, func, literal, literal_column, null, select, tuple_
+from sqlalchemy import ColumnElement, Select, func, literal, literal_column, null, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.search import StatusCount, TaskWindow
@@ -43,7 +43,7 @@ def columns_without(left_out: frozenset[str]) -> list[ColumnElement[Any]]:
     return [null().label(each.name) if each.name in left_out else each for each in TASK_COLUMNS]
 
 
-def rows_to_tasks(rows: Sequence[RowMapping], left_out: frozenset[str]) -> list[Task]:
+def rows_to_tasks(rows: Sequence[Sequence[Any]], left_out: frozenset[str]) -> list[Task]:
     """Return the tasks of rows with `columns_without`."""
     empty = {name: value for name, value in EMPTY.items() if name in left_out}
     return [task_from_row(row, **empty) for row in rows]
@@ -84,7 +84,7 @@ async def _by_id(connection: AsyncConnection, wanted: TaskFilter) -> list[Task]:
     found: list[Task] = []
     for column in (tasks.c.id, tasks.c.upstream_id):
         query = filtered(select(*columns_without(wanted.without)), wanted).where(column == wanted.exact)
-        rows = (await connection.execute(query.limit(MAX_OF_ID))).mappings().all()
+        rows = (await connection.execute(query.limit(MAX_OF_ID))).all()
         found += [task for task in rows_to_tasks(rows, wanted.without) if task.id not in {each.id for each in found}]
     return sorted(found, key=lambda task: task.created_at, reverse=True)[: wanted.limit]
 
@@ -101,7 +101,7 @@ async def _listed(connection: AsyncConnection, wanted: TaskFilter) -> TaskWindow
         last = (await connection.execute(within.order_by(*NEWEST).offset(WINDOW - 1).limit(1))).first()
         if last is not None:
             query = query.where(place >= tuple_(literal(last[0], UtcDateTime), literal(last[1], SafeText)))
-    rows = (await connection.execute(query.order_by(*NEWEST).limit(wanted.limit))).mappings().all()
+    rows = (await connection.execute(query.order_by(*NEWEST).limit(wanted.limit))).all()
     found = rows_to_tasks(rows, wanted.without)
     return TaskWindow(tasks=found, after=last.id if last is not None and len(found) < wanted.limit else None)
 
@@ -115,7 +115,7 @@ async def _by_words(connection: AsyncConnection, wanted: TaskFilter, numbers: Se
     for begin in range(0, len(ids), wanted.limit):
         part = ids[begin : begin + wanted.limit]
         query = select(*columns_without(SEARCHED)).where(in_list(tasks.c.id, "ids"))
-        rows = (await connection.execute(query, {"ids": part})).mappings().all()
+        rows = (await connection.execute(query, {"ids": part})).all()
         loaded = {task.id: task for task in rows_to_tasks(rows, SEARCHED)}
         read = [loaded[task_id] for task_id in part if task_id in loaded]
         found += [task for task in read if wanted.terms.matches(task.params, task.metadata)]

@@ -93,11 +93,10 @@ class SqlUnitOfWork:
 
     async def lock(self, ids: Collection[TaskId]) -> dict[TaskId, Task]:
         """Return the known tasks of `ids`, locked in id order until the end of the transaction."""
-        found: dict[TaskId, Task] = {}
-        if ids:
-            rows = await self.connection.execute(TASKS_BY_ID, {"ids": set(ids)})
-            for row in rows.mappings():
-                found[row["id"]] = task_from_row(row)
+        if not ids:
+            return {}
+        rows = (await self.connection.execute(TASKS_BY_ID, {"ids": set(ids)})).all()
+        found = {task.id: task for task in map(task_from_row, rows)}
         self._locked |= found
         return found
 
@@ -242,7 +241,7 @@ async def append_deliveries(
         "ids": {row.event_id for row in rows},
         "claimed": {row.event_id for row in rows if row.id in claimed},
     }
-    stored = {event.id: event for event in await connection.execute(STORED_EVENTS, parameters)}
+    stored = {event.id: event for event in (await connection.execute(STORED_EVENTS, parameters)).all()}
     values: list[Values] = []
     for row in rows:
         event, leased = stored[row.event_id], row.id in claimed
