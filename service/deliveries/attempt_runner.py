@@ -24,7 +24,7 @@ from service.domain.errors import Reject, Retry
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.retry_schedule import OWN_SCHEDULE, schedule_name
-from service.domain.task import Json
+from service.domain.task import Json, replace_fields
 from service.tasks.endpoint_targets import EndpointTargets
 from service.tasks.webhook_secrets import WebhookSecrets
 
@@ -144,7 +144,7 @@ class AttemptRunner:
             async with asyncio.timeout(seconds) as limit:
                 if delivery.claim.target:
                     delivery.claim = replace(delivery.claim, target=await self._completed(delivery.claim))
-                tools = replace(self.tools(delivery.claim, delivery.handler), keep_answer=delivery.keep_answer)
+                tools = replace_fields(self.tools(delivery.claim, delivery.handler), keep_answer=delivery.keep_answer)
                 await delivery.handler.handle(event_of(delivery.claim), tools)
         except TimeoutError as error:
             if not limit.expired() or error.__cause__ is None:

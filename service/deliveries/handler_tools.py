@@ -22,7 +22,7 @@ from service.deliveries.tools import Tools
 from service.domain.errors import Reject
 from service.domain.ports.handler_store import HandlerJobStore, HandlerStateStore
 from service.domain.ports.unit_of_work import DeliveryClaim
-from service.domain.task import Json
+from service.domain.task import Json, replace_fields
 from service.domain.webhook_secrets import ClientSecrets
 
 
@@ -52,15 +52,16 @@ class ToolsFactory:
     archive: ObjectArchive | None = None
     resources: SharedResources = field(default_factory=SharedResources, repr=False)
     _configs: dict[str, HandlerSettings] = field(default_factory=dict, init=False, repr=False)
+    _tools: dict[str, tuple[Handler, Tools[Any, Any]]] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, claim: DeliveryClaim, handler: Handler) -> Tools[Any, Any]:
         """Return the tools for one attempt: a `notify` target has the guard and the secrets of its client.
 
         Raises Reject for a stored target that does not fit the handler's declaration any more.
         """
-        tools = self.for_handler(handler)
+        tools = self._known(handler)
         if not claim.target:
-            return replace(tools, message_id=claim.message_id, attempt=claim.attempt)
+            return replace_fields(tools, message_id=claim.message_id, attempt=claim.attempt)
         secrets = ",".join(self.client_secrets.for_client(claim.event.client))
         return replace(
             tools,
@@ -71,6 +72,13 @@ class ToolsFactory:
             message_id=claim.message_id,
             attempt=claim.attempt,
         )
+
+    def _known(self, handler: Handler) -> Tools[Any, Any]:
+        """Return the tools of a handler, which differ between its attempts only by the delivery."""
+        known = self._tools.get(handler.name)
+        if known is None or known[0] is not handler:
+            known = self._tools[handler.name] = handler, self.for_handler(handler)
+        return known[1]
 
     def for_handler(self, handler: Handler) -> Tools[Any, Any]:
         """Return the tools of a handler's routes and jobs."""

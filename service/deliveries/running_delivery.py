@@ -106,14 +106,16 @@ def log_outcome(delivery: RunningDelivery, result: AttemptResult, *, stored: boo
     `where` is the line that raised its error. `stored` is False if the fence rejected the result, None if the database
     did not take it.
     """
-    again_at = result.due_at.isoformat(timespec="seconds") if result.due_at else None
-    failure = {
-        "error": result.error,
-        "where": where,
-        "fault": result.fault,
-        "again_at": again_at,
-        "end_reason": result.end_reason,
-    }
+    failure: dict[str, str | None] = {}
+    if result.outcome != "delivered":
+        again_at = result.due_at.isoformat(timespec="seconds") if result.due_at else None
+        failure = {
+            "error": result.error,
+            "where": where,
+            "fault": result.fault,
+            "again_at": again_at,
+            "end_reason": result.end_reason,
+        }
     (log.info if result.outcome == "delivered" else log.warning)(
         "delivery",
         **delivery.log_fields,

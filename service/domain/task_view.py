@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import itemgetter
 
 from service.domain.error_kinds import task_error, with_error_kind
 from service.domain.task import Json, Task, construct_unchecked
@@ -45,11 +46,15 @@ class TaskView:
     def from_json(cls, data: Json) -> "TaskView":
         """Return the view that `to_json` wrote; keys of another version of the code are ignored."""
         data = with_error_kind(data)
-        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        known |= {name: parse_time(known[name]) for name in TIMES}
-        if len(known) == len(cls.__dataclass_fields__):
-            return construct_unchecked(cls, known)
-        return cls(**known)
+        complete = data.keys() >= cls.__dataclass_fields__.keys()
+        names = VIEW_NAMES if complete else [name for name in VIEW_NAMES if name in data]
+        known = dict(zip(names, itemgetter(*names)(data), strict=True))
+        for name in TIMES:
+            known[name] = parse_time(known[name])
+        return construct_unchecked(cls, known) if complete else cls(**known)
+
+
+VIEW_NAMES = tuple(TaskView.__dataclass_fields__)
 
 
 def task_json(task: Task) -> Json:

@@ -40,11 +40,19 @@ MASK = LogMask()
 
 def mask_secrets(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Mask secrets in the texts of a line; a traceback contains the texts of its exceptions."""
-    for name, value in line.items() if MASK.text else ():
+    if MASK.text is None or not ("exception" in line or _has_secret(line, MASK.text)):
+        return line
+    for name, value in line.items():
         masked = MASK.exception if name == "exception" else MASK.text
         if isinstance(value, str) and masked:
             line[name] = masked(value)
     return line
+
+
+def _has_secret(line: MutableMapping[str, Any], mask: Callable[[str], str]) -> bool:
+    """Return whether `mask` changes a text of the line: one search through all of them, since most lines have none."""
+    texts = "\n".join([value for value in line.values() if isinstance(value, str)])
+    return mask(texts) != texts
 
 
 class BufferedStderr(logging.StreamHandler[Any]):
@@ -141,7 +149,7 @@ def render_json(lines: LineLogger, method: str, line: MutableMapping[str, Any]) 
     if line.get("exc_info"):
         line = structlog.processors.format_exc_info(lines, method, line)
     line = mask_secrets(lines, method, line)
-    line.update(level=method, logger=lines.name, timestamp=f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z")
+    line.update(level=method, logger=lines.name, timestamp=f"{datetime.now(UTC).isoformat()[:-6]}Z")
     return ENCODER.encode(line)
 
 
