@@ -38,6 +38,15 @@ class SealedSecret:
     sealed: str = field(repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Resealed:
+    """A secret that was sealed again: the row's id, the text that it must still have, and the new one."""
+
+    id: str
+    before: str = field(repr=False)
+    sealed: str = field(repr=False)
+
+
 def secret_id(target: Json) -> str | None:
     """Return the id of the sealed secrets of a stored entry, None if it has none."""
     found = target.get(SECRET_ID)

@@ -210,6 +210,7 @@ class ApplicationBuilder:
             operator_events=operator_event_jobs(self.settings, self.store, handlers, self.upstream, self.clock),
             watch=TaskWatch(store=self.store.watched_tasks, clock=self.clock),
             endpoints=parts.endpoints,
+            resealing=parts.resealing,
             dispatcher=self._dispatcher(parts, mask),
             handler_jobs=jobs,
             search_index=self.store.search_index,

@@ -19,6 +19,7 @@ from service.tasks.callback_bodies import CallbackBodies
 from service.tasks.endpoint_targets import EndpointTargets
 from service.tasks.endpoints import EndpointService
 from service.tasks.missed_replay import MissedReplay
+from service.tasks.secret_resealing import SecretResealing
 from service.tasks.webhook_secrets import WebhookSecrets
 
 SECRET_BYTES = 32
@@ -31,6 +32,7 @@ class DeliveryParts:
     tools: ToolsFactory
     targets: EndpointTargets
     endpoints: EndpointService
+    resealing: SecretResealing
     missed_replay: MissedReplay
     tester: EndpointTester
     handler_tester: HandlerTests
@@ -53,18 +55,20 @@ def build_delivery_parts(
         clock=clock,
         callback_bodies=CallbackBodies(blobs=store.blobs),
     )
+    endpoints = EndpointService(
+        endpoints=store.endpoints,
+        webhook_secrets=webhook_secrets,
+        clock=clock,
+        new_id=new_id,
+        new_secret=new_webhook_secret,
+        refusal=egress_settings(settings).for_notify().refusal,
+        enabled=WEBHOOK in handlers,
+    )
     return DeliveryParts(
         tools=tools,
         targets=targets,
-        endpoints=EndpointService(
-            endpoints=store.endpoints,
-            webhook_secrets=webhook_secrets,
-            clock=clock,
-            new_id=new_id,
-            new_secret=new_webhook_secret,
-            refusal=egress_settings(settings).for_notify().refusal,
-            enabled=WEBHOOK in handlers,
-        ),
+        endpoints=endpoints,
+        resealing=SecretResealing(endpoints=endpoints, rows=store.sealed_secrets, secrets=webhook_secrets, clock=clock),
         missed_replay=MissedReplay(endpoints=store.endpoints, replays=store.replays, clock=clock, new_id=new_id),
         tester=EndpointTester(
             handler=handlers.get(WEBHOOK),

@@ -22,6 +22,7 @@ from service.runtime.single_pass import SinglePass
 from service.tasks.endpoints import EndpointService
 from service.tasks.poller import Poller
 from service.tasks.progress_polls import ProgressPolls
+from service.tasks.secret_resealing import SecretResealing
 from service.tasks.submitter import Submitter
 from service.tasks.watched_tasks import TaskWatch
 
@@ -47,6 +48,7 @@ class Worker:
     handler_retention: HandlerRetention
     search_index: SearchIndex
     endpoints: EndpointService
+    resealing: SecretResealing
     controls: HandlerControls
     operator_events: OperatorEventJobs
     _single_pass: SinglePass = field(init=False)
@@ -114,13 +116,13 @@ class Worker:
         return PeriodicJob(name="controls", run=run, every=every, topic=CONTROLS, repeat=False)
 
     def _rare_jobs(self) -> list[PeriodicJob]:
-        check, seal_again = self.missing_handlers.check, self.endpoints.seal_again
+        check, seal_again = self.missing_handlers.check, self.resealing.run
         return [
             PeriodicJob(name="missing_handlers", run=check, every=timedelta(minutes=1), repeat=False),
             self._search_job(),
             PeriodicJob(name="prune", run=self._prune, every=timedelta(minutes=10), repeat=False),
             PeriodicJob(name="endpoints", run=self.endpoints.wake, every=timedelta(seconds=10), repeat=False),
-            PeriodicJob(name="endpoint_secrets", run=seal_again, every=timedelta(minutes=1), repeat=False),
+            PeriodicJob(name="endpoint_secrets", run=seal_again, every=timedelta(seconds=10), repeat=False),
         ]
 
     def _handler_jobs_job(self) -> list[PeriodicJob]:

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Sequence
 from operator import attrgetter
 
-from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.domain.sealed_targets import SealedSecret
+from service.domain.sealed_targets import Resealed, SealedSecret
 from service.storage.bulk_writes import insert_many
 from service.storage.column_types import in_list
 from service.storage.database import Database
@@ -15,7 +15,7 @@ from service.storage.tables import IS_COMPLETED, tasks
 
 
 class SqlSealedSecrets:
-    """Implements `SealedSecrets`."""
+    """Implements `SealedSecrets` and `SealedRows`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -24,6 +24,25 @@ class SqlSealedSecrets:
         """Return the sealed secrets with these `ids`, without those that are deleted."""
         async with self._database.reading() as connection:
             return await stored_secrets(connection, ids)
+
+    async def page(self, *, after: str, limit: int) -> dict[str, str]:
+        """Return the sealed secrets with the next ids after one, by id."""
+        query = select(sealed_secrets.c.id, sealed_secrets.c.sealed).where(sealed_secrets.c.id > after)
+        async with self._database.reading() as connection:
+            rows = await connection.execute(query.order_by(sealed_secrets.c.id).limit(limit))
+            return {row.id: row.sealed for row in rows}
+
+    async def replace(self, changes: Sequence[Resealed]) -> int:
+        """Store secrets that were sealed again, unless the row has changed or is deleted; return how many."""
+        if not changes:
+            return 0
+        changed = 0
+        async with self._database.writing() as write:
+            for each in sorted(changes, key=attrgetter("id")):
+                same = (sealed_secrets.c.id == each.id) & (sealed_secrets.c.sealed == each.before)
+                statement = update(sealed_secrets).where(same).values(sealed=each.sealed)
+                changed += (await write.connection.execute(statement)).rowcount
+        return changed
 
 
 async def stored_secrets(connection: AsyncConnection, ids: Collection[str]) -> dict[str, str]:

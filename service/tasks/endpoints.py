@@ -18,6 +18,11 @@ from service.tasks.webhook_secrets import WebhookSecrets
 
 CHANGED_MEANWHILE = "the endpoint was changed by another request at this moment: try again"
 
+UNREADABLE = (
+    "the secrets of this endpoint were sealed with a key that BOOMERANG_SECRET_KEYS lacks: "
+    "the operator adds it again, or you delete the endpoint and make it anew"
+)
+
 SEALED_AT_ONCE = 500
 """Endpoints that are sealed again in one run of the job."""
 
@@ -58,6 +63,7 @@ class EndpointService:
     new_secret: Callable[[], str]
     refusal: AddressCheck
     enabled: bool = True
+    _unreadable: frozenset[str] = field(init=False, default=frozenset())
 
     async def create(self, new: NewEndpoint) -> tuple[Endpoint, str]:
         """Store a new endpoint; return it and its secret. Raises InvalidParams with every fault, or Conflict."""
@@ -101,7 +107,7 @@ class EndpointService:
         if "events" in given:
             values["events"] = list(given["events"] or ())
         if "headers" in given:
-            secrets = replace(self._open(endpoint).without_expired(now), headers=dict(given["headers"]))
+            secrets = replace(self._opened(endpoint).without_expired(now), headers=dict(given["headers"]))
             values |= {"header_names": list(given["headers"]), **self._sealed(secrets)}
         if given.get("disabled") is False and endpoint.disabled_at:
             values |= {"disabled_at": None, "disabled_reason": None, "consecutive_failures": 0, "failing_since": None}
@@ -131,7 +137,7 @@ class EndpointService:
         if secret is not None and (faults := secret_faults(secret)):
             raise InvalidParams(faults)
         secret = secret or self.new_secret()
-        secrets = self._open(endpoint).rotated(secret, self.clock.now(), overlap)
+        secrets = self._opened(endpoint).rotated(secret, self.clock.now(), overlap)
         await self._change(endpoint, self._sealed(secrets), sealed=endpoint.sealed)
         return await self.get(endpoint.id), secret
 
@@ -162,19 +168,29 @@ class EndpointService:
         """
         if not self.webhook_secrets.registered():
             return 0
-        now, changed = self.clock.now(), 0
+        now, changed, unreadable = self.clock.now(), 0, set[str]()
         key_id = self.webhook_secrets.keys.signing_fingerprint
         for endpoint in await self.endpoints.to_seal_again(key_id=key_id, now=now, limit=SEALED_AT_ONCE):
             try:
                 values = self._sealed(self._open(endpoint).without_expired(now))
-            except BadSetting as error:
-                log.warning("endpoint not sealed again", endpoint=endpoint.id, error=str(error))
+            except BadSetting:
+                unreadable.add(endpoint.id)
                 continue
             changed += await self.endpoints.change(endpoint.id, values, sealed=endpoint.sealed)
+        if unreadable - self._unreadable:
+            log.warning("endpoints were sealed with an unknown key", endpoints=sorted(unreadable), hint=UNREADABLE)
+        self._unreadable = frozenset(unreadable)
         return changed
 
     def _open(self, endpoint: Endpoint) -> EndpointSecrets:
         return EndpointSecrets.from_text(self.webhook_secrets.open_text(endpoint.sealed))
+
+    def _opened(self, endpoint: Endpoint) -> EndpointSecrets:
+        """Return the secrets of an endpoint that a client changes; raises Conflict if no key opens them."""
+        try:
+            return self._open(endpoint)
+        except BadSetting:
+            raise Conflict(UNREADABLE) from None
 
     def _sealed(self, secrets: EndpointSecrets) -> dict[str, Any]:
         """Return the columns that hold `secrets`; raises StoreUnavailable while this process may not seal."""

@@ -71,6 +71,19 @@ class WebhookSecrets:
             raise StoreUnavailable("the signing keys of this process are not registered yet")
         return Fernet(_fernet_key(self.keys.signing)).encrypt(secret.encode()).decode("ascii")
 
+    def seal_text_again(self, sealed: str) -> str | None:
+        """Return a sealed text sealed with the key that signs now, None if that key has sealed it.
+
+        Raises BadSetting if the key is no longer known.
+        """
+        from cryptography.fernet import Fernet, InvalidToken  # noqa: PLC0415 - see above
+
+        try:
+            Fernet(_fernet_key(self.keys.signing)).decrypt(sealed)
+        except InvalidToken:
+            return self.seal_text(self.open_text(sealed))
+        return None
+
     def open_text(self, sealed: str) -> str:
         """Return the text that was sealed; raises BadSetting if the key is no longer known."""
         from cryptography.fernet import Fernet, InvalidToken, MultiFernet  # noqa: PLC0415 - see above

@@ -16,6 +16,7 @@ from service.runtime.operator_events import OperatorEventJobs
 from service.runtime.worker import Worker
 from service.tasks.operator_watch import OperatorWatch
 from service.tasks.progress_polls import ProgressPolls
+from service.tasks.secret_resealing import SecretResealing
 from service.tasks.watched_tasks import TaskWatch
 from tests.support.delivery_builders import handler, tools
 from tests.support.endpoint_builders import endpoint_use_cases
@@ -39,6 +40,7 @@ def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Wo
         jitter=lambda: 0.0,
     )
     watched = loop.store.watched_tasks
+    endpoints = endpoint_use_cases(loop.store, loop.clock)
     return Worker(
         progress=ProgressPolls(
             watched=watched,
@@ -93,5 +95,11 @@ def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Wo
             clock=loop.clock,
         ),
         missing_handlers=MissingHandlerMonitor(loop.store.deliveries, []),
-        endpoints=endpoint_use_cases(loop.store, loop.clock).service,
+        endpoints=endpoints.service,
+        resealing=SecretResealing(
+            endpoints=endpoints.service,
+            rows=loop.store.sealed_secrets,
+            secrets=endpoints.service.webhook_secrets,
+            clock=loop.clock,
+        ),
     )

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from service.domain.blob import Blob
 from service.domain.ports.search import StatusCount, TaskWindow
-from service.domain.sealed_targets import SealedSecret
+from service.domain.sealed_targets import Resealed, SealedSecret
 from service.domain.search import NO_TERMS, SearchTerms
 from service.domain.task import Json, Task, TaskId
 
@@ -48,6 +48,16 @@ class SealedSecrets(Protocol):
 
     async def load(self, ids: Sequence[str]) -> dict[str, str]:
         """Return the sealed secrets with these `ids`, without those that are deleted."""
+
+
+class SealedRows(Protocol):
+    """All sealed secrets of entries, to be sealed again."""
+
+    async def page(self, *, after: str, limit: int) -> dict[str, str]:
+        """Return the sealed secrets with the next ids after one, by id."""
+
+    async def replace(self, changes: Sequence[Resealed]) -> int:
+        """Store secrets that were sealed again, unless the row has changed or is deleted; return how many."""
 
 
 class BlobStore(Protocol):
