@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import anyio
 import click
 
-from service.cli.output import print_json, result_console
+from service.cli.lean_imports import import_without_terminal_libraries
 from service.domain.webhook_secrets import derive_webhook_secret
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 @_no_garbage_collection()
 def _run_service(host: str, port: int | None, role: Role) -> None:
+    import_without_terminal_libraries()
     from service.runtime.config.required_settings import start_checks  # noqa: PLC0415 - heavy
     from service.runtime.output_writer import queue_standard_streams  # noqa: PLC0415 - only a service needs it
     from service.runtime.process import serve as run  # noqa: PLC0415 - heavy
@@ -122,6 +123,7 @@ def _platform_port() -> str:
 @click.command()
 def migrate() -> None:
     """Upgrade the database to the newest schema. Repeated and concurrent runs are safe."""
+    from service.cli.output import result_console  # noqa: PLC0415 - a service needs no Rich
     from service.runtime.process import migrate_database  # noqa: PLC0415 - heavy
 
     result_console().print(anyio.run(migrate_database, operator_settings()), soft_wrap=True)
@@ -136,6 +138,7 @@ def reconcile(once: bool, as_json: bool) -> None:
         raise click.UsageError(
             "use `boomerang reconcile --once`; a running service (`boomerang serve`) needs no reconcile"
         )
+    from service.cli.output import print_json, result_console  # noqa: PLC0415 - a service needs no Rich
     from service.runtime.config.required_settings import start_checks  # noqa: PLC0415 - heavy
     from service.runtime.process import reconcile_once  # noqa: PLC0415 - heavy
 

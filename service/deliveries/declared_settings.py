@@ -28,7 +28,13 @@ S = TypeVar("S", bound="HandlerSettings")
 class HandlerSettings(BaseModel):
     """The base class of the settings that a handler declares; each field is a setting with its name in capitals."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,
+        defer_build=True,  # a start needs the validators of the handlers that are loaded alone
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
-from importlib.metadata import entry_points
+from functools import lru_cache, partial
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from traceback import extract_tb
@@ -68,7 +68,7 @@ Registered = tuple[str, Handlers | BadHandler | PassedOver]
 def _in_directories(working: Path, own: str | None) -> Iterator[Registered]:
     built_in = Path(service.__file__).resolve().parent.with_name(PACKAGE)
     local = (working / (own or PACKAGE)).resolve()
-    yield from _in_package(PACKAGE, built_in)
+    yield from _in_package(PACKAGE, built_in, every=True)
     if local != built_in and local.is_dir():
         yield from _in_package(LOCAL, local, every=own is not None)
     file = working / f"{PACKAGE}.py"
@@ -133,8 +133,17 @@ def _package(name: str, path: Path) -> ModuleType:
     return package
 
 
+@lru_cache(maxsize=1)
+def packaged(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:  # noqa: ARG001 - what is installed depends on it
+    """Return the entry points of handlers, by name, of the packages that are installed in the directories of `path`.
+
+    A start needs them several times, and each search reads a file of every installed package.
+    """
+    return tuple(sorted(entry_points(group=GROUP), key=lambda point: point.name))
+
+
 def _installed() -> Iterator[Registered]:
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+    for point in packaged(tuple(sys.path)):
         origin = f"{point.value} ({point.dist.name if point.dist else GROUP})"
         for _, found in _loaded(origin, point.load, fix="repair the package, or uninstall it"):
             named = BadHandler(f"{origin} has no handlers: {WRITE}") if isinstance(found, PassedOver) else found

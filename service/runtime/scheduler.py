@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from service.domain.errors import StoreUnavailable
 from service.domain.ports.signals import Signals
+
+if TYPE_CHECKING:
+    from service.runtime.clock_safe_scheduler import ClockSafeScheduler
 
 log = structlog.get_logger("boomerang.runtime")
 
@@ -22,9 +24,6 @@ IDLE_INTERVAL = 2.0
 
 LISTEN_TIMEOUT = 3600.0
 """Seconds of one wait for a topic. It is long because an idle process need not wake for it."""
-
-CLOCK_CHECK_INTERVAL = timedelta(seconds=2)
-"""Maximum time between two checks of the system clock: a clock that moved back delays every job until the next one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,27 +41,6 @@ class PeriodicJob:
     repeat: bool = True
 
 
-class ClockSafeScheduler(AsyncIOScheduler):  # type: ignore[misc] # APScheduler ships no types
-    """Keeps triggering jobs when the system clock jumps.
-
-    APScheduler alone triggers nothing for as long as the clock was moved back, and runs through every skipped interval
-    when the clock was moved forward.
-    """
-
-    def _process_jobs(self) -> float:
-        now = datetime.now(UTC)
-        for job in self.get_jobs():
-            if abs(job.next_run_time - now) > job.trigger.interval + CLOCK_CHECK_INTERVAL:
-                job.modify(next_run_time=now)
-        wait: float | None = super()._process_jobs()  # None without a job to wait for, for example during shutdown
-        maximum = CLOCK_CHECK_INTERVAL.total_seconds()
-        return maximum if wait is None else min(wait, maximum)
-
-    def _start_timer(self, wait_seconds: float | None) -> None:
-        if self._eventloop is not None:  # a wake-up that was scheduled before the shutdown runs after it
-            super()._start_timer(wait_seconds)
-
-
 @dataclass(slots=True)
 class JobScheduler:
     """Run each job on its interval, and immediately when its topic is notified. A failed job is logged and runs again.
@@ -73,7 +51,7 @@ class JobScheduler:
 
     jobs: list[PeriodicJob]
     signals: Signals
-    _scheduler: ClockSafeScheduler = field(init=False, default_factory=lambda: ClockSafeScheduler(timezone=UTC))
+    _scheduler: "ClockSafeScheduler | None" = field(init=False, default=None)
     _wake_events: dict[str, asyncio.Event] = field(init=False, default_factory=dict)
     _busy_at: dict[str, float] = field(init=False, default_factory=dict)
     _ran_at: dict[str, float] = field(init=False, default_factory=dict)
@@ -92,6 +70,10 @@ class JobScheduler:
 
     async def start(self) -> None:
         """Run every job once, then on its interval."""
+        # a process answers its first requests before it needs the library, whose import looks at all installed packages
+        from service.runtime.clock_safe_scheduler import ClockSafeScheduler  # noqa: PLC0415
+
+        self._scheduler = self._scheduler or ClockSafeScheduler(timezone=UTC)
         for job in self.jobs:
             self._wake_events[job.name] = asyncio.Event()
             self._wake(job)
@@ -125,7 +107,7 @@ class JobScheduler:
     async def stop(self, seconds: float = 5.0) -> None:
         """Trigger no more jobs, wait up to `seconds` for running ones, then cancel them."""
         self._stopping = True
-        if self._scheduler.running:
+        if self._scheduler and self._scheduler.running:
             self._scheduler.shutdown(wait=False)
         for listener in self._listeners:
             listener.cancel()

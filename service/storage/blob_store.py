@@ -13,11 +13,11 @@ from typing import Any
 
 from sqlalchemy import delete, select, union_all
 from sqlalchemy import insert as plain_insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.concurrency.batcher import Batcher
 from service.domain.blob import Blob
 from service.domain.task import TaskId
+from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import insert_many
 from service.storage.column_types import in_list
 from service.storage.database import Database

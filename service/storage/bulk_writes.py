@@ -13,8 +13,8 @@ from typing import Any
 from pydantic_core import to_json
 from sqlalchemy import ColumnElement, Dialect, LargeBinary, Table
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import JsonText, SafeText, UtcDateTime, encode_json, storable_texts, storable_times
 from service.storage.deferred import defer
 from service.storage.sqlite_driver import REPEATED

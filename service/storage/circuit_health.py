@@ -6,7 +6,6 @@ from datetime import datetime
 
 import structlog
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.circuit import (
     PARKED_FOR,
@@ -20,6 +19,7 @@ from service.domain.operator_event import OperatorEventType
 from service.domain.ports.circuits import DestinationHealth
 from service.domain.ports.queues import AttemptResult
 from service.domain.task import Json
+from service.storage.async_engine import AsyncConnection
 from service.storage.attempt_results import LeasedDelivery
 from service.storage.bulk_writes import update_many
 from service.storage.column_types import in_list

@@ -4,10 +4,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import and_, delete, func, or_, select, true, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.circuit import COUNT_FOR, PROBE_TIME, Circuit, closed_for_nothing, closed_manually
 from service.domain.ports.handler_pauses import CONTROLS
+from service.storage.async_engine import AsyncConnection
 from service.storage.circuit_health import LOCKED, report_change, save
 from service.storage.control_tables import circuits
 from service.storage.database import Database

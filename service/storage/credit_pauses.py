@@ -4,9 +4,9 @@ from dataclasses import asdict
 from datetime import datetime
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.credit_pause import PROBE_TIME, CreditPause, after_refusal
+from service.storage.async_engine import AsyncConnection
 from service.storage.database import Database
 from service.storage.dialects import advisory_lock, insert
 from service.storage.tables import submission_pauses

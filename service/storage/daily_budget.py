@@ -4,10 +4,10 @@ from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import Float, String, bindparam, func, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.prices import MAX_PLAUSIBLE_FACTOR, dearest, price_of
 from service.domain.task import Status
+from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import UtcDateTime
 from service.storage.tables import BUCKET_IN_GROUPS, CLIENT_IN_GROUPS, QUEUED, RESUBMITTED, literal_word, one_of, tasks
 

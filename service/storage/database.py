@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import ColumnElement, Table
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.errors import BadSetting, OperatorError, SchemaBehind, StoreUnavailable
 from service.domain.ports.signals import Signals
+from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import Rows, insertion
 from service.storage.dialects import Start, insert_and_commit, parse_address, send_notifications
 from service.storage.sqlite_driver import prepare_file, sqlite_engine

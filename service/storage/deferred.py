@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from service.storage.async_engine import AsyncConnection
 
 if TYPE_CHECKING:  # needs the optional driver
     from service.storage.pg_driver import Session

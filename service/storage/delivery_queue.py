@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Integer, Label, Select, bindparam, func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.fair_share import share_owner
 from service.domain.operator_event import OperatorEventType, hour_of
@@ -17,6 +16,7 @@ from service.domain.ports.queues import AttemptResult, HandlerCapacity
 from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.task import construct_unchecked
+from service.storage.async_engine import AsyncConnection
 from service.storage.attempt_results import LeasedDelivery, attempt_values, delivery_values, lane_values
 from service.storage.bulk_writes import insert_many, update_many
 from service.storage.circuit_health import note_health

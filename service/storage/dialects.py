@@ -13,10 +13,10 @@ from zlib import crc32
 from sqlalchemy import URL, Table, make_url, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.errors import BadSetting
 from service.storage import sqlite_driver
+from service.storage.async_engine import AsyncConnection
 from service.storage.deferred import defer
 
 if TYPE_CHECKING:  # the first takes long to import, the second needs the optional driver

@@ -3,9 +3,9 @@
 from datetime import datetime
 
 from sqlalchemy import bindparam, func, null, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.endpoint import DELETED
+from service.storage.async_engine import AsyncConnection
 from service.storage.attempt_results import LeasedDelivery
 from service.storage.bulk_writes import update_many
 from service.storage.delivery_tables import IS_PENDING, deliveries

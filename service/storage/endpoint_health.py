@@ -6,11 +6,11 @@ from datetime import datetime
 
 import structlog
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.endpoint import DisabledReason, EndpointAttempt, EndpointHealth, after_attempt, disabled_reason
 from service.domain.operator_event import OperatorEventType
 from service.domain.ports.queues import AttemptResult
+from service.storage.async_engine import AsyncConnection
 from service.storage.attempt_results import LeasedDelivery
 from service.storage.bulk_writes import update_many
 from service.storage.column_types import in_list

@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import RowMapping, delete, func, or_, select, tuple_, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.endpoint import Endpoint, EndpointHealth, EndpointMatch
 from service.domain.errors import Conflict
 from service.domain.ports.endpoints import MissedEvent
 from service.domain.ports.unit_of_work import DeliveryRow
+from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import insert_many
 from service.storage.column_types import in_list
 from service.storage.database import Database

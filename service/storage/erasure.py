@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import RowMapping, delete, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.erasure import ERASED, NEVER_DELIVERED, erased, erased_event, require_erasable
 from service.domain.errors import Conflict, NotFound
 from service.domain.task import Task, TaskId
+from service.storage.async_engine import AsyncConnection
 from service.storage.blob_store import delete_unreferenced
 from service.storage.bulk_writes import update_many
 from service.storage.database import Database

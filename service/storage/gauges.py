@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.errors import StoreUnavailable
 from service.domain.ports.health import Gauges
 from service.domain.task import Status
+from service.storage.async_engine import AsyncConnection
 from service.storage.circuits import circuit_states
 from service.storage.daily_budget import reported_today, spent_today
 from service.storage.database import Database

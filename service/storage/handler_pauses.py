@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import RowMapping, delete, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.handler_pauses import CONTROLS, HandlerPause
+from service.storage.async_engine import AsyncConnection
 from service.storage.control_tables import handler_pauses
 from service.storage.database import Database
 from service.storage.dialects import insert

@@ -3,9 +3,9 @@
 from datetime import datetime
 
 from sqlalchemy import bindparam, delete, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.handler_store import Change, StoredValue
+from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import UtcDateTime
 from service.storage.database import Database
 from service.storage.dialects import advisory_lock, insert

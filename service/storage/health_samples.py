@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import Select, Table, func, literal, select, union_all
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.health_samples import SAMPLE, DeliverySample, TaskSample
+from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import UtcDateTime
 from service.storage.database import Database
 from service.storage.delivery_tables import deliveries

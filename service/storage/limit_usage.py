@@ -5,9 +5,9 @@ from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import bindparam, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.submission_limits import RATE_PERIOD, Limits, LimitUsage
+from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import UtcDateTime
 from service.storage.credit_pauses import load_pause
 from service.storage.daily_budget import known_prices, spent_today

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.endpoint import Endpoint
 from service.domain.ports.endpoints import MissedEvent
 from service.domain.ports.unit_of_work import DeliveryRow
+from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import insert_many
 from service.storage.column_types import in_list
 from service.storage.delivery_tables import deliveries

@@ -6,12 +6,12 @@ from hashlib import sha256
 from uuid import uuid4
 
 from sqlalchemy import delete, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.operator_event import OperatorEventType
 from service.domain.ports.operator_events import OPERATOR_EVENTS, OPERATOR_JOB
 from service.domain.task import Json
 from service.domain.task_view import rfc3339
+from service.storage.async_engine import AsyncConnection
 from service.storage.control_tables import operator_events, operator_receipts
 from service.storage.database import Database
 from service.storage.dialects import insert

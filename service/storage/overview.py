@@ -3,10 +3,10 @@
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Select, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.overview import MAX_COUNTED, Attention
 from service.domain.task import Status
+from service.storage.async_engine import AsyncConnection
 from service.storage.database import Database
 from service.storage.delivery_tables import IS_DEAD, deliveries
 from service.storage.tables import IN_FLIGHT, OPEN, QUEUED, WITHOUT_RESULT, coalesced, literal_word, tasks, unindexed

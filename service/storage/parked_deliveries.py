@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import bindparam, null, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.circuit import Circuit
 from service.domain.ports.circuits import Block, Blocks
+from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import update_many
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.control_tables import circuits

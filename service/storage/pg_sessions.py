@@ -17,8 +17,8 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Connection, Dialect, ExceptionContext, event
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from service.storage.async_engine import AsyncConnection, AsyncEngine, create_async_engine
 from service.storage.dialects import Start
 from service.storage.pg_address import PostgresAddress
 from service.storage.pg_connect import connect, is_full

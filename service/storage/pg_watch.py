@@ -18,9 +18,9 @@ import psycopg
 import structlog
 from psycopg.pq import TransactionStatus
 from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.domain.errors import StoreUnavailable
+from service.storage.async_engine import AsyncEngine
 from service.storage.pg_address import PostgresAddress
 from service.storage.pg_connect import connect, is_refusal
 from service.storage.pg_sessions import SHARED

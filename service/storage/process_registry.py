@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Table, delete, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.process_registry import KeyDecision, ProcessKeys, RegisteredKeys
+from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.dialects import advisory_lock, insert

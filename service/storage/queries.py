@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Table, func, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.search import StatusCount, TaskWindow
 from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.task import SETTLED, Json, Status, Task, TaskId
+from service.storage.async_engine import AsyncConnection
 from service.storage.database import Database
 from service.storage.delivery_tables import DEAD, DELIVERED, IS_DEAD, PENDING, REQUESTED, deliveries
 from service.storage.tables import coalesced, events, tasks, unindexed

@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.blob import Blob
 from service.domain.task import Task, TaskId
+from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import encode_json
 from service.storage.dialects import advisory_lock
 from service.storage.tables import OPEN, tasks

@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.delivery_rate import TokenBucket
 from service.domain.ports.queues import HandlerCapacity
+from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import update_many
 from service.storage.control_tables import rate_buckets
 from service.storage.dialects import insert

@@ -6,11 +6,11 @@ from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import RowMapping, Select, bindparam, or_, select, tuple_, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.event_routing import target_host
 from service.domain.ports.replays import Matches, Replayable, ReplayFilter, ReplayOutcome
 from service.domain.sealed_targets import secret_id
+from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import update_many
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.database import Database

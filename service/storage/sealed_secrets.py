@@ -4,9 +4,9 @@ from collections.abc import Collection, Sequence
 from operator import attrgetter
 
 from sqlalchemy import ColumnElement, delete, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.sealed_targets import Resealed, SealedSecret
+from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import insert_many
 from service.storage.column_types import in_list
 from service.storage.database import Database

@@ -18,9 +18,9 @@ from typing import Any, Self
 import aiosqlite
 from sqlalchemy import URL, event
 from sqlalchemy import Connection as SyncConnection
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service.domain.errors import StoreUnavailable
+from service.storage.async_engine import AsyncEngine, create_async_engine
 
 ITER_CHUNK_SIZE = 64
 REPEATED = "/* each */ "

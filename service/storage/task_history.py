@@ -3,10 +3,10 @@
 from datetime import datetime
 
 from sqlalchemy import literal, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.task import Json, TaskId
 from service.domain.task_view import rfc3339
+from service.storage.async_engine import AsyncConnection
 from service.storage.delivery_tables import REQUESTED, attempts, deliveries
 from service.storage.tables import events, inbox, polls, refused_callbacks, task_waits, tasks
 

@@ -7,7 +7,6 @@ from functools import partial
 from operator import attrgetter
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.concurrency.batcher import Batcher, commit_or_bisect
 from service.domain.blob import Blob
@@ -16,6 +15,7 @@ from service.domain.media.limits import MB
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.sealed_targets import SealedSecret
 from service.domain.task import Task, TaskId
+from service.storage.async_engine import AsyncConnection
 from service.storage.blob_store import insert_blobs, sharing_from
 from service.storage.bulk_writes import insert_many
 from service.storage.database import Database

@@ -5,11 +5,11 @@ from datetime import datetime
 from functools import partial
 
 from sqlalchemy import ColumnElement, Select, case, literal, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.fair_share import choose_in_turn
 from service.domain.submission_limits import LimitName, Limits, LimitUsage
 from service.domain.task import Status, Task, TaskId
+from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.credit_pauses import begin_probe
 from service.storage.daily_budget import spent_today

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, literal, literal_column, null, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.search import StatusCount, TaskWindow
 from service.domain.ports.tasks import TaskFilter
 from service.domain.task import Task, TaskId
+from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import SafeText, UtcDateTime, in_list
 from service.storage.search_tables import search_words
 from service.storage.tables import WITHOUT_RESULT, events, tasks

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from sqlalchemy import func
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.task_wait import WaitRow
+from service.storage.async_engine import AsyncConnection
 from service.storage.dialects import insert
 from service.storage.tables import task_waits
 

@@ -10,7 +10,6 @@ from itertools import accumulate
 from operator import attrgetter
 
 from sqlalchemy import Integer, Row, bindparam, func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningInsert
 
 from service.domain.endpoint import EndpointMatch
@@ -29,6 +28,7 @@ from service.domain.ports.unit_of_work import (
 )
 from service.domain.task import EventType, Task, TaskId, UpstreamId
 from service.domain.task_wait import WaitRow
+from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import insert_many, update_many
 from service.storage.column_types import in_list
 from service.storage.database import Database

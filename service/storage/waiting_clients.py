@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.task import TaskId
+from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.dialects import insert
 from service.storage.tables import QUEUED, UNREAD, client_turns, inbox, tasks

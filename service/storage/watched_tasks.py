@@ -4,9 +4,9 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, case, delete, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.task import Status, Task, TaskId
+from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.database import Database
 from service.storage.dialects import insert

@@ -23,7 +23,13 @@ class ModelParams(BaseModel):
     `validation.validate_params`: several validators need its `ValidationContext`.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        defer_build=True,  # the validators of forty models are built when they are first used, not at every start
+    )
 
     model_name: ClassVar[str]
     max_request_bytes: ClassVar[int]

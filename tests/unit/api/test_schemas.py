@@ -1,8 +1,6 @@
 """The response models describe the responses of the API exactly: no other keys, no other types."""
 
 import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -327,15 +325,3 @@ async def test_service_and_model_accept_the_same_requests(entry: dict[str, Any],
     else:
         with pytest.raises(ValidationError):
             TaskRequest.model_validate_json(json.dumps(body))
-
-
-def test_service_starts_without_the_response_models() -> None:
-    """The models are imported for the first response of `/openapi.json`, not at the start of the service."""
-    code = (
-        "import service.runtime.process, sys; print(*(name for name in sys.modules if name.startswith('service.api.')))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)  # noqa: S603 - our own interpreter
-    loaded = done.stdout.split()
-    assert "service.api.openapi.endpoint" in loaded
-    late = {"service.api.schemas", "service.api.request_schemas", "service.api.openapi.document"}
-    assert not late & set(loaded)

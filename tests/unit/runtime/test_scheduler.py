@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 
 from service.domain.errors import StoreUnavailable
 from service.runtime import scheduler as scheduler_module
-from service.runtime.scheduler import ClockSafeScheduler, JobScheduler, PeriodicJob
+from service.runtime.clock_safe_scheduler import ClockSafeScheduler
+from service.runtime.scheduler import JobScheduler, PeriodicJob
 from service.storage.local_signals import LocalSignals
 from tests.support.task_loop import TIMEOUT, open_loop
 from tests.support.worker_builder import build_worker
@@ -90,8 +91,8 @@ async def test_jobs_run_when_the_clock_jumps(by: timedelta, monkeypatch: pytest.
     """A clock that moves back by an hour does not delay every job by an hour."""
     monkeypatch.setattr(SetClock, "by", timedelta())
     monkeypatch.setattr("apscheduler.schedulers.base.datetime", SetClock)
-    monkeypatch.setattr("service.runtime.scheduler.datetime", SetClock)
-    monkeypatch.setattr("service.runtime.scheduler.CLOCK_CHECK_INTERVAL", timedelta(milliseconds=5))
+    monkeypatch.setattr("service.runtime.clock_safe_scheduler.datetime", SetClock)
+    monkeypatch.setattr("service.runtime.clock_safe_scheduler.CLOCK_CHECK_INTERVAL", timedelta(milliseconds=5))
     work = Work()
     scheduler, _ = _scheduler(work.run, every=timedelta(milliseconds=5))
     await scheduler.start()
@@ -230,6 +231,7 @@ async def test_missed_triggers_are_merged() -> None:
     """The jobs of APScheduler are merged when late, never concurrent and never dropped."""
     scheduler, _ = _scheduler(Work().run)
     await scheduler.start()
+    assert scheduler._scheduler is not None
     jobs = scheduler._scheduler.get_jobs()
     assert [(job.id, job.coalesce, job.max_instances, job.misfire_grace_time) for job in jobs] == [
         ("one", True, 1, None)
