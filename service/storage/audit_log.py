@@ -1,6 +1,6 @@
 """The audit log, and the sign-ins that ended."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
 
@@ -8,6 +8,10 @@ from service.domain.ports.audit import AuditEntry, AuditRow
 from service.storage.audit_tables import audit_log, ended_sign_ins
 from service.storage.database import Database
 from service.storage.dialects import insert
+
+KEPT_FOR = timedelta(days=30)
+"""How long an ended sign-in is kept after its expiry: for a clock that is set back, or of another process, it may be
+valid still."""
 
 
 class SqlAuditLog:
@@ -43,9 +47,11 @@ class SqlEndedSignIns:
         self._database = database
 
     async def end(self, sign_in_id: str, *, expires: datetime, now: datetime) -> bool:
-        """Store that a sign-in ended, and delete what expired; return whether it had not ended before."""
+        """Store that a sign-in ended, and delete what expired long ago; return whether it had not ended before."""
+        old = select(ended_sign_ins.c.id).where(ended_sign_ins.c.expires_at < now - KEPT_FOR)
+        unlocked = old.with_for_update(skip_locked=True)
         async with self._database.writing() as write:
-            await write.connection.execute(delete(ended_sign_ins).where(ended_sign_ins.c.expires_at < now))
+            await write.connection.execute(delete(ended_sign_ins).where(ended_sign_ins.c.id.in_(unlocked)))
             statement = insert(write.connection, ended_sign_ins).values(id=sign_in_id, expires_at=expires)
             stored = statement.on_conflict_do_nothing().returning(ended_sign_ins.c.id)
             return (await write.connection.execute(stored)).first() is not None

@@ -164,10 +164,10 @@ async def _report_dead_letters(
 ) -> bool:
     """Report dead letters once an hour for each handler and fault; return whether there is a new report."""
     new = False
-    dead = {(leased.handler, result.fault): (leased, result) for leased, result in pairs if result.outcome == "dead"}
-    for (handler, fault), (leased, result) in dead.items():
+    dead = {(one.handler, str(result.fault)): (one, result) for one, result in pairs if result.outcome == "dead"}
+    for (handler, fault), (leased, result) in sorted(dead.items()):  # one order everywhere: no deadlock
         at, condition = result.finished_at, f"{handler} {fault} {hour_of(result.finished_at)}"
-        data = {"handler": handler, "fault": fault, "delivery": leased.id, "task": leased.task_id}
+        data = {"handler": handler, "fault": result.fault, "delivery": leased.id, "task": leased.task_id}
         new |= await report(connection, OperatorEventType.DEAD_LETTERS, condition, data, at=at)
     return new
 

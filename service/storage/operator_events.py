@@ -61,7 +61,7 @@ class SqlOperatorEvents:
             select(operator_events)
             .where(operator_events.c.at > now - HANDED_OVER_FOR, operator_events.c.type.in_(sorted(types)))
             .where(~got.exists())
-            .order_by(operator_events.c.at)
+            .order_by(operator_events.c.at, operator_events.c.id)  # one order everywhere: no deadlock
             .limit(AT_ONCE)
         )
         async with self._database.reading() as connection:

@@ -5,10 +5,12 @@ A session of the test holds the first row. The store's transaction must wait for
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 
 import pytest
 from psycopg import sql
 
+from service.domain.operator_event import hour_of
 from service.domain.ports.replays import ReplayFilter
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import TaskId
@@ -16,6 +18,7 @@ from service.storage import Store
 from tests.storage.builders import (
     LEASE,
     NOW,
+    SECOND,
     a_task,
     add_deliveries,
     add_tasks,
@@ -39,6 +42,7 @@ ADD_ENTRY = sql.SQL(
     "INSERT INTO inbox (digest, task_id, submission, body, headers, received_at, verdict)"
     " VALUES (%s, 't1', 1, '', '{}', now(), 'accepted')"
 )
+ADD_REPORT = sql.SQL("INSERT INTO operator_events (id, type, data, at) VALUES (%s, '', '{}', now())")
 ADD_KEYED_TASK = sql.SQL(
     "INSERT INTO tasks SELECT (jsonb_populate_record(t, jsonb_build_object("
     "'id', %s::text, 'idempotency_key', %s::text, 'idempotency_digest', 'same'))).* FROM tasks t WHERE id = 'sample'"
@@ -134,6 +138,23 @@ async def test_results_of_attempts_are_stored_in_the_order_of_their_ids(store: S
         await store.deliveries.finish([an_attempt(claim) for claim in claims])
 
     await waits_for_the_first(database, a_row_of("deliveries"), finish, store, first="e1-log", second="e2-log")
+
+
+async def test_dead_letters_are_reported_in_one_order(store: Store, database: EmptyDatabase) -> None:
+    """Two processes that store dead letters of the same two handlers do not wait for each other."""
+    for handler in ("slow", "log"):
+        await add_deliveries(store, handler, events=[f"e-{handler}"], task_id=f"t-{handler}")
+    claims = [claim for handler in ("slow", "log") for claim in await claim_deliveries(store, handler)]
+
+    async def finish(store: Store) -> None:
+        await store.deliveries.finish([an_attempt(claim, "dead", fault="ours") for claim in claims])
+
+    def take_report(handler: str) -> tuple[sql.SQL | sql.Composed, tuple[object, ...]]:
+        condition = f"service.dead_letters {handler} ours {hour_of(NOW + SECOND)}"
+        event_id = f"svc_{sha256(condition.encode()).hexdigest()[:32]}"
+        return ADD_REPORT, (event_id,)
+
+    await waits_for_the_first(database, take_report, finish, store, first="log", second="slow")
 
 
 async def test_replays_are_locked_in_the_order_of_their_ids(store: Store, database: EmptyDatabase) -> None:

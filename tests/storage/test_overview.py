@@ -13,6 +13,7 @@ from tests.storage.builders import NOW, SECOND, a_task, add_tasks
 from tests.storage.emitted import emitted, query_plan
 
 WEEK = timedelta(days=7)
+DAY = timedelta(days=1)
 RESULT = ({"type": "video", "url": "https://example.org/v.mp4"},)
 
 
@@ -80,11 +81,20 @@ async def test_audit_log_is_read_newest_first(store: Store) -> None:
 
 
 async def test_sign_in_ends_once(store: Store) -> None:
-    """A link is used once; expired rows are deleted when another one is stored."""
+    """A link is used once; rows that expired long ago are deleted when another one is stored."""
     ended = store.ended_sign_ins
     assert not await ended.ended("link")
     assert await ended.end("link", expires=NOW + SECOND, now=NOW)
     assert not await ended.end("link", expires=NOW + SECOND, now=NOW)
     assert await ended.ended("link")
-    await ended.end("other", expires=NOW + WEEK, now=NOW + 2 * SECOND)
+    await ended.end("other", expires=NOW + WEEK, now=NOW + 10 * WEEK)
     assert not await ended.ended("link")
+
+
+async def test_sign_in_that_ended_stays_ended_when_the_clock_is_set_back(store: Store) -> None:
+    """A process whose clock is a day ahead deletes nothing that is valid for the others."""
+    ended = store.ended_sign_ins
+    await ended.end("link", expires=NOW + SECOND, now=NOW)
+    await ended.end("other", expires=NOW + WEEK, now=NOW + DAY)
+    assert not await ended.end("link", expires=NOW + SECOND, now=NOW)
+    assert await ended.ended("link")
