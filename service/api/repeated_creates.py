@@ -1,7 +1,8 @@
 """Recognizes the repeated create of a client that tries again by itself, without an idempotency key.
 
 The SDK of OpenAI repeats a create whose connection broke, and announces that in a header. If the first request was
-stored, the second one gets its task: nothing is paid twice.
+stored, the second one gets its task, and if the second one is stored first, the first one does: nothing is paid twice,
+although they may be in different processes.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from starlette.requests import Request
 
-from service.domain.ports.tasks import IdempotencyKey, TaskQueries
+from service.domain.ports.tasks import IdempotencyKey, RepeatedRequest, TaskQueries
 from service.domain.task import Task
 
 RETRY_COUNT, READ_TIMEOUT = "x-stainless-retry-count", "x-stainless-read-timeout"
@@ -42,18 +43,22 @@ class RepeatedCreates:
         async with lock:
             yield
 
-    async def earlier(self, request: Request, client: str, digest: str, now: datetime) -> Task | None:
-        """Return the task of the request that `request` repeats, None for a first one and if nothing was stored."""
-        if _number(request, RETRY_COUNT, 0.0) < 1:
+    async def earlier(self, client: str, key: IdempotencyKey) -> Task | None:
+        """Return the stored task of the request that one with this key repeats; None for a first one."""
+        wanted = key.repeated
+        if wanted is None or not wanted.repeats:
             return None
-        timeout = min(_number(request, READ_TIMEOUT, DEFAULT_READ_TIMEOUT), MAX_READ_TIMEOUT)
-        since = now - timedelta(seconds=timeout) - SLACK
-        return await self.queries.newest_with_key(client, _prefix(digest), since)
+        return await self.queries.newest_with_key(client, wanted.prefix, wanted.since)
 
 
-def create_key(digest: str) -> IdempotencyKey:
-    """Return the key under which the task of a create without a key is found again."""
-    return IdempotencyKey(key=f"{_prefix(digest)}{token_hex(8)}", digest=digest)
+def create_key(request: Request, digest: str, arrived_at: datetime) -> IdempotencyKey:
+    """Return the key of a create without one, under which its task is found by an equal one that repeats it."""
+    repeats = _number(request, RETRY_COUNT, 0.0) >= 1
+    timeout = min(_number(request, READ_TIMEOUT, DEFAULT_READ_TIMEOUT), MAX_READ_TIMEOUT)
+    since = arrived_at - timedelta(seconds=timeout) - SLACK if repeats else arrived_at
+    wanted = RepeatedRequest(prefix=_prefix(digest), since=since, repeats=repeats)
+    begin = wanted.repeat_prefix if repeats else wanted.prefix
+    return IdempotencyKey(key=f"{begin}{token_hex(8)}", digest=digest, repeated=wanted)
 
 
 def _prefix(digest: str) -> str:

@@ -1,7 +1,7 @@
 """An OpenAI-shaped video API over this service: an unmodified SDK needs another base address and a key."""
 
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import get_args
 
@@ -72,10 +72,11 @@ class VideoApi:
 
     async def create(self, request: Request) -> Response:
         """Accept a task, and respond with its video once it is durable."""
+        arrived_at = self.clock.now()
         async with video_body(self.acceptor.bodies, request) as body:
             translated = task_request(body.data)
             try:
-                task = await self._accepted(request, body, translated)
+                task = await self._accepted(request, body, translated, arrived_at)
             except InvalidParams as invalid:
                 raise InvalidParams(translated.request_faults(invalid.faults)) from invalid
         return _video(await self.work.tried(task))
@@ -130,19 +131,18 @@ class VideoApi:
                 raise
             return RedirectResponse(url, HTTPStatus.FOUND, {"Cache-Control": "no-store"})
 
-    async def _accepted(self, request: Request, body: VideoBody, found: Translation) -> Task:
+    async def _accepted(self, request: Request, body: VideoBody, found: Translation, arrived_at: datetime) -> Task:
         """Return the task of a create: that of an equal one which the client repeats, or a new one."""
         caller, given = caller_of(request), idempotency_key(request)
         digest = await run_sync(json_digest, found.body)
+        key = IdempotencyKey(key=given, digest=digest) if given else create_key(request, digest, arrived_at)
         async with self.repeated.turn(caller.name, digest):
-            if given is None:
-                earlier = await self.repeated.earlier(request, caller.name, digest, self.clock.now())
-                if earlier is not None:
-                    return earlier
+            if earlier := await self.repeated.earlier(caller.name, key):
+                return earlier
             new = await new_task(
                 found.body,
                 caller=caller,
-                idempotency=IdempotencyKey(key=given, digest=digest) if given else create_key(digest),
+                idempotency=key,
                 nul=body.nul,
                 size=body.size,
                 known_faults=found.faults,

@@ -21,6 +21,7 @@ from service.storage.bulk_writes import insert_many
 from service.storage.database import Database
 from service.storage.dialects import insert
 from service.storage.queue_limit import MAX_QUEUED_BYTES, counted_bytes, tasks_above_limit
+from service.storage.repeated_requests import task_of_equal_request
 from service.storage.sealed_secrets import insert_secrets
 from service.storage.tables import tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, task_from_row, task_values
@@ -136,6 +137,8 @@ async def _store_with_key(connection: AsyncConnection, item: IntakeItem, *, full
     task, key = item.task, item.idempotency
     if key is None:
         raise ValueError("the task has no idempotency key")
+    if key.repeated and (earlier := await task_of_equal_request(connection, task.client, key.repeated)):
+        return earlier
     if not full:
         statement = insert(connection, tasks).on_conflict_do_nothing(index_elements=["client", "idempotency_key"])
         row = _values(item) | {

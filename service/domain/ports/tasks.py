@@ -13,16 +13,36 @@ from service.domain.task import Json, Task, TaskId
 
 
 @dataclass(frozen=True, kw_only=True)
+class RepeatedRequest:
+    """How equal requests of a client find each other without a common key, whichever process has got each of them.
+
+    The keys of all of them begin with `prefix`; `repeats` is whether the client says that it repeats an earlier one.
+    Only tasks that were accepted at `since` or later are looked for.
+    """
+
+    prefix: str
+    since: datetime
+    repeats: bool
+
+    @property
+    def repeat_prefix(self) -> str:
+        """Return the beginning of the keys of those that repeat one."""
+        return f"{self.prefix}repeat/"
+
+
+@dataclass(frozen=True, kw_only=True)
 class IdempotencyKey:
     """A client's idempotency key with the digests of its request.
 
     `digest` is that of the body's bytes; the previous release stores and compares this one alone. `value_digest` is
-    that of the JSON value, None where there is no body. Requests are equal if one of the two is.
+    that of the JSON value, None where there is no body. Requests are equal if one of the two is. `repeated` is for
+    requests whose key was made here.
     """
 
     key: str
     digest: str
     value_digest: str | None = None
+    repeated: RepeatedRequest | None = None
 
 
 class TaskIntake(Protocol):
