@@ -33,8 +33,17 @@ from service.domain.session_tokens import LOCAL_KEY, key_fingerprint
 
 OPEN_PREFIXES = (CALLBACK_PREFIX, HANDLER_PREFIX)
 OPEN_PATHS = frozenset({"/", "/healthz", "/healthz/", "/readyz", "/readyz/"})
-FORWARDED = frozenset({"forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip", "fly-client-ip"})
-FORWARDED_PREFIX = "x-forwarded"
+FORWARDED = frozenset(
+    {
+        *("forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cdn-loop"),
+        *("cf-connecting-ip", "fly-client-ip", "fastly-client-ip", "x-appengine-user-ip", "x-azure-clientip"),
+        *("x-amzn-trace-id", "x-envoy-external-address", "x-scheme", "x-proxyuser-ip", "ngrok-skip-browser-warning"),
+        *("tailscale-user-login", "proxy-authorization", "x-request-start"),
+    }
+)
+"""Headers that a proxy or tunnel adds, and no browser or command on this machine."""
+
+FORWARDED_PREFIXES = ("x-forwarded", "x-original-")
 LOGIN_PATH = "/v1/login-links"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 SAME_SITE = frozenset({"same-origin", "none"})
@@ -104,8 +113,8 @@ class ApiKeyMiddleware:
     with 204 to OPTIONS, which shows the methods of an address and nothing about tasks: browsers and balancers send it
     without a key.
 
-    Without `api_keys` only callers on this machine are served, as the admin `local`. `/metrics` is for admins and for
-    `metrics_key`, which opens nothing else.
+    Without `api_keys` only callers on this machine are served, as the admin `local`; see `_is_local`. `/metrics` is for
+    admins and for `metrics_key`, which opens nothing else.
 
     A browser that is signed in to `pages` may read the API with its session, and change nothing there: no page of
     another site can use it. Addresses of pages are served to everybody; without a caller in the request's state they
@@ -242,18 +251,23 @@ def require_admin(request: Request) -> None:
 
 
 def _is_local(request: Request) -> bool:
-    """Return whether a program on this machine sent the request: no proxy, tunnel or page of another site."""
+    """Return whether a program on this machine sent the request: no proxy, tunnel or page of another site.
+
+    The peer's address says nothing, since a proxy may run here too. Host must be a loopback name or address, which a
+    rebound name is not; Origin and Referer must be of that host. HTTP/1.0 is what nginx speaks without configuration,
+    which then also replaces Host and adds no header.
+    """
     headers = request.headers
     for name in headers:
-        if name in FORWARDED or name.startswith(FORWARDED_PREFIX):
+        if name in FORWARDED or name.startswith(FORWARDED_PREFIXES):
             return False
     hosts = headers.getlist("host")
-    if len(hosts) != 1 or not SAME_SITE.issuperset(headers.getlist("sec-fetch-site")):
+    if len(hosts) != 1 or request.scope["http_version"] == "1.0":
         return False
-    for origin in headers.getlist("origin"):
-        if origin.partition("://")[2] != hosts[0]:
-            return False
+    if not SAME_SITE.issuperset(headers.getlist("sec-fetch-site")):
+        return False
     try:
-        return is_loopback(urlsplit(f"//{hosts[0]}").hostname or "")
+        pages = [urlsplit(text).netloc for name in ("origin", "referer") for text in headers.getlist(name)]
+        return all(page == hosts[0] for page in pages) and is_loopback(urlsplit(f"//{hosts[0]}").hostname or "")
     except ValueError:
         return False

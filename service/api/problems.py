@@ -200,7 +200,7 @@ UNKNOWN_KEY = Problem(
 LOCAL_ONLY = Problem(
     status=403,
     kind="local-only",
-    detail="without BOOMERANG_API_KEYS only callers on this machine are served, at its loopback address",
+    detail="without BOOMERANG_API_KEYS only programs on this machine are served, at its loopback address",
 )
 
 

@@ -87,7 +87,11 @@ def number(count: int) -> str:
 
 
 def attention_items(found: Attention, now: datetime) -> Iterator[Item]:
-    """Yield what needs attention among the tasks and deliveries of a caller."""
+    """Yield what needs attention among the tasks and deliveries of a caller, and a rejected key first."""
+    if found.key_rejected_since:
+        text = "It answers 401 or 403: new tasks fail, and no result is fetched. Set a valid BOOMERANG_UPSTREAM_KEY."
+        age = duration(now - found.key_rejected_since)
+        yield Item(title="The provider rejects the key", figure=age, text=text, tone="bad")
     if found.in_doubt:
         text = "The reply to the submission was lost: the provider may have the task, and charge for it."
         yield Item(title="In doubt", figure=number(found.in_doubt), text=text, address="/tasks?status=in_doubt")

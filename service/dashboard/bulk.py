@@ -20,7 +20,7 @@ from service.dashboard.attention import UNSHOWN
 from service.dashboard.layout import Form, Layout, Page, redirect
 from service.dashboard.task_filter import NAMES, ListFilter, next_tasks, read_filter
 from service.domain.errors import BoomerangError, Conflict, Fault, InvalidParams, NotFound
-from service.domain.ports.overview import MAX_COUNTED
+from service.domain.ports.tasks import TaskFilter
 from service.domain.task import Task, TaskId
 
 BATCH_SECONDS = 4.0
@@ -67,7 +67,10 @@ BY_NAME = {each.name: each for each in ACTIONS}
 
 @dataclass(frozen=True, kw_only=True)
 class BulkRequest:
-    """What was asked for: an action on the selected tasks, or on all of a filter after a position."""
+    """What was asked for: an action on the selected tasks, or on all of a filter after a position.
+
+    `total` is how many those are; with `more` only the newest tasks were counted, and there may be more.
+    """
 
     action: BulkAction
     selected: tuple[str, ...]
@@ -75,6 +78,14 @@ class BulkRequest:
     cursor: str | None
     total: int
     counts: Counter[str]
+    more: bool = False
+
+    @property
+    def many(self) -> str:
+        """Return how many tasks there are, for a person."""
+        if self.more and not self.total:
+            return "all tasks that match"
+        return f"{self.total}{' or more' if self.more else ''} task{'' if self.total == 1 and not self.more else 's'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +112,9 @@ class BulkPage:
         if not wanted.selected and form.get("scope") != "all":
             address = wanted.wanted.address()
             return self.layout.done(request, address, "Select tasks first, or choose all that match.", level="problem")
-        total = len(wanted.selected) or await self._count(wanted.wanted)
-        title = f"{wanted.action.label}: {_many(total)}?"
-        return self._page(replace(wanted, total=total), title=title, state="confirm")
+        total, more = (len(wanted.selected), False) if wanted.selected else await self._count(wanted.wanted.wanted)
+        counted = replace(wanted, total=total, more=more)
+        return self._page(counted, title=f"{wanted.action.label}: {counted.many}?", state="confirm")
 
     async def run(self, request: Request, caller: Caller, form: Form) -> Page:
         """Act on one batch, and show how far it is."""
@@ -118,7 +129,7 @@ class BulkPage:
             counts[await self._act(wanted.action, task, caller)] += 1
             done, last = done + 1, task.id
             remaining = [each for each in remaining if each != task.id]
-        detail = f"{counts['done']} {wanted.action.past} of {_many(wanted.total)} ({wanted.wanted.words})"
+        detail = f"{counts['done']} {wanted.action.past} of {wanted.many} ({wanted.wanted.words})"
         await self.layout.auditor.record(caller, f"task.{wanted.action.name}_many", "", detail, road="dashboard")
         after = replace(
             wanted,
@@ -145,11 +156,11 @@ class BulkPage:
                 yield task
             more = cursor is not None
 
-    async def _count(self, wanted: ListFilter) -> int:
-        """Return how many tasks match, up to one more than MAX_COUNTED."""
-        counts = await self.services.queries.status_counts(wanted.wanted)
-        total = sum(each.count for each in counts)
-        return MAX_COUNTED + 1 if any(each.more for each in counts) else total
+    async def _count(self, wanted: TaskFilter) -> tuple[int, bool]:
+        """Return how many tasks match, and whether there may be more: the counts are those of all statuses."""
+        counts = await self.services.queries.status_counts(wanted)
+        chosen = wanted.statuses or {each.status for each in counts}
+        return sum(each.count for each in counts if each.status in chosen), any(each.more for each in counts)
 
     async def _act(self, action: BulkAction, task: Task, caller: Caller) -> str:
         """Act on one task; return the outcome."""
@@ -181,15 +192,16 @@ class BulkPage:
         fields = [("action", wanted.action.name), *wanted.wanted.pairs(), ("total", str(wanted.total))]
         fields += [("task", each) for each in wanted.selected] or [("scope", "all")]
         fields += [(name, str(wanted.counts[name])) for name in OUTCOMES]
+        fields += [("more", "yes")] if wanted.more else []
         if wanted.cursor:
             fields.append(("cursor", cursor_of("task", wanted.cursor)))
         values = {
             "action": wanted.action,
             "state": state,
             "total": wanted.total,
-            "many": _many(wanted.total),
+            "many": wanted.many,
             "handled": handled,
-            "bounded": wanted.total > MAX_COUNTED,
+            "more": wanted.more,
             "counts": wanted.counts,
             "fields": fields,
             "words": "the selection" if wanted.selected else wanted.wanted.words,
@@ -197,11 +209,6 @@ class BulkPage:
         }
         data = {"action": wanted.action.name, "state": state, "total": wanted.total, "counts": dict(wanted.counts)}
         return Page(template="bulk.html", title=title, values=values, data=data)
-
-
-def _many(count: int) -> str:
-    number = f"more than {MAX_COUNTED}" if count > MAX_COUNTED else str(count)
-    return f"{number} task{'' if count == 1 else 's'}"
 
 
 def _read(request: Request, caller: Caller, form: Form) -> BulkRequest:
@@ -218,7 +225,13 @@ def _read(request: Request, caller: Caller, form: Form) -> BulkRequest:
         raise InvalidParams([Fault(loc=("task",), msg=f"at most {MAX_SELECTED} tasks can be selected")])
     counts = Counter({name: _number(form.get(name)) for name in OUTCOMES})
     return BulkRequest(
-        action=action, selected=selected, wanted=wanted, cursor=cursor, total=_number(form.get("total")), counts=counts
+        action=action,
+        selected=selected,
+        wanted=wanted,
+        cursor=cursor,
+        total=_number(form.get("total")),
+        counts=counts,
+        more=bool(form.get("more")),
     )
 
 

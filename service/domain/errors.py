@@ -132,16 +132,18 @@ class Paused(Throttled):
 class Refused(UpstreamError):
     """The provider's final refusal; `code` and `message` are the provider's, `outcome` is ours.
 
-    `names_task` is true if the refusal of a submission has a field that may be the id of a task.
+    `names_task` is true if the refusal of a submission has a field that may be the id of a task; `of_key` if it is
+    because of our API key, whatever was asked for.
     """
 
     outcome: ClassVar[str] = "refused"
 
-    def __init__(self, code: str, message: str, *, names_task: bool = False) -> None:
+    def __init__(self, code: str, message: str, *, names_task: bool = False, of_key: bool = False) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.names_task = names_task
+        self.of_key = of_key
 
 
 class ReplyLost(UpstreamError):

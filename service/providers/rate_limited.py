@@ -14,6 +14,7 @@ from functools import partial
 from service.concurrency.fair_semaphore import FairSemaphore
 from service.domain.errors import Conflict, Paused, Refused, Throttled, UnknownTask, UpstreamError
 from service.domain.ports.provider import PayloadMatch, Provider, ProviderRequest
+from service.domain.provider_key import KeyAnswers
 from service.domain.task import Fact, UpstreamId
 from service.providers.pagination import Page, Paged, search
 
@@ -45,6 +46,7 @@ class RateLimitedClient:
     `rate` is in requests per second (with bursts of half a second's requests, at least one), `concurrency` in
     simultaneous requests, `large_bytes` in bytes of submissions in memory. `requests` counts by kind (create, fetch,
     cancel, find) and outcome (`ok`, the error's `outcome`, or `cancelled`); every page of a list is a request.
+    `key_answers` is what the answers say about the key.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class RateLimitedClient:
     ) -> None:
         self.name = provider.name
         self.requests: Counter[tuple[str, str]] = Counter()
+        self.key_answers = KeyAnswers()
         self._provider = provider
         self._slots = ConcurrencyLimit(concurrency)
         self._limiter = RateLimiter(rate)
@@ -130,11 +133,14 @@ class RateLimitedClient:
                 raise
             except (UpstreamError, Conflict) as error:
                 outcome = error.outcome
+                if isinstance(error, Refused) and error.of_key:
+                    self.key_answers.reject()
                 if isinstance(error, HEALTHY_ERRORS):
                     self._limiter.reset(throttles=throttles)
                 raise
             else:
                 outcome = "ok"
+                self.key_answers.accept()
                 self._limiter.reset(throttles=throttles)
             finally:
                 self.requests[kind, outcome] += 1

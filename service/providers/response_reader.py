@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from service.domain.error_kinds import is_credit_code
+from service.domain.error_kinds import error_kind, is_credit_code
 from service.domain.errors import (
     Conflict,
     NotSent,
@@ -22,7 +22,7 @@ from service.domain.errors import (
     UpstreamError,
 )
 from service.domain.lenient_json import IncompleteJson, parse_lenient
-from service.domain.task import Fact, Status, UpstreamId
+from service.domain.task import Fact, Status, TaskError, UpstreamId
 from service.providers.answer import Answer, Reading
 from service.providers.bounded_request import HttpResponse, retry_after
 from service.providers.reasons import refusal
@@ -110,7 +110,7 @@ class ResponseReader:
         """Raise Throttled or ReplyLost for an error in a successful response that is not a refusal."""
         if code in THROTTLE_CODES:
             raise Throttled(message, retry_after=retry_after(response.headers))
-        status = int(code) if code.isdigit() and len(code) == _HTTP_STATUS_DIGITS else 0
+        status = _status_of(code)
         gateway = httpx.codes.is_server_error(status) or status == httpx.codes.REQUEST_TIMEOUT
         if gateway or LOST_WORDS & {plain_word(text) for text in (word, code, message)}:
             raise ReplyLost(f"HTTP {response.status}, {code}: {message}")
@@ -118,7 +118,7 @@ class ResponseReader:
     def _refusal(self, response: HttpResponse, code: str, message: str) -> UpstreamError:
         self._raise_if_lost(response, code, message)
         code = code or "refused"
-        return Refused(code, message or code)
+        return Refused(code, message or code, of_key=_is_of_key(_status_of(code), code, message))
 
     def _create_error(self, response: HttpResponse, *, names_task: bool) -> UpstreamError:
         """Return the error of a submission; a code for an empty account counts more than the HTTP status."""
@@ -137,7 +137,7 @@ class ResponseReader:
             return NotSent(f"HTTP {response.status}, {code}: {message}")
         if not httpx.codes.is_client_error(response.status) or response.status == httpx.codes.REQUEST_TIMEOUT:
             return ReplyLost(f"HTTP {response.status}: {message}")
-        return Refused(code, message, names_task=names_task)
+        return Refused(code, message, names_task=names_task, of_key=_is_of_key(response.status, code, message))
 
     def _from_application(self, response: HttpResponse) -> bool:
         """Return whether the application itself wrote the error: a JSON object with a code of the provider's own.
@@ -204,7 +204,7 @@ class ResponseReader:
             if not refused:
                 return
             code, message = refused[0], refused[1] or refused[0]
-            status = int(code) if code.isdigit() and len(code) == _HTTP_STATUS_DIGITS else httpx.codes.BAD_REQUEST
+            status = _status_of(code) or httpx.codes.BAD_REQUEST
         error = _query_error(response, code, message, status=status)
         if httpx.codes.is_client_error(status) and not isinstance(error, Throttled | UnknownTask):
             raise Conflict(f"{code}: {message}")
@@ -243,9 +243,19 @@ def _query_error(response: HttpResponse, code: str, message: str, *, status: int
     if _is_throttle(response, code):
         return Throttled(message, retry_after=retry_after(response.headers))
     if status in KEY_REJECTED_STATUSES:
-        return Refused(code, message)
+        return Refused(code, message, of_key=True)
     detail = message if code in {message, str(response.status)} else f"{code}: {message}"
     return ProviderUnavailable(f"HTTP {response.status}: {detail}")
+
+
+def _status_of(code: str) -> int:
+    """Return the HTTP status that a code is, 0 for another code."""
+    return int(code) if code.isdigit() and len(code) == _HTTP_STATUS_DIGITS else 0
+
+
+def _is_of_key(status: int, code: str, message: str) -> bool:
+    """Return whether a refused submission says that our key is invalid: a 403 may be about its content too."""
+    return status in KEY_REJECTED_STATUSES and error_kind("", TaskError(code=code, message=message)) == "provider"
 
 
 def _parsed(response: HttpResponse) -> tuple[object, bool]:

@@ -13,6 +13,7 @@ from service.runtime.config.settings import Settings
 from service.runtime.limits import limits_of
 from service.runtime.scheduler import PeriodicJob
 from service.storage import Store
+from service.tasks.key_watch import KeyWatch
 from service.tasks.operator_watch import OperatorWatch
 
 
@@ -21,16 +22,22 @@ class OperatorEventJobs:
     """The jobs of operator events."""
 
     watch: OperatorWatch
+    key: KeyWatch
     queue: OperatorEventQueue
 
     def jobs(self) -> list[PeriodicJob]:
-        """Return the job that looks for conditions, and the one that hands events to handlers, if one asks for them."""
-        every = timedelta(minutes=1)
-        watch = PeriodicJob(name="operator_watch", run=self.watch.check, every=every, repeat=False)
+        """Return the jobs that look for conditions, and the one that hands events to handlers, if one asks for them."""
+        seldom, often = timedelta(minutes=1), timedelta(seconds=5)
+        looking = [
+            PeriodicJob(name="operator_watch", run=self.watch.check, every=seldom, repeat=False),
+            PeriodicJob(name="key_watch", run=self.key.check, every=often, repeat=False),
+        ]
         if not self.queue.needed:
-            return [watch]
-        run, often = self.queue.hand_over, timedelta(seconds=5)
-        return [watch, PeriodicJob(name=OPERATOR_EVENTS, run=run, every=often, topic=OPERATOR_EVENTS)]
+            return looking
+        return [
+            *looking,
+            PeriodicJob(name=OPERATOR_EVENTS, run=self.queue.hand_over, every=often, topic=OPERATOR_EVENTS),
+        ]
 
 
 def operator_event_jobs(
@@ -47,5 +54,7 @@ def operator_event_jobs(
         callbacks=settings.public_url is not None,
     )
     return OperatorEventJobs(
-        watch=watch, queue=OperatorEventQueue(handlers=handlers, events=store.operator_events, clock=clock)
+        watch=watch,
+        key=KeyWatch(answers=upstream.key_answers, rejections=store.key_rejections, clock=clock),
+        queue=OperatorEventQueue(handlers=handlers, events=store.operator_events, clock=clock),
     )

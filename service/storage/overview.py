@@ -9,6 +9,7 @@ from service.domain.task import Status
 from service.storage.async_engine import AsyncConnection
 from service.storage.database import Database
 from service.storage.delivery_tables import IS_DEAD, deliveries
+from service.storage.key_rejections import rejected_since
 from service.storage.tables import IN_FLIGHT, OPEN, QUEUED, WITHOUT_RESULT, coalesced, literal_word, tasks, unindexed
 
 IN_DOUBT = IN_FLIGHT & (tasks.c.status == literal_word(Status.IN_DOUBT))
@@ -36,6 +37,7 @@ class SqlOverview:
                 in_flight=await _bounded(connection, _tasks(IN_FLIGHT, client)),
                 unsettled_id=oldest[0] if oldest else None,
                 unsettled_since=oldest[1] if oldest else None,
+                key_rejected_since=await rejected_since(connection) if client is None else None,
             )
 
 

@@ -22,6 +22,7 @@ from service.storage.handler_state import SqlHandlerState
 from service.storage.health import SqlHealth
 from service.storage.health_samples import SqlHealthSamples
 from service.storage.inbox import SqlInbox
+from service.storage.key_rejections import SqlKeyRejections
 from service.storage.local_signals import LocalSignals
 from service.storage.operator_events import SqlOperatorEvents
 from service.storage.overview import SqlOverview
@@ -56,6 +57,7 @@ class Store:
         self.events = SqlEventLog(database)
         self.tasks = SqlTaskQueue(database)
         self.credit_pauses = SqlCreditPauses(database)
+        self.key_rejections = SqlKeyRejections(database)
         self.deliveries = SqlDeliveryQueue(database)
         self.endpoints = SqlEndpoints(database)
         self.replays = SqlReplays(database)

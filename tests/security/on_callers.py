@@ -27,6 +27,9 @@ LOCAL: dict[str, tuple[str, list[str]]] = {
     "Origin null": ("127.0.0.1", ["Origin: null"]),
     "Origin of another port": ("127.0.0.1", ["Origin: http://127.0.0.1:1"]),
     "two Origins": ("127.0.0.1", ["Origin: http://127.0.0.1", "Origin: https://evil.example.org"]),
+    "Referer of another site": ("127.0.0.1", ["Referer: https://evil.example.org/tasks"]),
+    "Referer of another port": ("127.0.0.1", ["Referer: http://127.0.0.1:1/"]),
+    "X-Original-Host": ("127.0.0.1", ["X-Original-Host: video.example.org"]),
     "Sec-Fetch-Site: cross-site": ("127.0.0.1", ["Sec-Fetch-Site: cross-site"]),
     "Sec-Fetch-Site: same-site": ("127.0.0.1", ["Sec-Fetch-Site: same-site"]),
 }

@@ -1,6 +1,6 @@
 """Operator events: each condition is reported once, by whichever process, and reaches each handler that asks for it."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -11,10 +11,12 @@ from service.deliveries.handler_jobs import JobRunner
 from service.deliveries.operator_handlers import OperatorEventQueue
 from service.domain.operator_event import OperatorEventType
 from service.domain.ports.unit_of_work import RunTime
+from service.domain.provider_key import KeyAnswers
 from service.domain.submission_limits import ClientLimit, Limits
 from service.domain.task import Usage
 from service.storage import Store
 from service.storage.control_tables import operator_events
+from service.tasks.key_watch import KeyWatch
 from service.tasks.operator_watch import NEWEST, OperatorWatch
 from tests.storage.builders import NOW, SECOND, a_task, add_deliveries, add_tasks, an_attempt, claim_deliveries
 from tests.storage.conftest import OpenStore
@@ -207,3 +209,23 @@ async def test_old_events_are_deleted(store: Store) -> None:
     clock.at += timedelta(days=31)
     queue = OperatorEventQueue(handlers=[seen.handler], events=store.operator_events, clock=clock)
     assert [await queue.prune(), await queue.hand_over()] == [1, 0]
+
+
+async def test_rejected_key_needs_attention_until_a_request_succeeds(store: Store) -> None:
+    """Every process sees since when; a process that was refused before its key was right does not bring it back."""
+
+    async def since(client: str | None = None) -> datetime | None:
+        return (await store.overview.attention(client, since=NOW)).key_rejected_since
+
+    clock, old, new = ManualClock(NOW), KeyAnswers(), KeyAnswers()
+    watches = [KeyWatch(answers=each, rejections=store.key_rejections, clock=clock) for each in (old, new)]
+    assert [await each.check() for each in watches] == [0, 0]
+    old.reject()
+    assert ([await each.check() for each in watches], await since(), await since("ann")) == ([1, 0], NOW, None)
+    clock.at += timedelta(hours=1)
+    old.reject()
+    assert ([await each.check() for each in watches], await since()) == ([0, 0], NOW)
+    new.accept()
+    assert ([await each.check() for each in watches], await since()) == ([0, 1], None)
+    assert [await each.check() for each in watches] == [0, 0]
+    assert await store.credit_pauses.current() is None

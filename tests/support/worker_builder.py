@@ -10,10 +10,12 @@ from service.deliveries.handler_retention import HandlerRetention
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.deliveries.operator_handlers import OperatorEventQueue
+from service.domain.provider_key import KeyAnswers
 from service.domain.submission_limits import Limits
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.operator_events import OperatorEventJobs
 from service.runtime.worker import Worker
+from service.tasks.key_watch import KeyWatch
 from service.tasks.operator_watch import OperatorWatch
 from service.tasks.progress_polls import ProgressPolls
 from service.tasks.secret_resealing import SecretResealing
@@ -84,6 +86,7 @@ def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Wo
                 limits=Limits(),
                 callbacks=False,
             ),
+            key=KeyWatch(answers=KeyAnswers(), rejections=loop.store.key_rejections, clock=loop.clock),
             queue=OperatorEventQueue(
                 handlers=[only] if only else [], events=loop.store.operator_events, clock=loop.clock
             ),

@@ -14,6 +14,16 @@ OPERATOR_JOB = "operator-event"
 """The job of a handler that receives operator events."""
 
 
+class KeyRejections(Protocol):
+    """Since when the provider rejects our key, known to all processes."""
+
+    async def rejected(self, now: datetime) -> bool:
+        """Store that the key is rejected since `now`, unless it was before; return whether that is new."""
+
+    async def accepted(self) -> bool:
+        """Store that the key is accepted; return whether it was rejected before."""
+
+
 class OperatorEvents(Protocol):
     """Stores operator events."""
 

@@ -13,7 +13,8 @@ class Attention:
     """What needs attention: each number is at most MAX_COUNTED + 1.
 
     `without_result` counts tasks since a time that were paid and have no result. `unsettled_id` is the oldest task that
-    is neither settled nor expired, `unsettled_since` when it was created.
+    is neither settled nor expired, `unsettled_since` when it was created. `key_rejected_since` is since when the
+    provider rejects our key, None while it does not, and for a client.
     """
 
     in_doubt: int
@@ -23,6 +24,7 @@ class Attention:
     in_flight: int
     unsettled_id: str | None = None
     unsettled_since: datetime | None = None
+    key_rejected_since: datetime | None = None
 
 
 class Overview(Protocol):

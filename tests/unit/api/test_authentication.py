@@ -192,6 +192,16 @@ async def test_only_an_admin_may_reconcile(name: str, status: int) -> None:
         ({"Origin": "null"}, 403),
         ({"X-Forwarded-For": "203.0.113.7"}, 403),
         ({"Forwarded": "for=203.0.113.7"}, 403),
+        ({"X-Original-Host": "boomerang.example.org"}, 403),
+        ({"X-Amzn-Trace-Id": "Root=1-1"}, 403),
+        ({"Origin": "evil://localhost:8080.evil.example"}, 403),
+        ({"Host": "localhost:8080", "Referer": "http://localhost:8080/tasks?status=failed"}, 200),
+        ({"Host": "localhost:8080", "Referer": "https://boomerang.example.org/tasks"}, 403),
+        ({"Host": "localhost:8080", "Referer": "http://localhost:3000/"}, 403),
+        ({"Host": "localhost:8080", "Referer": "http://["}, 403),
+        ({"Host": "app.localhost"}, 403),
+        ({"Host": "localhost:8080", "Sec-Fetch-Site": "none"}, 200),
+        ({"Host": "localhost:8080", "Sec-Fetch-Site": "same-site"}, 403),
     ],
 )
 async def test_without_api_keys_only_local_callers_are_served(headers: dict[str, str], status: int) -> None:
@@ -200,6 +210,18 @@ async def test_without_api_keys_only_local_callers_are_served(headers: dict[str,
         assert (await client.get("/v1/tasks", headers=headers)).status_code == status
         callback = await client.post("/callbacks/abc", content=b"{}", headers=headers)
         assert callback.status_code == 204
+
+
+async def test_proxy_without_forwarding_headers_is_no_local_caller() -> None:
+    """An nginx with nothing but `proxy_pass` asks by HTTP/1.0 for its own upstream address, and adds no header."""
+    listener = listen("127.0.0.1", 0)
+    host = f"127.0.0.1:{listener.getsockname()[1]}".encode()
+    async with serving(app_of(FakeApplication()), listener, grace=1):
+        for version, status in ((b"1.0", b"403"), (b"1.1", b"200")):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(b"GET /v1/tasks HTTP/" + version + b"\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == status
+            writer.close()
 
 
 async def test_key_with_arbitrary_bytes_is_401() -> None:

@@ -276,3 +276,27 @@ async def test_id_is_percent_encoded_in_the_path(upstream_id: str, segment: str)
     provider = MockProvider(httpx.Response(200, json={"id": upstream_id, "status": "queued"}))
     await provider.vtrix().fetch(UpstreamId(upstream_id))
     assert provider.seen[0].url.raw_path == f"/model/v1/generation/task/{segment}".encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "of_key"),
+    [
+        (401, {"message": "no such key"}, True),
+        (401, {"code": 401, "reason": "Unauthorized", "message": "bad"}, True),
+        (403, {"message": "no permission"}, True),
+        (403, {"error": {"code": "InsufficientBalance", "message": "no"}}, False),
+        (403, {"message": "the prompt violates our policy"}, False),
+        (400, {"message": "the prompt is too long"}, False),
+        (200, {"code": 401, "message": "invalid token"}, True),
+    ],
+)
+async def test_refusals_of_the_key_are_told_apart(status: int, body: dict[str, Any], of_key: bool) -> None:
+    """A refused submission is one for the key unless it is for credit or content; a refused poll always is."""
+    provider = MockProvider(httpx.Response(status, json=body)).vtrix()
+    with pytest.raises(Refused) as refused:
+        await provider.create(provider_request())
+    assert refused.value.of_key is of_key
+    if status in {401, 403}:
+        with pytest.raises(Refused) as refused:
+            await MockProvider(httpx.Response(status, json=body)).vtrix().fetch(ID)
+        assert refused.value.of_key

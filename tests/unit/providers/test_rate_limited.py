@@ -266,3 +266,14 @@ async def test_the_loop_does_not_spin_in_virtual_time() -> None:
         provider = FakeProvider()
         await asyncio.wait_for(fetches(rate_limited(provider, rate=rate), 50), timeout=1000)
         assert len(provider.requests) == 50
+
+
+async def test_answers_about_the_key_are_counted() -> None:
+    """The last answer that says something of the key counts; errors of a task say nothing."""
+    seen = []
+    for answer in (Refused("401", "x", of_key=True), UnknownTask("x"), ReplyLost("x"), None, Refused("c", "x")):
+        client = rate_limited(FakeProvider(answer) if answer else FakeProvider())
+        await fetches(client, 1)
+        answers = client.key_answers
+        seen.append((answers.accepted, answers.rejected, answers.last_rejected))
+    assert seen == [(0, 1, True), (0, 0, False), (0, 0, False), (1, 0, False), (0, 0, False)]

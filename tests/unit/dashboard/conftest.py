@@ -1,0 +1,63 @@
+"""The dashboard over a real database, without a process or a port."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.runtime.application import Application
+from service.runtime.bootstrap import build_application
+from service.runtime.config.settings import load_settings
+from service.runtime.web import build_app
+from service.storage import Store
+from tests.support.database_copies import database
+
+KEYS = {"admin": "admin-key-of-tests", "ann": "client-key-of-ann", "view": "reader-key-of-tests"}
+API_KEYS = f"ops={KEYS['admin']}:admin,ann={KEYS['ann']},view={KEYS['view']}:read"
+TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
+
+
+@dataclass(frozen=True, kw_only=True)
+class PagesUnderTest:
+    """The pages, and the database below them."""
+
+    application: Application
+    http: httpx.AsyncClient
+
+    @property
+    def store(self) -> Store:
+        """Return the database."""
+        return self.application.store
+
+    async def get(self, path: str, who: str = "admin", **headers: str) -> httpx.Response:
+        """Return a page as the caller `who` sees it."""
+        return await self.http.get(path, headers={"Authorization": f"Bearer {KEYS[who]}", **headers})
+
+    async def post(self, path: str, who: str = "admin", **fields: str | list[str]) -> httpx.Response:
+        """Send a form of `who` with the token that its pages have."""
+        [token, *_] = TOKEN.findall((await self.get("/new", who)).text)
+        headers = {"Authorization": f"Bearer {KEYS[who]}", "Origin": "http://127.0.0.1"}
+        return await self.http.post(path, data={"form_token": token, **fields}, headers=headers)
+
+
+@pytest.fixture
+async def pages(tmp_path: Path) -> AsyncIterator[PagesUnderTest]:
+    """Yield the pages of a service in which nothing runs."""
+    values = {
+        "DATABASE_URL": await database(tmp_path),
+        "UPSTREAM_KEY": "key",
+        "UPSTREAM_URL": "http://127.0.0.1:9",
+        "SECRET_KEYS": "k" * 32,
+        "API_KEYS": API_KEYS,
+        "HANDLERS": "log,webhook",
+    }
+    settings = load_settings({f"BOOMERANG_{name}": value for name, value in values.items()})
+    async with build_application(settings) as application:
+        app = build_app(application, "web", asyncio.Event(), lambda: None)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            yield PagesUnderTest(application=application, http=http)

@@ -1,0 +1,45 @@
+"""What pages say, made in this process from rows in the database."""
+
+from datetime import timedelta
+from html import unescape
+
+import pytest
+
+from service.domain.task import Status, TaskError
+from tests.storage.builders import NOW, SECOND, a_task, add_tasks
+from tests.unit.dashboard.conftest import PagesUnderTest
+
+FAILED = {"status": Status.FAILED, "error": TaskError(code="x", message="it failed")}
+
+
+async def test_rejected_key_is_on_the_front_page_of_operators(pages: PagesUnderTest) -> None:
+    """An admin and a reader see it first and what to do; a client cannot change it and does not."""
+    await pages.store.key_rejections.rejected(pages.application.clock.now() - timedelta(minutes=3))
+    for who, seen in (("admin", True), ("view", True), ("ann", False)):
+        text = (await pages.get("/", who)).text
+        assert ("The provider rejects the key" in text) is seen
+        assert ("BOOMERANG_UPSTREAM_KEY" in text) is seen
+    items = (await pages.get("/?format=json")).json()["attention"]
+    assert (items[0]["title"], items[0]["tone"], items[0]["figure"][:5]) == (
+        "The provider rejects the key",
+        "bad",
+        "3 min",
+    )
+    await pages.store.key_rejections.accepted()
+    assert "rejects the key" not in (await pages.get("/")).text
+
+
+@pytest.mark.parametrize(("status", "count"), [("failed", 2), ("canceled", 1), ("", 4), ("failed,canceled", 3)])
+async def test_action_on_all_that_match_counts_those_alone(pages: PagesUnderTest, status: str, count: int) -> None:
+    """The count before an action on all is that of the chosen statuses, and all of them are handled."""
+    tasks = [
+        a_task("t1", **FAILED),
+        a_task("t2", created_at=NOW + SECOND, **FAILED),
+        a_task("t3", created_at=NOW + 2 * SECOND, status=Status.CANCELED),
+        a_task("t4", created_at=NOW + 3 * SECOND, status=Status.COMPLETED),
+    ]
+    await add_tasks(pages.store, *tasks)
+    asked = await pages.post("/tasks/bulk", action="replay", scope="all", status=status)
+    assert f"Replay dead letters: {count} task{'' if count == 1 else 's'}?" in unescape(asked.text)
+    done = await pages.post("/tasks/bulk/run", action="replay", scope="all", status=status, total=str(count))
+    assert f"{count} of {count}" in done.text
