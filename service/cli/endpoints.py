@@ -130,11 +130,15 @@ async def resume(client: Client, *, endpoint_id: str, as_json: bool) -> None:
 
 @endpoints.command()
 @click.argument("endpoint_id", metavar="ID")
+@as_json
 @with_client
-async def remove(client: Client, *, endpoint_id: str) -> None:
+async def remove(client: Client, *, endpoint_id: str, as_json: bool) -> None:
     """Delete an endpoint; what waits for it is dropped."""
     await client.remove_endpoint(endpoint_id)
-    console().print(f"Removed {text_of(endpoint_id)}")
+    if as_json:
+        print_json({"id": endpoint_id, "removed": True})
+    else:
+        console().print(f"Removed {text_of(endpoint_id)}")
 
 
 @endpoints.command()

@@ -9,10 +9,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "boomerang demo",
         "boomerang demo --image cat.png --prompt 'The cat surfs at dawn'",
         "boomerang demo --stay",
+        "boomerang demo --json",
     ),
     "serve": ("boomerang serve", "boomerang serve --host 0.0.0.0 --port 8080", "boomerang serve --role web"),
     "worker": ("boomerang worker", "boomerang worker --port 8081"),
-    "migrate": ("boomerang migrate",),
+    "migrate": ("boomerang migrate", "boomerang migrate --json"),
     "sandbox": ("boomerang sandbox", "boomerang sandbox --port 8099 --run-time 2s..5s --seed 7"),
     "submit": (
         "boomerang submit --prompt 'The cat surfs at dawn' --image cat.png --param duration=8 --wait",
@@ -40,7 +41,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "endpoints rotate": ("boomerang endpoints rotate 0198c2f4 --overlap 24h",),
     "endpoints pause": ("boomerang endpoints pause 0198c2f4",),
     "endpoints resume": ("boomerang endpoints resume 0198c2f4",),
-    "endpoints remove": ("boomerang endpoints remove 0198c2f4",),
+    "endpoints remove": ("boomerang endpoints remove 0198c2f4", "boomerang endpoints remove 0198c2f4 --json"),
     "endpoints test": ("boomerang endpoints test 0198c2f4",),
     "endpoints replay": ("boomerang endpoints replay 0198c2f4 --since 2h --dry-run",),
     "circuits": ("boomerang circuits", "boomerang circuits --json"),
@@ -49,7 +50,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "usage": ("boomerang usage", "boomerang usage --from 2026-05-01 --to 2026-05-31 --csv"),
     "reconcile": ("boomerang reconcile --once", "boomerang reconcile --once --json"),
     "handlers": ("boomerang handlers", "boomerang handlers --json"),
-    "handlers new": ("boomerang handlers new publish-video",),
+    "handlers new": ("boomerang handlers new publish-video", "boomerang handlers new publish-video --json"),
     "handlers pause": ("boomerang handlers pause webhook",),
     "handlers resume": ("boomerang handlers resume webhook", "boomerang handlers resume webhook --json"),
     "handlers test": (
@@ -67,8 +68,13 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "boomerang secret",
         "boomerang secret --webhook",
         "boomerang secret --client shop",
+        "boomerang secret --json",
     ),
-    "setup": ("boomerang setup telegram --dry-run", "boomerang setup telegram"),
+    "setup": (
+        "boomerang setup telegram --dry-run",
+        "boomerang setup telegram",
+        "boomerang setup discord --dry-run --json",
+    ),
 }
 """By the name of the command, with its group."""
 

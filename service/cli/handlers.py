@@ -94,7 +94,8 @@ def _events(names: object) -> str:
 
 @handlers.command()
 @click.argument("name")
-def new(name: str) -> None:
+@json_option
+def new(name: str, as_json: bool) -> None:
     """Write handlers/NAME.py and its test in the working directory. Existing files are never overwritten."""
     from service.cli.handler_template import HANDLER, TEST  # noqa: PLC0415 - only this command needs it
 
@@ -110,6 +111,10 @@ def new(name: str) -> None:
     for path, template in files.items():
         with path.open("x", encoding="utf-8") as file:
             file.write(template.format(name=name, module=module, prefix=module, capitals=module.upper()))
+    if as_json:
+        print_json({"name": name, "files": [str(path) for path in files]})
+        return
+    for path in files:
         result_console().print(f"{path} written", soft_wrap=True)
     result_console().print(f"Try `pytest {folder}/test_{module}.py`.", soft_wrap=True)
 

@@ -22,6 +22,8 @@ CommandFunction = Callable[..., None]
 Role = Literal["all", "web", "worker"]
 DOTENV = Path(".env")
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+
 host_option = click.option(
     "--host",
     default="127.0.0.1",
@@ -121,17 +123,22 @@ def _platform_port() -> str:
 
 
 @click.command()
-def migrate() -> None:
+@json_option
+def migrate(as_json: bool) -> None:
     """Upgrade the database to the newest schema. Repeated and concurrent runs are safe."""
     from service.cli.output import result_console  # noqa: PLC0415 - a service needs no Rich
     from service.runtime.process import migrate_database  # noqa: PLC0415 - heavy
 
-    result_console().print(anyio.run(migrate_database, operator_settings()), soft_wrap=True)
+    version = anyio.run(migrate_database, operator_settings())
+    if as_json:
+        print_json({"schema": version})
+    else:
+        result_console().print("The database has the newest schema.", soft_wrap=True)
 
 
 @click.command()
 @click.option("--once", is_flag=True, help="Process what is due, then exit (required).")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+@json_option
 def reconcile(once: bool, as_json: bool) -> None:
     """Submit, poll and dispatch everything that is due once; for cron on platforms that suspend idle services."""
     if not once:
@@ -155,7 +162,8 @@ def reconcile(once: bool, as_json: bool) -> None:
 @click.option("--webhook", is_flag=True, help="Print a new secret for BOOMERANG_WEBHOOK_SECRETS or a notify entry.")
 @click.option("--client", metavar="NAME", help="Print the secret that signs the webhooks of this client now.")
 @click.option("--show", is_flag=True, help="Print the secret that signs now: of --client, else that of WEBHOOK_URL.")
-def secret(webhook: bool, client: str | None, show: bool) -> None:
+@json_option
+def secret(webhook: bool, client: str | None, show: bool, as_json: bool) -> None:
     """Print a new signing key for BOOMERANG_SECRET_KEYS, or a webhook secret.
 
     To replace a signing key, set SECRET_KEYS=new,old and restart the processes in any order; remove the old key the
@@ -166,14 +174,15 @@ def secret(webhook: bool, client: str | None, show: bool) -> None:
     if webhook and (show or client is not None):
         raise click.UsageError("--webhook makes a new secret; --client and --show print the one that signs now")
     if show or client is not None:
-        _show_secrets(client)
-    else:
-        key = generate_key()
-        click.echo(derive_webhook_secret(key) if webhook else key)
+        _show_secrets(client, as_json=as_json)
+        return
+    key = generate_key()
+    value, name = (derive_webhook_secret(key), "secret") if webhook else (key, "key")
+    print_json({name: value}) if as_json else click.echo(value)
 
 
-def _show_secrets(client: str | None) -> None:
-    """Print the newest secret that signs; report on standard error what else the reader must know."""
+def _show_secrets(client: str | None, *, as_json: bool) -> None:
+    """Print the newest secret that signs, as JSON all; report on standard error what else the reader must know."""
     from service.runtime.config.required_settings import ensure_secret_keys  # noqa: PLC0415 - heavy
     from service.runtime.config.setting_types import database_file  # noqa: PLC0415 - heavy
     from service.runtime.handler_settings import client_secrets  # noqa: PLC0415 - heavy
@@ -183,7 +192,7 @@ def _show_secrets(client: str | None) -> None:
     made = not given.secret_keys and not file.exists()
     settings = ensure_secret_keys(given)
     found = client_secrets(settings).for_client(client) if client is not None else settings.webhook_secrets
-    click.echo(found[0])
+    print_json({"secret": found[0], "older": list(found[1:])}) if as_json else click.echo(found[0])
     if len(found) > 1:
         count = len(found) - 1
         others = "1 more secret signs" if count == 1 else f"{count} more secrets sign"

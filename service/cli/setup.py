@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 import click
 
+from service.cli.output import print_json
 from service.cli.server import operator_settings
 from service.domain.errors import BadSetting
 
@@ -36,7 +37,8 @@ class PlatformSetup(Protocol):
 @click.argument("platform", type=click.Choice(PLATFORMS))
 @click.option("--dry-run", is_flag=True, help="Print what would be registered, and send nothing.")
 @click.option("--remove", is_flag=True, help="Remove what this command registered.")
-def setup(platform: str, dry_run: bool, remove: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+def setup(platform: str, dry_run: bool, remove: bool, as_json: bool) -> None:
     """Register the webhook and the commands of a chat bot, so that its platform sends messages to this service.
 
     For slack it prints the manifest of the app instead, which registers them.
@@ -46,7 +48,17 @@ def setup(platform: str, dry_run: bool, remove: bool) -> None:
     """
     settings = operator_settings()
     handler = _handler(platform, settings)
-    anyio.run(_run, platform, handler, settings, dry_run, remove)
+    lines: list[str] = []
+
+    async def run() -> None:
+        async for line in _lines(platform, handler, settings, dry_run=dry_run, remove=remove):
+            lines.append(line)
+            if not as_json:
+                click.echo(line)
+
+    anyio.run(run)
+    if as_json:
+        print_json({"platform": platform, "dry_run": dry_run, "lines": lines})
 
 
 def _handler(platform: str, settings: "Settings") -> "Handler":
@@ -61,7 +73,10 @@ def _handler(platform: str, settings: "Settings") -> "Handler":
     return handler
 
 
-async def _run(platform: str, handler: "Handler", settings: "Settings", dry_run: bool, remove: bool) -> None:
+async def _lines(
+    platform: str, handler: "Handler", settings: "Settings", *, dry_run: bool, remove: bool
+) -> AsyncIterator[str]:
+    """Yield what the module of the platform does."""
     from service.deliveries.declared_settings import read_config  # noqa: PLC0415 - heavy
     from service.deliveries.egress_clients import open_egress_clients  # noqa: PLC0415 - heavy
     from service.network.transport import outgoing  # noqa: PLC0415 - heavy
@@ -72,4 +87,4 @@ async def _run(platform: str, handler: "Handler", settings: "Settings", dry_run:
     async with open_egress_clients(egress_settings(settings), outgoing(settings.outgoing)) as clients:
         http = clients.client_for(handler, {})
         async for line in run(config, http, public_url=settings.public_url or "", remove=remove, dry_run=dry_run):
-            click.echo(line)
+            yield line

@@ -31,6 +31,7 @@ from service.runtime.startup_checks import check_delivery_targets, log_warnings
 from service.runtime.web import FailureReason, Role, build_app, open_port, web_limits
 from service.runtime.worker import Worker
 from service.storage import migrate, open_store
+from service.storage.migrate import HEAD as NEWEST_SCHEMA
 
 DISTRIBUTION = "boomerang-service"
 
@@ -253,9 +254,9 @@ async def _run_single_pass(worker: Worker, stop: asyncio.Event) -> dict[str, int
 
 
 async def migrate_database(settings: Settings) -> str:
-    """Bring the database to the newest schema; return a message for the terminal."""
+    """Bring the database to the newest schema, and return its version."""
     await migrate(settings.database_url)
-    return "The database has the newest schema."
+    return NEWEST_SCHEMA
 
 
 async def handler_pauses(settings: Settings) -> list[HandlerPause]:

@@ -90,9 +90,12 @@ def test_demo_ends_with_a_playable_video_and_can_run_again(tmp_path: Path, home:
 
 
 def test_demo_succeeds_without_callbacks(tmp_path: Path, home: dict[str, str]) -> None:
-    """Without callbacks, polling settles the task, and the output reports it."""
-    done = demo(tmp_path, home, "--lose-callbacks", "--dir", "elsewhere? with %20 blanks")
+    """Without callbacks, polling settles the task, and the output reports it; as JSON too, alone on standard output."""
+    done = demo(tmp_path, home, "--lose-callbacks", "--json", "--dir", "elsewhere? with %20 blanks")
     assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["ok"], Path(found["video"])) == (True, video_in(tmp_path / "elsewhere? with %20 blanks"))
+    assert [each["step"] for each in found["steps"]][:2] == ["provider", "service"]
     assert decode_video(video_in(tmp_path / "elsewhere? with %20 blanks")).seconds > 0
     assert "completed, by poll" in done.stderr
     assert "none received" in done.stderr

@@ -23,6 +23,7 @@ files = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--prompt", default=PROMPT, help="Description of the video.")
 @click.option("--lose-callbacks", is_flag=True, help="Send no callbacks; polling settles the task.")
 @click.option("--stay", is_flag=True, help="Keep running after the task, with the dashboard.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output: each step, and the results.")
 @click.option(
     "--dir",
     "directory",
@@ -32,7 +33,14 @@ files = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Directory for the database, the log and the video.",
 )
 def demo(
-    *, image: tuple[Path, ...], video: Path | None, prompt: str, lose_callbacks: bool, stay: bool, directory: Path
+    *,
+    image: tuple[Path, ...],
+    video: Path | None,
+    prompt: str,
+    lose_callbacks: bool,
+    stay: bool,
+    as_json: bool,
+    directory: Path,
 ) -> None:
     """Run one task end to end: submission, progress, callback, handlers and archived video.
 
@@ -55,6 +63,7 @@ def demo(
         video=video,
         lose_callbacks=lose_callbacks,
         stay=stay,
+        as_json=as_json,
         directory=directory.resolve(),
     )
     if not anyio.run(run_demo, options):

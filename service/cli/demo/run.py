@@ -16,7 +16,7 @@ from service.cli import CommandFailed, UsageError
 from service.cli.demo.environment import HANDLERS, DemoEnvironment, demo_environment
 from service.cli.demo.sample_media import decode_video, draw_images
 from service.cli.media_options import media_values
-from service.cli.output import clean, console
+from service.cli.output import clean, console, print_json
 from service.cli.progress import follow
 from service.domain.task import Json
 
@@ -36,6 +36,7 @@ class DemoOptions:
     video: Path | None
     lose_callbacks: bool
     stay: bool
+    as_json: bool
     directory: Path
 
 
@@ -44,6 +45,7 @@ class DemoOutput:
 
     def __init__(self, out: Console) -> None:
         self.out = out
+        self.steps: list[Json] = []
         self._marks = ("✓", "✗") if (out.encoding or "").lower().startswith("utf") else ("ok", "!!")
 
     def print(self, text: str = "") -> None:
@@ -52,10 +54,12 @@ class DemoOutput:
 
     def step(self, name: str, text: str) -> None:
         """Print a successful step."""
+        self.steps.append({"step": name, "ok": True, "text": text})
         self._line(self._marks[0], "green", name, text)
 
     def fail(self, name: str, text: str) -> None:
         """Print a failed step; lines after the first are indented below it."""
+        self.steps.append({"step": name, "ok": False, "text": text})
         first, *more = text.splitlines() or [""]
         self._line(self._marks[1], "red", name, first)
         for line in more:
@@ -84,17 +88,27 @@ async def run_demo(options: DemoOptions) -> bool:
             )
             if not isinstance(error, UsageError):
                 output.print(f"\nLog: {display_path(options.directory / 'boomerang.log')}")
+            if options.as_json:
+                print_json({"ok": False, "steps": output.steps})
             return False
         output.print(f"\nDone in {time.monotonic() - started:.0f} s. Video: {display_path(video)}")
+        url = environment.client.url
+        if options.as_json:
+            running = {"dashboard": f"{url}/"} if options.stay else {}
+            print_json({"ok": True, "steps": output.steps, "video": str(video), **running})
         if options.stay:
-            url = environment.client.url
-            output.print(f"\nStill running. Press Ctrl-C to stop. API: {url}/v1/tasks")
-            output.print(f"Try: boomerang submit --wait --url {url} --prompt 'A walk' --image FILE")
-            output.print(f"Dashboard: {url}/")
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                async for _ in signals:
-                    break
+            await _stay(output, url)
     return True
+
+
+async def _stay(output: DemoOutput, url: str) -> None:
+    """Print the addresses, and wait until the demo is interrupted."""
+    output.print(f"\nStill running. Press Ctrl-C to stop. API: {url}/v1/tasks")
+    output.print(f"Try: boomerang submit --wait --url {url} --prompt 'A walk' --image FILE")
+    output.print(f"Dashboard: {url}/")
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            break
 
 
 async def _run_task(output: DemoOutput, environment: DemoEnvironment, options: DemoOptions) -> Path:

@@ -111,6 +111,9 @@ def test_pause_resume_and_remove(service: FakeService) -> None:
         {"paused": False, "disabled": False},
     ]
     assert service.requests[2].method == "DELETE"
+    service.respond_to("DELETE /v1/endpoints/ep_1", (204, ""))
+    removed = run("endpoints", "remove", "ep_1", "--json", url=service.url)
+    assert json.loads(removed.stdout) == {"id": "ep_1", "removed": True}
 
 
 def test_failed_test_event_ends_with_1(service: FakeService) -> None:

@@ -43,7 +43,9 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_new_handler_is_listed_with_its_settings_and_its_test_passes(tmp_path: Path) -> None:
     """The files are a working start; nothing is overwritten."""
-    assert run("handlers", "new", "publish-video").exit_code == 0
+    written = run("handlers", "new", "publish-video", "--json")
+    files = ["handlers/publish_video.py", "handlers/test_publish_video.py"]
+    assert json.loads(written.stdout) == {"name": "publish-video", "files": files}
     module, test = tmp_path / "handlers" / "publish_video.py", tmp_path / "handlers" / "test_publish_video.py"
     assert module.is_file()
     rows = {row["name"]: row for row in json.loads(run("handlers", "--json").stdout)}

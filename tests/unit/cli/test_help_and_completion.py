@@ -41,6 +41,20 @@ def test_every_command_has_examples() -> None:
         assert [line.strip() for line in tail.strip().splitlines()] == list(EXAMPLES[name]), name
 
 
+WITHOUT_JSON = {
+    "serve": "runs until it is stopped; LOG_FORMAT=json makes its log JSON",
+    "worker": "as serve",
+    "sandbox": "as serve; its switches and ledger are JSON over HTTP",
+    "completion": "prints a script for a shell",
+}
+
+
+def test_every_command_has_json() -> None:
+    """Each command prints JSON with `--json`, but for those that print nothing a program would read."""
+    lacking = {name for name, each in every_command() if not any("--json" in option.opts for option in each.params)}
+    assert lacking == WITHOUT_JSON.keys()
+
+
 @pytest.mark.parametrize("example", [line for lines in EXAMPLES.values() for line in lines])
 def test_every_example_parses(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each example is a valid command line: its command, its options and their values."""

@@ -1,5 +1,6 @@
 """The command `secret`: new keys and secrets, and those that sign now."""
 
+import json
 import os
 from pathlib import Path
 
@@ -117,3 +118,14 @@ def test_new_key_file_is_reported(tmp_path: Path) -> None:
     assert "boomerang.db.key was not there and is made now" in run("secret", "--show").stderr
     assert "was not there" not in run("secret", "--show").stderr
     assert (tmp_path / "boomerang.db.key").is_file()
+
+
+def test_secrets_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new key, a new secret, and those that sign now with the older ones, each under its name."""
+    assert len(json.loads(run("secret", "--json").stdout)["key"]) >= 32
+    assert is_webhook_secret(json.loads(run("secret", "--webhook", "--json").stdout)["secret"])
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    found = json.loads(run("secret", "--client", "ann", "--json").stdout)
+    assert found["secret"] == derive_client_secret(NEW, "ann")
+    assert derive_client_secret(OLD, "ann") in found["older"]

@@ -16,6 +16,7 @@ from service.cli import COMMANDS, Commands, boomerang
 from service.domain.errors import BadHandler, BadSetting, NotFound, SchemaBehind
 from service.runtime import process as service_main
 from service.runtime.config.settings import Settings
+from service.storage.migrate import HEAD
 from tests.unit.cli.fake_service import run
 
 KEY = {"BOOMERANG_UPSTREAM_KEY": "key", "BOOMERANG_UPSTREAM_URL": "http://127.0.0.1:9"}
@@ -263,6 +264,7 @@ def test_migrate_creates_the_database_and_can_run_again(tmp_path: Path) -> None:
         result = run("migrate")
         assert result.exit_code == 0, result.output
         assert "newest schema" in result.stderr
+    assert json.loads(run("migrate", "--json").stdout) == {"schema": HEAD}
     assert (tmp_path / "boomerang.db").is_file()
 
 

@@ -96,6 +96,8 @@ def test_dry_run_sends_nothing() -> None:
         f"would register the webhook {ADDRESS} with its secret, for: message",
         "would register the commands /video, /status, /cancel, /help",
     ]
+    found = json.loads(setup("--dry-run", "--json").stdout)
+    assert (found["platform"], found["dry_run"], found["lines"]) == ("telegram", True, result.stdout.splitlines())
     secret = secret_of(TOKEN)
     assert not {TOKEN, secret} & {*result.output.split()}
 
