@@ -14,6 +14,7 @@ from rich.text import Text
 
 from service.cli.output import clean, format_time, result_console, status_text, text_of
 from service.cli.progress import FINAL_STATUSES
+from service.cli.streams_and_signals import cursor_shown_at_the_end, is_interactive
 from service.cli.task_feed import TaskChanges, TaskFeed
 from service.domain.task import Json
 
@@ -33,14 +34,16 @@ STATUS_WIDTH, DONE_WIDTH, AGE_WIDTH = 11, 4, 5
 
 @dataclass(kw_only=True)
 class TaskBoard:
-    """The tasks of the table, newest first, and why no changes come at the moment."""
+    """The tasks of the table, newest first, whether the first ones have come, and why no changes come at the moment."""
 
     tasks: dict[str, Json] = field(default_factory=dict)
+    begun: bool = False
     lost: str = ""
 
     def add(self, changes: TaskChanges) -> None:
         """Take over changes."""
         self.lost = changes.lost
+        self.begun = self.begun or not changes.lost
         self.tasks.update({task["id"]: task for task in changes.tasks})
         for task in sorted(self.tasks.values(), key=_oldest_finished)[: max(0, len(self.tasks) - MAX_TASKS)]:
             del self.tasks[task["id"]]
@@ -61,7 +64,8 @@ class TaskBoard:
         counts: dict[str, int] = {}
         for task in self.tasks.values():
             counts[clean(task["status"])] = counts.get(clean(task["status"]), 0) + 1
-        text = ", ".join(f"{count} {name}" for name, count in counts.items()) or "no tasks yet"
+        text = ", ".join(f"{count} {name}" for name, count in counts.items())
+        text = text or ("no tasks yet" if self.begun else "connecting")
         shown = f"{clean(self.lost)}; trying again" if self.lost else f"{text}; Ctrl-C ends"
         line = Text(shown, style="yellow" if self.lost else "dim")
         line.truncate(width, overflow="ellipsis")
@@ -127,15 +131,15 @@ def _time(text: object) -> datetime | None:
 async def watch_all(feed: TaskFeed, *, as_json: bool) -> None:
     """Show the changes of all tasks until the command is interrupted.
 
-    On a terminal it is a table; otherwise a line for each change, or with `as_json` the changed task as one line of
-    JSON on standard output.
+    On a terminal that can draw again it is a table; otherwise a line for each change, or with `as_json` the changed
+    task as one line of JSON on standard output.
     """
+    out = result_console()
     if as_json:
         await _follow(feed, _print_json, first=_unfinished)
-    elif sys.stdout.isatty():
-        await _live(feed, result_console())
+    elif sys.stdout.isatty() and is_interactive(out):
+        await _live(feed, out)
     else:
-        out = result_console()
         await _follow(feed, lambda task: _print_line(out, task), first=_unfinished)
 
 
@@ -167,7 +171,8 @@ def _print_line(out: Console, task: Json) -> None:
 
 async def _live(feed: TaskFeed, out: Console) -> None:
     board, drawn = TaskBoard(), list[Text]()
-    with Live(console=out, auto_refresh=False, vertical_overflow="crop") as live:
+    screen = Live(console=out, auto_refresh=False, vertical_overflow="crop")
+    with cursor_shown_at_the_end(out), screen as live:
 
         def refresh() -> None:
             nonlocal drawn

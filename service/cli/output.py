@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import TextIOWrapper
 from typing import Any
 
@@ -112,12 +112,19 @@ def _wrapped_lines(text: str, first: int, width: int) -> list[str]:
 
 
 def show_table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, below: int = 1, cut: bool = False
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    empty: str,
+    below: int = 1,
+    cut: bool = False,
+    numbers: Collection[str] = (),
 ) -> None:
-    """Print rows under their column headers, or the line `empty` if there are none.
+    """Print rows under their column headers, or the line `empty` if there are none. Columns of `numbers` end in line.
 
     On a terminal that is too narrow, the last `below` columns of each row are printed below it; with `cut` the last
-    column is cut instead, where enough of it remains. On a still narrower one each row is printed as a paragraph.
+    column is cut instead, where enough of it remains. On a still narrower one each row is printed as a paragraph, in
+    which each value has the name of its column.
     """
     if not rows:
         console().print(empty)
@@ -126,15 +133,23 @@ def show_table(
     head = [Text(column, style="dim") for column in columns]
     cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
     widths = [max(cell.cell_len for cell in column) for column in zip(head, *cells, strict=True)]
+    for at in (at for at, column in enumerate(columns) if column in numbers):
+        _align_right([row[at] for row in (head, *cells)], widths[at])
     split = len(columns)
     if out.is_terminal and _width_of(widths) > out.width:
         split -= 0 if cut and out.width - _width_of(widths[:-1]) - len(COLUMN_GAP) >= MIN_WRAP_WIDTH else below
     narrow = out.is_terminal and _width_of(widths[: split - (split == len(columns))]) > out.width
+    if narrow:
+        for row in cells:
+            _print_paragraph(head, row, out)
+        return
     for row in (head, *cells):
-        if narrow:
-            _print_paragraph(row, out)
-        else:
-            _print_row(row, widths, split, out)
+        _print_row(row, widths, split, out)
+
+
+def _align_right(column: Sequence[Text], width: int) -> None:
+    for cell in column:
+        cell.pad_left(width - cell.cell_len)
 
 
 def _width_of(widths: Sequence[int]) -> int:
@@ -153,12 +168,17 @@ def _print_row(row: Sequence[Text], widths: Sequence[int], split: int, out: Cons
         _print_below(below, out)
 
 
-def _print_paragraph(row: Sequence[Text], out: Console) -> None:
-    """Print the first cell on a line and the others below it, as many lines as they take."""
+def _print_paragraph(head: Sequence[Text], row: Sequence[Text], out: Console) -> None:
+    """Print the first cell on a line and the others with their names below it, as many lines as they take."""
     out.print(row[0], soft_wrap=True)
-    text = Text(COLUMN_GAP).join(cell for cell in row[1:] if cell.plain)
+    named = [_named(name, cell) for name, cell in zip(head[1:], row[1:], strict=True) if cell.plain.strip()]
+    text = Text(COLUMN_GAP).join(named)
     if text.plain:
         _print_below(text, out)
+
+
+def _named(name: Text, cell: Text) -> Text:
+    return Text(f"{name.plain.strip()} ", style="dim") + Text(cell.plain.strip(), style=cell.style)
 
 
 def _print_below(text: Text, out: Console) -> None:

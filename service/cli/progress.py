@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 
 from service.cli import Unreachable
 from service.cli.output import clean
+from service.cli.streams_and_signals import cursor_shown_at_the_end, is_interactive
 from service.domain.task import Json
 
 FetchTask = Callable[[int], Awaitable[Json]]
@@ -30,14 +31,14 @@ async def follow(fetch: FetchTask, *, out: Console) -> Json:
     Raises the CommandFailed of `fetch`, but Unreachable only after MAX_TRIES in a row.
     """
     last_line = last_note = ""
-    with _progress_bar(out) as bar:
+    with cursor_shown_at_the_end(out), _progress_bar(out) as bar:
         row = bar.add_task("", total=None)
         for seconds in chain(repeat(MIN_WAIT, SHORT_WAITS), range(MIN_WAIT + 1, MAX_WAIT), repeat(MAX_WAIT)):
             task = await _fetch_with_retries(fetch, seconds)
             status, progress = clean(task["status"]), task.get("progress")
             bar.update(row, total=1.0 if progress else None, completed=progress or 0.0, description=status)
             line = f"{status} {progress:.0%}" if progress else status
-            if not out.is_terminal and line != last_line:
+            if not is_interactive(out) and line != last_line:
                 out.print(f"    {line}")
             note = clean(task.get("note") or "")
             if note and note != last_note:
@@ -66,5 +67,5 @@ def _progress_bar(out: Console) -> Progress:
         TaskProgressColumn(),
         TimeElapsedColumn(),
         console=out,
-        disable=not out.is_terminal,
+        disable=not is_interactive(out),
     )

@@ -3,10 +3,19 @@
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FIRST_PROCESS = 1
 EXIT_TERMINATED = 128 + signal.SIGTERM
+
+SHOW_CURSOR = b"\x1b[?25h\n"
 
 STANDARD_STREAMS = (("stdin", 0), ("stdout", 1), ("stderr", 2))
 
@@ -33,6 +42,36 @@ def end_on_sigterm_as_first_process() -> None:
     """
     if os.getpid() == FIRST_PROCESS and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _exit)
+
+
+def is_interactive(out: "Console") -> bool:
+    """Return whether lines of `out` can be drawn again: it is a terminal that knows how to move the cursor."""
+    return out.is_terminal and not out.is_dumb_terminal and os.environ.get("TERM", "unknown") != ""
+
+
+@contextmanager
+def cursor_shown_at_the_end(out: "Console") -> Iterator[None]:
+    """Show the cursor again if a signal ends the process inside the block, in which it is hidden.
+
+    The signal then has its effect as before: the exit code says which one it was.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    names = ("SIGTERM", "SIGHUP", "SIGQUIT") if main and is_interactive(out) else ()
+    before = {signum: signal.getsignal(signum) for name in names if (signum := getattr(signal, name, None))}
+
+    def end(signum: int, _frame: FrameType | None) -> None:
+        os.write(out.file.fileno(), SHOW_CURSOR)
+        signal.signal(signum, before[signum])
+        os.kill(os.getpid(), signum)
+
+    replaced = [signum for signum, handler in before.items() if handler is not signal.SIG_IGN]
+    for signum in replaced:
+        signal.signal(signum, end)
+    try:
+        yield
+    finally:
+        for signum in replaced:
+            signal.signal(signum, before[signum])
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> None:

@@ -43,9 +43,17 @@ async def usage(client: Client, *, first: datetime | None, last: datetime | None
         _print_csv(report["data"])
     else:
         rows = [_row(each) for each in report["data"]]
-        show_table(COLUMNS, [*rows, _total(report["total"])] if rows else [], empty="No task was submitted.", below=2)
+        _show([*rows, _total(report["total"])] if rows else [])
         if report["total"]["without_result"]:
             console().print("Paid without result: see `boomerang tasks --status completed` and their warnings.")
+
+
+def _show(rows: Sequence[Sequence[object]]) -> None:
+    """Print the table without the columns in which no row has anything."""
+    kept = [at for at in range(len(COLUMNS)) if not rows or any(row[at] != "" for row in rows)]
+    columns, cells = [COLUMNS[at] for at in kept], [[row[at] for at in kept] for row in rows]
+    lost = COLUMNS[-1] in columns
+    show_table(columns, cells, empty="No task was submitted.", below=int(lost), numbers=COLUMNS[3:6])
 
 
 async def _whole_report(client: Client, first: datetime | None, last: datetime | None) -> Json:

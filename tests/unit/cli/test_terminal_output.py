@@ -57,6 +57,17 @@ def test_nothing_is_wider_than_the_terminal(service: FakeService, arguments: tup
     assert arguments[0] != "dead" or "connection refused" in " ".join(text.split())
 
 
+def test_values_are_named_where_columns_do_not_fit(service: FakeService) -> None:
+    """A number below others would say nothing; a column without any value is left out, at any width."""
+    narrow = ESCAPES.sub("", shown(service, "usage", columns=40))
+    first = "2026-05-01 model viduq2_pro_reference client shop tasks 2 cost (USD) 0.70 paid without result 1"
+    assert " ".join(narrow.split()).startswith(first)
+    for columns in (40, 80, 160):
+        assert "unpriced" not in shown(service, "usage", columns=columns)
+    head, row, *_ = ESCAPES.sub("", shown(service, "usage", columns=160)).splitlines()
+    assert head.index("cost (USD)") + len("cost (USD)") == row.index("0.70") + len("0.70")
+
+
 @pytest.mark.parametrize("arguments", LISTS)
 def test_pipe_gets_plain_lines(service: FakeService, arguments: tuple[str, ...]) -> None:
     """Without a terminal there is no colour, no bar and no cut; a row of a list is one line."""

@@ -191,13 +191,19 @@ async def test_endless_line_and_foreign_events_are_harmless(monkeypatch: pytest.
     assert "too long" in found[1].lost
 
 
-def watching(service: FakeService, *options: str, columns: int | None) -> tuple[int, str, str]:
-    """Run the command until it has shown a task, then interrupt it; return exit code, output, errors.
+def watching(
+    service: FakeService,
+    *options: str,
+    columns: int | None,
+    term: str = "xterm",
+    end: signal.Signals = signal.SIGINT,
+) -> tuple[int, str, str]:
+    """Run the command until it has shown a task, then send `end`; return exit code, output, errors.
 
-    With `columns` standard output and standard error are a terminal of that width.
+    With `columns` standard output and standard error are a terminal of that width and of the kind `term`.
     """
     env = {name: text for name, text in os.environ.items() if not name.startswith(("BOOMERANG_", "COLUMNS"))}
-    env |= {"BOOMERANG_URL": service.url, "TERM": "xterm", "LANG": "C.UTF-8"}
+    env |= {"BOOMERANG_URL": service.url, "TERM": term, "LANG": "C.UTF-8"}
     command = [str(BIN / "boomerang"), "watch", *options]
     if columns is None:
         process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603
@@ -211,7 +217,7 @@ def watching(service: FakeService, *options: str, columns: int | None) -> tuple[
     process = subprocess.Popen(command, env=env, stdout=follower, stderr=follower)  # noqa: S603
     os.close(follower)
     shown = read_until(leader, b"0198c2")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(end)
     shown += read_until(leader, None)
     os.close(leader)
     return process.wait(60), shown.decode(), ""
@@ -246,6 +252,26 @@ def test_table_on_a_terminal(service: FakeService) -> None:
     assert "\x1b[?25l" in shown
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
     assert "40%" in shown
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("options", [(), ("0198c2",)], ids=["all", "one"])
+def test_cursor_is_back_after_a_signal(service: FakeService, options: tuple[str, ...], end: signal.Signals) -> None:
+    """The program ends by the signal, as without a handler, and leaves no terminal without its cursor."""
+    running = task(status="in_progress", progress=0.4, params={"prompt": "0198c2"}, note="0198c2 runs")
+    service.respond_to("GET /v1/tasks", (200, {"data": [running], "next_cursor": None}))
+    service.respond_to("GET /v1/tasks/0198c2", (200, running))
+    code, shown, _ = watching(service, *options, columns=100, end=end)
+    assert code == -end
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+
+
+def test_terminal_that_cannot_draw_again_gets_lines(service: FakeService) -> None:
+    """As in an editor's shell: a line for each change, and no escape sequence."""
+    page = {"data": [task(status="in_progress", progress=0.4)], "next_cursor": None}
+    service.respond_to("GET /v1/tasks", (200, page))
+    code, shown, _ = watching(service, columns=100, term="dumb")
+    assert (code, "\x1b" in shown, "in_progress  40%" in shown) == (130, False, True)
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
