@@ -7,7 +7,7 @@ from starlette.routing import Route
 
 from service.api.app import Services
 from service.api.audit import Auditor
-from service.api.request_bodies import FILTER_BODIES, BodyReader
+from service.api.request_bodies import MB, BodyLimits, BodyReader
 from service.dashboard.assets import asset_routes
 from service.dashboard.attention import AttentionPage
 from service.dashboard.audit import AuditPage
@@ -32,6 +32,9 @@ from service.domain.ports.overview import Overview
 from service.domain.ports.prices import PriceList
 from service.domain.session_tokens import SessionTokens
 from service.domain.submission_limits import Limits
+
+FORM_BODIES = BodyLimits(max_bytes=MB // 4, max_total_bytes=4 * MB, receive_timeout=10, memory_timeout=20)
+"""Of forms without files, and of those that are kept until their author has signed in again."""
 
 
 @dataclass(kw_only=True)
@@ -59,7 +62,7 @@ class Dashboard:
             tokens=self.tokens,
             auditor=Auditor(audit_log=services.audit_log, clock=services.clock),
             clock=services.clock,
-            bodies=BodyReader(FILTER_BODIES),
+            bodies=BodyReader(FORM_BODIES),
             public_url=services.public_url,
         )
         keys = list(services.api_keys)

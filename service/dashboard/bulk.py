@@ -17,7 +17,8 @@ from service.api.app import Services
 from service.api.authentication import Caller
 from service.api.query_params import cursor_of
 from service.dashboard.attention import UNSHOWN
-from service.dashboard.layout import Form, Layout, Page, redirect
+from service.dashboard.forms import Form
+from service.dashboard.layout import Layout, Page, redirect
 from service.dashboard.task_filter import NAMES, ListFilter, next_tasks, read_filter
 from service.domain.errors import BoomerangError, Conflict, Fault, InvalidParams, NotFound
 from service.domain.ports.tasks import TaskFilter

@@ -10,7 +10,8 @@ from service.api.app import Services
 from service.api.authentication import Caller
 from service.api.circuits import CircuitApi, circuit_object, destination_text
 from service.api.query_params import QueryParams
-from service.dashboard.layout import Form, Layout, Page
+from service.dashboard.forms import Form
+from service.dashboard.layout import Layout, Page
 
 PATH = "/deliveries/circuits"
 MAX_SHOWN = 200

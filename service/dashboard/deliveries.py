@@ -13,7 +13,8 @@ from service.api.deliveries import FAULTS, RUNNING, SECRET_DELETED, STATUSES
 from service.api.delivery_views import delivery_object, history_object
 from service.api.problems import NOT_REQUESTED, ProblemError
 from service.api.query_params import QueryParams, cursor_of, path_id
-from service.dashboard.layout import Form, Layout, Page
+from service.dashboard.forms import Form
+from service.dashboard.layout import Layout, Page
 from service.dashboard.request_checks import own_path
 from service.domain.errors import Conflict, Fault, InvalidParams, NotFound
 from service.domain.ports.delivery_details import DeliveryDetail, DeliveryDetails

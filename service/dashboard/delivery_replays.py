@@ -15,7 +15,8 @@ from service.api.query_params import cursor_of
 from service.api.replays import KIND, ReplayRequest, replay_request, report_object
 from service.dashboard.deliveries import ALL, ROWS
 from service.dashboard.form_times import utc_time
-from service.dashboard.layout import Form, Layout, Page
+from service.dashboard.forms import Form
+from service.dashboard.layout import Layout, Page
 from service.dashboard.request_checks import own_path
 from service.domain.errors import Fault, InvalidParams
 from service.domain.ports.replays import ReplayOutcome

@@ -16,7 +16,8 @@ from service.api.problems import READ_ONLY, ProblemError
 from service.dashboard.endpoint_forms import read_form, read_overlap, values_of
 from service.dashboard.endpoint_pages import EndpointPages
 from service.dashboard.form_times import field_time, utc_time
-from service.dashboard.layout import Form, Page
+from service.dashboard.forms import Form
+from service.dashboard.layout import Page
 from service.domain.delivery_errors import error_for_client
 from service.domain.endpoint import Endpoint
 from service.domain.errors import Conflict, Fault, InvalidParams

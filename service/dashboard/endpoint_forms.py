@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from service.dashboard.layout import Form
+from service.dashboard.forms import Form
 from service.domain.endpoint import Endpoint
 from service.domain.errors import Fault, InvalidParams
 from service.domain.event_routing import EVENT_NAMES

@@ -12,7 +12,8 @@ from service.api.authentication import Caller
 from service.api.endpoint_views import endpoint_object
 from service.api.query_params import QueryParams, cursor_of, path_id
 from service.dashboard.endpoint_forms import EVENTS, OVERLAPS, EndpointForm, form_of, read_form, values_of
-from service.dashboard.layout import Form, Layout, Page
+from service.dashboard.forms import Form
+from service.dashboard.layout import Layout, Page
 from service.dashboard.plots import attempt_strip
 from service.domain.endpoint import Endpoint
 from service.domain.errors import Conflict, Fault, InvalidParams, NotFound

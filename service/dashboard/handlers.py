@@ -9,7 +9,8 @@ from starlette.routing import Route
 from service.api.app import Services
 from service.api.authentication import Caller
 from service.api.query_params import QueryParams
-from service.dashboard.layout import Form, Layout, Page
+from service.dashboard.forms import Form
+from service.dashboard.layout import Layout, Page
 from service.domain.errors import Conflict, Fault, InvalidParams
 
 PATH = "/deliveries/handlers"

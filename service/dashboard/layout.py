@@ -1,12 +1,12 @@
 """What all pages share: who may see them, the layout, forms with their tokens, errors as pages, and JSON."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -19,10 +19,21 @@ from service.api.endpoints import json_response, route
 from service.api.problems import ADMIN_ONLY, READ_ONLY, Problem, ProblemError, problem_of
 from service.api.request_bodies import BodyReader
 from service.dashboard import cookies
+from service.dashboard.forms import (
+    FOREIGN_FORM,
+    FORM_TYPE,
+    OLD_FORM,
+    Form,
+    StaleFormError,
+    content_type,
+    read_form,
+    sent_without_session,
+)
 from service.dashboard.request_checks import is_own_form, own_path, wants_json
 from service.dashboard.templates import render
-from service.dashboard.uploads import MULTIPART_TYPE, Upload, read_multipart
-from service.domain.errors import BoomerangError, UnreadableBody
+from service.dashboard.unsent_forms import UnsentForm
+from service.dashboard.uploads import MULTIPART_TYPE, read_multipart
+from service.domain.errors import BoomerangError
 from service.domain.ports.signals import Clock
 from service.domain.session_tokens import SessionTokens
 from service.domain.task import Json
@@ -37,8 +48,6 @@ NAVIGATION = (
     ("/health", "Health"),
     ("/audit", "Audit log"),
 )
-FORM_TYPE = "application/x-www-form-urlencoded"
-MAX_FIELDS = 2000
 LIVE = "x-live-update"
 """Header of requests that the script makes to update a page."""
 HEADERS = {
@@ -65,33 +74,16 @@ class Page:
     status: int = 200
 
 
-class Form:
-    """The fields and files of a submitted form."""
-
-    def __init__(self, pairs: Sequence[tuple[str, str]], files: Sequence[tuple[str, Upload]] = ()) -> None:
-        self._pairs = pairs
-        self._files = files
-
-    def get(self, name: str, default: str = "") -> str:
-        """Return the last value of a field."""
-        return next((value for key, value in reversed(self._pairs) if key == name), default)
-
-    def all(self, name: str) -> list[str]:
-        """Return all values of a field in their order."""
-        return [value for key, value in self._pairs if key == name]
-
-    def files(self, name: str) -> list[Upload]:
-        """Return all files of a field in their order."""
-        return [file for key, file in self._files if key == name]
-
-
 View = Callable[[Request, Caller], Awaitable[Page | Response]]
 Action = Callable[[Request, Caller, Form], Awaitable[Page | Response]]
 
 
 @dataclass(kw_only=True)
 class Layout:
-    """Makes routes of views and actions. `admins` are the paths of pages for admins alone."""
+    """Makes routes of views and actions. `admins` are the paths of pages for admins alone.
+
+    `ask_to_sign_in` returns the page to sign in which keeps a form that was sent without a session.
+    """
 
     tokens: SessionTokens
     auditor: Auditor
@@ -100,6 +92,7 @@ class Layout:
     public_url: str | None
     paths: set[str] = field(default_factory=set)
     admins: set[str] = field(default_factory=set)
+    ask_to_sign_in: Callable[[Request, UnsentForm], Response] | None = None
 
     def route(
         self,
@@ -155,26 +148,31 @@ class Layout:
             return await cast("Action", action)(request, caller, await self.form(request, subject))
         async with uploads.read(request) as body:
             form = Form(*await read_multipart(request.headers, body))
-            self.check_token(request, subject, form.get("form_token"))
+            self.check_token(request, subject, form)
             return await cast("Action", action)(request, caller, form)
 
     async def _answer(self, request: Request, view: Callable[[Caller], Awaitable[Page | Response]]) -> Response:
         caller = getattr(request.state, "caller", None)
         if not isinstance(caller, Caller):
-            return self._unknown(request)
+            return await self._unknown(request)
         try:
             found = await view(caller)
+        except StaleFormError as stale:
+            return self.response(request, unsent_page(stale.form), caller)
         except (BoomerangError, HTTPException, ClientDisconnect) as error:
             return self.problem_page(request, problem_of(error), caller)
         return found if isinstance(found, Response) else self.response(request, found, caller)
 
-    def _unknown(self, request: Request) -> Response:
+    async def _unknown(self, request: Request) -> Response:
         """Return the way to the sign-in page, or the reason why nobody can sign in."""
         refusal: Problem = request.state.refusal
         if refusal.status != HTTPStatus.UNAUTHORIZED:
             return self.problem_page(request, refusal, None)
-        if request.method == "POST" or wants_json(request):
-            return refusal.response() if wants_json(request) else redirect(SIGN_IN)
+        if wants_json(request):
+            return refusal.response()
+        if request.method == "POST":
+            form = await sent_without_session(request, self.bodies, self.public_url)
+            return self.ask_to_sign_in(request, form) if form and self.ask_to_sign_in else redirect(SIGN_IN)
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return redirect(f"{SIGN_IN}?{urlencode({'next': wanted})}" if wanted != "/" else SIGN_IN)
 
@@ -182,20 +180,21 @@ class Layout:
         """Return the fields of the form of a request; raises a 403 problem unless a page of this service sent it."""
         if content_type(request) != FORM_TYPE:
             raise ProblemError(Problem(status=415, kind="not-a-form", detail=f"send the form as {FORM_TYPE}"))
-        async with self.bodies.read(request) as body:
-            try:
-                pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
-            except ValueError as error:
-                raise UnreadableBody("the form cannot be read") from error
-        form = Form(pairs)
-        self.check_token(request, subject, form.get("form_token"))
+        form = await read_form(request, self.bodies)
+        self.check_token(request, subject, form)
         return form
 
-    def check_token(self, request: Request, subject: str, token: str) -> None:
-        """Raise a 403 problem unless `token` is that of the forms of `subject`, and no other site sent the request."""
+    def check_token(self, request: Request, subject: str, form: Form) -> None:
+        """Raise a 403 problem unless a form has the token of `subject`, and no other site sent it.
+
+        Raises StaleFormError for the form of another session, if it surely comes from a page of this service.
+        """
         if not is_own_form(request, self.public_url):
             raise ProblemError(FOREIGN_FORM)
+        token = form.get("form_token")
         if not self.tokens.is_form_token(subject, token):
+            if token and ("origin" in request.headers or "sec-fetch-site" in request.headers):
+                raise StaleFormError(form.unsent(request.url.path))
             raise ProblemError(OLD_FORM)
 
     def response(self, request: Request, page: Page, caller: Caller | None) -> Response:
@@ -250,20 +249,15 @@ class Layout:
         }
 
 
-FOREIGN_FORM = Problem(status=403, kind="foreign-form", detail="another site sent this form; open the page here")
-OLD_FORM = Problem(
-    status=403, kind="old-form", detail="this form belongs to a session that ended; go back, reload and send it again"
-)
+def unsent_page(form: UnsentForm) -> Page:
+    """Return the page that asks whether to send a form in another session."""
+    values = {"form": form}
+    return Page(template="unsent.html", title="Send the form?", values=values, status=int(HTTPStatus.FORBIDDEN))
 
 
 def subject_of(caller: Caller) -> str:
     """Return whose forms a caller sends: those of its session, else those of its key."""
     return f"session {caller.session}" if caller.session else f"key {caller.key_id}"
-
-
-def content_type(request: Request) -> str:
-    """Return the media type of a body without its parameters, in lower case."""
-    return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
 def redirect(address: str) -> RedirectResponse:

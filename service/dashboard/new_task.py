@@ -15,7 +15,8 @@ from service.api.app import Services
 from service.api.authentication import Caller
 from service.api.query_params import QueryParams
 from service.api.request_bodies import BodyReader
-from service.dashboard.layout import Form, Layout, Page
+from service.dashboard.forms import Form
+from service.dashboard.layout import Layout, Page
 from service.dashboard.price_table import price_rows
 from service.dashboard.task_fields import form_fields
 from service.dashboard.task_request import FormView, TaskRequest, filled_in, keeps_stored, read_request, shown_again

@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from secrets import token_urlsafe
 from urllib.parse import urlsplit
@@ -16,8 +16,10 @@ from service.api.endpoints import Endpoint, route
 from service.api.logins import LOGIN_PREFIX
 from service.api.problems import Problem, ProblemError, problem_of
 from service.dashboard import cookies
-from service.dashboard.layout import SIGN_IN, Form, Layout, Page, redirect
+from service.dashboard.forms import Form
+from service.dashboard.layout import SIGN_IN, Layout, Page, redirect, unsent_page
 from service.dashboard.request_checks import own_path
+from service.dashboard.unsent_forms import UnsentForm, read_unsent
 from service.domain.api_key import ApiKey
 from service.domain.errors import BadToken, BoomerangError
 from service.domain.hosts import is_loopback
@@ -45,6 +47,7 @@ class SignIns:
 
     def __post_init__(self) -> None:
         self._key_ids = {key_fingerprint(each.key): each for each in self.api_keys}
+        self.layout.ask_to_sign_in = self._ask
 
     def routes(self) -> list[Route]:
         """Return the routes, which need no caller but the one that signs out."""
@@ -77,9 +80,10 @@ class SignIns:
         digest, found = key_fingerprint(form.get("key").strip()), None
         for key_id in self._key_ids:  # all of them, so that the time does not depend on the match
             found = key_id if hmac.compare_digest(key_id, digest) else found
+        unsent = read_unsent(form.get("unsent"))
         if found is None:
-            return self._form(request, own_path(form.get("next")), fault=UNKNOWN)
-        return await self._begin(request, found, own_path(form.get("next")))
+            return self._form(request, own_path(form.get("next")), fault=UNKNOWN, unsent=unsent)
+        return await self._begin(request, found, own_path(form.get("next")), unsent=unsent)
 
     async def show_link(self, request: Request) -> Response:
         """Show the button of a link; a browser on this machine needs none.
@@ -130,11 +134,20 @@ class SignIns:
             raise ProblemError(LINK_ENDED)
         return await self._begin(request, link.key_id, _next(request))
 
-    async def _begin(self, request: Request, key_id: str, address: str) -> Response:
-        """Begin a session and go to `address`; the local admin of a service without keys needs none."""
-        response, key = redirect(address), self._key_ids.get(key_id)
+    async def _begin(
+        self, request: Request, key_id: str, address: str, *, unsent: UnsentForm | None = None
+    ) -> Response:
+        """Begin a session and go to `address`, or ask whether to send the form `unsent`.
+
+        The local admin of a service without keys needs no session.
+        """
+        response: Response = redirect(address)
+        key = self._key_ids.get(key_id)
         if key is not None:
             sign_in = SignIn(key_id=key_id, id=token_urlsafe(18), expires=self.layout.now() + SESSION_LIFE)
+            if unsent:
+                now = Caller(name=key.name, admin=key.admin, read_only=key.read_only, session=sign_in.id)
+                response = self.layout.response(request, replace(unsent_page(unsent), status=200), now)
             token = self.tokens.token("session", sign_in)
             self._write(request, response, cookies.SESSION, token, seconds=int(SESSION_LIFE.total_seconds()))
             self._write(request, response, cookies.BROWSER, "", seconds=0)
@@ -142,8 +155,12 @@ class SignIns:
         await self.layout.auditor.record(caller, "session.begin", road="dashboard")
         return response
 
-    def _form(self, request: Request, address: str, *, fault: str = "") -> Response:
-        values = {"next": address, "fault": fault}
+    def _ask(self, request: Request, unsent: UnsentForm) -> Response:
+        """Return the page to sign in for a form that was sent without a session."""
+        return self._form(request, "/", unsent=unsent)
+
+    def _form(self, request: Request, address: str, *, fault: str = "", unsent: UnsentForm | None = None) -> Response:
+        values = {"next": address, "fault": fault, "unsent": unsent.text if unsent else ""}
         page = Page(template="sign_in.html", title="Sign in", values=values, status=403 if fault else 200)
         return self._with_browser(request, page)
 

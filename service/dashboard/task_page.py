@@ -17,8 +17,9 @@ from service.api.problems import NOT_REQUESTED, ProblemError
 from service.api.query_params import QueryParams, path_id
 from service.api.request_context import TASK
 from service.dashboard.advice import advice
+from service.dashboard.forms import Form
 from service.dashboard.inputs import input_views
-from service.dashboard.layout import Form, Layout, Page
+from service.dashboard.layout import Layout, Page
 from service.dashboard.timeline import timeline, waiting_since
 from service.domain.errors import Conflict, NotFound
 from service.domain.task import Status, Task

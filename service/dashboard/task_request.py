@@ -8,8 +8,9 @@ from urllib.parse import quote, unquote
 
 from pybase64 import b64encode_as_string
 
-from service.dashboard.layout import Form
+from service.dashboard.forms import Form
 from service.dashboard.task_fields import FormField, KeptItem, addresses, item_faults, read_value, values_of
+from service.dashboard.uploads import KEPT, KEPT_FROM, MAX_KEPT
 from service.domain.blob import Blob
 from service.domain.errors import Fault, UnreadableBody
 from service.domain.event_routing import WEBHOOK
@@ -17,13 +18,6 @@ from service.domain.notify import LocatedMessage
 from service.domain.ports.tasks import BlobStore
 from service.domain.strict_json import parse_json
 from service.domain.task import Json, Task
-
-MAX_KEPT = 8 * 1024 * 1024
-"""Characters of data URIs that a form with faults contains, so that their files need not be chosen again."""
-
-KEPT, KEPT_FROM = "_kept", "_from"
-"""Ends of the names of fields: media of the last try, each a quoted name, `|` and a data URI, and of the task `from`
-by their places."""
 
 STORED = "stored here, "
 NUL = "must not contain the character U+0000"

@@ -14,6 +14,13 @@ MULTIPART_TYPE = "multipart/form-data"
 MAX_FILES = 32
 MAX_FIELDS = 200
 CHUNK = 256 * 1024
+MAX_KEPT = 8 * 1024 * 1024
+"""Characters of data URIs that a form with faults contains, so that their files need not be chosen again."""
+
+KEPT, KEPT_FROM = "_kept", "_from"
+"""Ends of the names of fields: media of the last try, each a quoted name, `|` and a data URI, and of the task `from`
+by their places."""
+
 _PLAIN_TYPE = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,80}")
 
 

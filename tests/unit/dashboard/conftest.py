@@ -40,8 +40,15 @@ class PagesUnderTest:
     async def post(self, path: str, who: str = "admin", **fields: str | list[str]) -> httpx.Response:
         """Send a form of `who` with the token that its pages have."""
         [token, *_] = TOKEN.findall((await self.get("/new", who)).text)
+        fields = {"form_token": token, **fields}
         headers = {"Authorization": f"Bearer {KEYS[who]}", "Origin": "http://127.0.0.1"}
-        return await self.http.post(path, data={"form_token": token, **fields}, headers=headers)
+        return await self.http.post(path, data=fields, headers=headers)
+
+
+def token_in(page: httpx.Response) -> str:
+    """Return the token of the last form of a page."""
+    found: str = TOKEN.findall(page.text)[-1]
+    return found
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from service.dashboard.layout import Form
+from service.dashboard.forms import Form
 from service.dashboard.task_fields import FormField, form_fields, read_value
-from service.dashboard.task_request import MAX_KEPT, read_request, shown_again
-from service.dashboard.uploads import Upload
+from service.dashboard.task_request import read_request, shown_again
+from service.dashboard.uploads import MAX_KEPT, Upload
 from service.domain.blob import Blob
 from service.domain.errors import Fault
 from service.domain.models.catalog import known_models
