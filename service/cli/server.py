@@ -3,7 +3,7 @@
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -126,7 +126,7 @@ def _platform_port() -> str:
 @json_option
 def migrate(as_json: bool) -> None:
     """Upgrade the database to the newest schema. Repeated and concurrent runs are safe."""
-    from service.cli.output import result_console  # noqa: PLC0415 - a service needs no Rich
+    from service.cli.output import print_json, result_console  # noqa: PLC0415 - a service needs no Rich
     from service.runtime.process import migrate_database  # noqa: PLC0415 - heavy
 
     version = anyio.run(migrate_database, operator_settings())
@@ -178,7 +178,14 @@ def secret(webhook: bool, client: str | None, show: bool, as_json: bool) -> None
         return
     key = generate_key()
     value, name = (derive_webhook_secret(key), "secret") if webhook else (key, "key")
-    print_json({name: value}) if as_json else click.echo(value)
+    _print_secret({name: value}, value, as_json=as_json)
+
+
+def _print_secret(document: Mapping[str, object], text: str, *, as_json: bool) -> None:
+    """Print a secret on standard output, alone or as JSON."""
+    from service.cli.output import print_json  # noqa: PLC0415 - a service needs no Rich
+
+    print_json(document) if as_json else click.echo(text)
 
 
 def _show_secrets(client: str | None, *, as_json: bool) -> None:
@@ -192,7 +199,7 @@ def _show_secrets(client: str | None, *, as_json: bool) -> None:
     made = not given.secret_keys and not file.exists()
     settings = ensure_secret_keys(given)
     found = client_secrets(settings).for_client(client) if client is not None else settings.webhook_secrets
-    print_json({"secret": found[0], "older": list(found[1:])}) if as_json else click.echo(found[0])
+    _print_secret({"secret": found[0], "older": list(found[1:])}, found[0], as_json=as_json)
     if len(found) > 1:
         count = len(found) - 1
         others = "1 more secret signs" if count == 1 else f"{count} more secrets sign"

@@ -82,7 +82,7 @@ Action = Callable[[Request, Caller, Form], Awaitable[Page | Response]]
 class Layout:
     """Makes routes of views and actions. `admins` are the paths of pages for admins alone.
 
-    `ask_to_sign_in` returns the page to sign in which keeps a form that was sent without a session.
+    `sign_in_page` returns the page to sign in which keeps a form that was sent without a session.
     """
 
     tokens: SessionTokens
@@ -92,7 +92,7 @@ class Layout:
     public_url: str | None
     paths: set[str] = field(default_factory=set)
     admins: set[str] = field(default_factory=set)
-    ask_to_sign_in: Callable[[Request, UnsentForm], Response] | None = None
+    sign_in_page: Callable[[Request, UnsentForm], Response] | None = None
 
     def route(
         self,
@@ -172,7 +172,7 @@ class Layout:
             return refusal.response()
         if request.method == "POST":
             form = await sent_without_session(request, self.bodies, self.public_url)
-            return self.ask_to_sign_in(request, form) if form and self.ask_to_sign_in else redirect(SIGN_IN)
+            return self.sign_in_page(request, form) if form and self.sign_in_page else redirect(SIGN_IN)
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return redirect(f"{SIGN_IN}?{urlencode({'next': wanted})}" if wanted != "/" else SIGN_IN)
 

@@ -39,7 +39,7 @@ async def test_action_on_all_that_match_counts_those_alone(pages: PagesUnderTest
         a_task("t4", created_at=NOW + 3 * SECOND, status=Status.COMPLETED),
     ]
     await add_tasks(pages.store, *tasks)
-    asked = await pages.post("/tasks/bulk", action="replay", scope="all", status=status)
-    assert f"Replay dead letters: {count} task{'' if count == 1 else 's'}?" in unescape(asked.text)
+    first = await pages.post("/tasks/bulk", action="replay", scope="all", status=status)
+    assert f"Replay dead letters: {count} task{'' if count == 1 else 's'}?" in unescape(first.text)
     done = await pages.post("/tasks/bulk/run", action="replay", scope="all", status=status, total=str(count))
     assert f"{count} of {count}" in done.text

@@ -30,9 +30,9 @@ async def signed_in(pages: PagesUnderTest, who: str, fields: dict[str, str] | No
 
 async def test_form_without_a_session_is_kept(pages: PagesUnderTest) -> None:
     """A wrong key in between loses nothing either; nothing happens before the last press, which creates one task."""
-    asked = await pages.http.post("/new", files=[], data={**NEW, "form_token": "old"}, headers=OWN)
-    assert (asked.status_code, "Your session has ended" in asked.text) == (200, True)
-    wrong = await pages.http.post("/sign-in", data={**hidden(asked), "key": "not-a-key-at-all"}, headers=OWN)
+    first = await pages.http.post("/new", files=[], data={**NEW, "form_token": "old"}, headers=OWN)
+    assert (first.status_code, "Your session has ended" in first.text) == (200, True)
+    wrong = await pages.http.post("/sign-in", data={**hidden(first), "key": "not-a-key-at-all"}, headers=OWN)
     assert (wrong.status_code, "not a key" in wrong.text) == (403, True)
     page = await signed_in(pages, "ann", hidden(wrong))
     assert (page.status_code, "nothing was done yet" in page.text) == (200, True)
@@ -62,8 +62,8 @@ async def test_form_of_another_session_is_kept(pages: PagesUnderTest) -> None:
 @pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
 async def test_form_of_another_site_is_not_kept(pages: PagesUnderTest, headers: dict[str, str]) -> None:
     """Otherwise a site could have somebody sign in to press a button for it."""
-    asked = await pages.http.post("/new", data=NEW, headers=headers)
-    assert (asked.status_code, asked.headers["location"]) == (303, "/sign-in")
+    first = await pages.http.post("/new", data=NEW, headers=headers)
+    assert (first.status_code, first.headers["location"]) == (303, "/sign-in")
     await signed_in(pages, "ann")
     refused = await pages.http.post("/new", data={**NEW, "form_token": "forged"}, headers=headers)
     assert "another site sent this form" in refused.text

@@ -290,7 +290,7 @@ async def test_id_is_percent_encoded_in_the_path(upstream_id: str, segment: str)
         (200, {"code": 401, "message": "invalid token"}, True),
     ],
 )
-async def test_refusals_of_the_key_are_told_apart(status: int, body: dict[str, Any], of_key: bool) -> None:
+async def test_refusals_of_the_key_are_distinguished(status: int, body: dict[str, Any], of_key: bool) -> None:
     """A refused submission is one for the key unless it is for credit or content; a refused poll always is."""
     provider = MockProvider(httpx.Response(status, json=body)).vtrix()
     with pytest.raises(Refused) as refused:
