@@ -5,18 +5,26 @@ from typing import TYPE_CHECKING
 from starlette.routing import Route
 
 from service.api.contents import ContentApi
-from service.api.mcp_tools import McpApi
+from service.api.late_routes import LateRoutes
 from service.api.task_acceptor import TaskAcceptor
-from service.api.videos import VideoApi
-from service.api.vtrix_models import VtrixModelApi
-from service.api.vtrix_tasks import VtrixTaskApi
 
 if TYPE_CHECKING:
     from service.api.app import Services
 
+PATHS = r"^/(?:v1/videos|model/v1/generation|api/v1/skill/models|mcp)(?:/.*)?$"
+
 
 def drop_in_routes(services: "Services", acceptor: TaskAcceptor, contents: ContentApi) -> list[Route]:
-    """Return the routes of every drop-in API."""
+    """Return one route that stands for those of every drop-in API."""
+    return [LateRoutes(PATHS, lambda: _routes(services, acceptor, contents))]
+
+
+def _routes(services: "Services", acceptor: TaskAcceptor, contents: ContentApi) -> list[Route]:
+    from service.api.mcp_tools import McpApi  # noqa: PLC0415 - late, as LateRoutes explains
+    from service.api.videos import VideoApi  # noqa: PLC0415
+    from service.api.vtrix_models import VtrixModelApi  # noqa: PLC0415
+    from service.api.vtrix_tasks import VtrixTaskApi  # noqa: PLC0415
+
     tasks = VtrixTaskApi(
         acceptor=acceptor,
         queries=services.queries,

@@ -12,13 +12,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from service.api.app import ProbeServices, Services, WebLimits, create_app, create_probe_app
+from service.api.authentication import Pages
 from service.api.handler_routes import HandlerEndpoint
 from service.api.handlers import HandlerApi, LoadedHandler
 from service.api.probe_answers import ProbeAnswers
 from service.api.request_bodies import FILTER_BODIES, BodyReader
 from service.api.request_work import BACKGROUND, RequestWork
 from service.api.server import listen, serving
-from service.dashboard.app import Dashboard
 from service.deliveries.handler_parts import HandlerRoute
 from service.deliveries.tools import Tools
 from service.domain.errors import BadSetting
@@ -27,6 +27,7 @@ from service.domain.session_tokens import SessionTokens
 from service.providers import served_models
 from service.runtime.application import Application
 from service.runtime.config.settings import Settings
+from service.runtime.late_dashboard import LateDashboard
 from service.runtime.limits import limits_of
 from service.runtime.noted_pass import NotedPass
 from service.runtime.open_files import max_streams, max_waits
@@ -87,10 +88,16 @@ def build_app(
     return create_app(services, build_dashboard(application, services))
 
 
-def build_dashboard(application: Application, services: Services) -> Dashboard | None:
+def build_dashboard(application: Application, services: Services) -> Pages | None:
     """Return the dashboard over the same services as the API, None where DASHBOARD is off."""
     if application.settings.dashboard == "off":
         return None
+    return LateDashboard(build=partial(_dashboard, application, services))
+
+
+def _dashboard(application: Application, services: Services) -> Pages:
+    from service.dashboard.app import Dashboard  # noqa: PLC0415 - a start needs no page
+
     store = application.store
     return Dashboard(
         services=services,

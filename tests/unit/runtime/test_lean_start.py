@@ -31,6 +31,7 @@ NOT_FOR_A_START = {
     *("rich", "pygments", "jinja2", "prometheus_client", "mcp"),
     *("alembic", "sqlalchemy.orm", "psycopg", "apscheduler"),
     *("av", "PIL", "telegram", "slack_sdk", "aiohttp", "nats", "redis", "aio_pika", "aiobotocore", "obstore"),
+    *("service.dashboard", "service.api.videos", "service.api.vtrix_tasks", "service.api.mcp_tools"),
     *("service.api.schemas", "service.api.request_schemas", "service.api.openapi.document", "service.sandbox"),
 }
 
