@@ -6,8 +6,8 @@ It is a row of `submission_pauses`, whose other rows have other names: releases 
 from datetime import datetime
 
 from sqlalchemy import delete, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.storage.async_engine import AsyncConnection
 from service.storage.database import Database
 from service.storage.dialects import insert
 from service.storage.tables import submission_pauses

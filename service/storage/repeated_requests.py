@@ -5,10 +5,10 @@ looks for the task of the other one first.
 """
 
 from sqlalchemy import func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.tasks import RepeatedRequest
 from service.domain.task import Task
+from service.storage.async_engine import AsyncConnection
 from service.storage.dialects import advisory_lock
 from service.storage.tables import tasks
 from service.storage.task_rows import TASK_COLUMNS, task_from_row
