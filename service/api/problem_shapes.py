@@ -4,6 +4,7 @@ A client that was written for another API reads only that API's errors.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,7 +35,14 @@ OPENAI_CODES: Mapping[int, str] = {401: "invalid_api_key", 404: "not_found", 422
 MAY_EXIST = "may_exist"
 """Key of the request's state: whether a task of it may be stored already."""
 
+NOT_SUPPORTED = (
+    "this operation is not supported here: videos are created, retrieved, listed, deleted and downloaded; there is no"
+    " remix, no edit, no extension and no character"
+)
+"""Message for an address or a method that only OpenAI's own API has, its code is `not_supported`."""
+
 UNPROCESSABLE, BAD_REQUEST, CONFLICT, TOO_MANY, INTERNAL = 422, 400, 409, 429, 500
+NOT_FOUND, NOT_ALLOWED = 404, 405
 """The provider answers 400 to what our own API answers 422."""
 
 
@@ -62,16 +70,23 @@ def openai_response(problem: Problem, scope: Scope) -> Response:
     where nothing changes by itself.
     """
     first = problem.faults[0] if problem.faults else None
+    if not problem.kind and problem.status in {NOT_FOUND, NOT_ALLOWED}:
+        problem = replace(problem, kind="not-supported", detail=NOT_SUPPORTED)
     error = {
         "message": _message(problem),
         "type": _openai_type(problem.status),
         "param": ".".join(map(str, first.loc)) or None if first else None,
-        "code": OPENAI_CODES.get(problem.status) or problem.kind.replace("-", "_") or None,
+        "code": _openai_code(problem),
     }
     headers = dict(problem.headers)
     if problem.status == CONFLICT or scope.get("state", {}).get(MAY_EXIST):
         headers["x-should-retry"] = "false"
     return json_response({"error": error}, status=_vtrix_status(problem), headers=headers)
+
+
+def _openai_code(problem: Problem) -> str | None:
+    kind = problem.kind.replace("-", "_")
+    return kind if problem.detail == NOT_SUPPORTED else OPENAI_CODES.get(problem.status) or kind or None
 
 
 def _openai_type(status: int) -> str:

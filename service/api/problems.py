@@ -86,8 +86,13 @@ STATUS_BY_ERROR: tuple[tuple[type[Exception], int, str], ...] = (
 
 ARCHIVE_ERRORS = (errors.ArchiveRefused, errors.ArchiveUnavailable)
 
-HIDDEN = (errors.BadToken, errors.BadSignature, errors.KeyMissing, errors.StoreUnavailable)
-"""Errors whose message the caller does not get."""
+HIDDEN: Mapping[type[Exception], str] = {
+    errors.BadToken: "the token is forged or out of date",
+    errors.BadSignature: "the signature does not fit the request",
+    errors.KeyMissing: "no key can verify the request now; try again",
+    errors.StoreUnavailable: "the database cannot store it now; try again",
+}
+"""Errors whose message the caller does not get, and what it gets in its place."""
 
 
 def problem_of(error: Exception) -> Problem:
@@ -139,11 +144,9 @@ def _detail(error: Exception) -> str:
     if isinstance(error, errors.InvalidParams):
         count = len(error.faults)
         return f"{count} fault{'s' if count != 1 else ''}; see errors"
-    if isinstance(error, errors.StoreUnavailable):
-        return "the database cannot store it now; try again"
     if isinstance(error, ARCHIVE_ERRORS):
         return "the archive does not give the file now; try again"
-    return "" if isinstance(error, HIDDEN) else str(error)
+    return next((text for kind, text in HIDDEN.items() if isinstance(error, kind)), str(error))
 
 
 def _retry_after(error: Exception) -> dict[str, str]:

@@ -39,6 +39,9 @@ PAGE_SIZE, MAX_PAGE_SIZE = 20, 100
 VARIANTS = get_args(VideoVariant)
 SIGNED_FOR = timedelta(hours=1)
 UNLISTED = frozenset({"metadata", "notify", "hinted_fact"})
+ARCHIVED_WITHIN = timedelta(minutes=1)
+"""How long after the end of a task its thumbnail may still appear: the SDK retries."""
+RETRY_SOON = {"Retry-After": "2", "x-should-retry": "true"}
 NO_SPRITESHEET = Problem(
     status=400,
     kind="no-spritesheet",
@@ -91,7 +94,7 @@ class VideoApi:
         wanted = TaskFilter(
             client=caller_of(request).scope,
             limit=limit + 1,
-            cursor=(await self._visible(request, after)).id if after else None,
+            cursor=(await self._listed(request, after)).id if after else None,
             without=UNLISTED,
             oldest_first=order == "asc",
         )
@@ -127,9 +130,14 @@ class VideoApi:
             return await self.contents.respond(request, task, position=0, variant=variant, signed_for=SIGNED_FOR)
         except ProblemError as error:
             url = error.problem.extra.get("url")
+            if variant != "video" and url and self._just_ended(task):
+                raise ProblemError(replace(error.problem, headers=RETRY_SOON)) from error
             if variant != "video" or not url:
                 raise
             return RedirectResponse(url, HTTPStatus.FOUND, {"Cache-Control": "no-store"})
+
+    def _just_ended(self, task: Task) -> bool:
+        return task.settled_at is not None and self.clock.now() - task.settled_at < ARCHIVED_WITHIN
 
     async def _accepted(self, request: Request, body: VideoBody, found: Translation, arrived_at: datetime) -> Task:
         """Return the task of a create: that of an equal one which the client repeats, or a new one."""
@@ -156,10 +164,17 @@ class VideoApi:
 
     async def _visible(self, request: Request, task_id: str) -> Task:
         """Return a task; raises NotFound for an unknown one and for that of another client."""
-        task = await self.queries.task(TaskId(task_id))
-        if task is None or task.erased_at is not None or not caller_of(request).sees(task.client):
+        task = await self._listed(request, task_id)
+        if task.erased_at is not None:
             raise NotFound("there is no such video")
         request.scope["state"][TASK] = task.id
+        return task
+
+    async def _listed(self, request: Request, task_id: str) -> Task:
+        """Return a task, also an erased one: a page may have ended with it."""
+        task = await self.queries.task(TaskId(task_id))
+        if task is None or not caller_of(request).sees(task.client):
+            raise NotFound("there is no such video")
         return task
 
 

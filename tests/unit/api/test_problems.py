@@ -43,9 +43,9 @@ KINDS = [
 
 @pytest.mark.parametrize(("error", "status", "kind"), KINDS, ids=lambda value: type(value).__name__)
 def test_each_error_has_its_status(error: Exception, status: int, kind: str) -> None:
-    """The status and type of a problem follow from who must act."""
+    """The status and type of a problem follow from who must act; a sentence says what is wrong."""
     problem = problem_of(error)
-    assert (problem.status, problem.kind) == (status, kind)
+    assert (problem.status, problem.kind, bool(problem.detail)) == (status, kind, True)
 
 
 def test_every_error_is_in_the_table() -> None:

@@ -1,5 +1,6 @@
 """The OpenAI-shaped video API: translation, forms, refusals, repeated creates, other clients' videos."""
 
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -210,6 +211,48 @@ async def test_list_has_pages_in_both_orders(client: httpx.AsyncClient, fake: Fa
             after, more = {"after": page["last_id"]}, page["has_more"]
         assert found == [f"task-{number}" for number in ids]
     assert (await client.get("/v1/videos?limit=0")).status_code == 400
+
+
+async def test_list_goes_on_behind_an_erased_video(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """The last id of a page may be that of a video which has been deleted."""
+    fake.add(*(a_task(number, status=Status.COMPLETED) for number in range(1, 4)), a_task(4, erased_at=NOW))
+    page = (await client.get("/v1/videos", params={"limit": 2})).json()
+    behind = await client.get("/v1/videos", params={"limit": 1, "after": "task-4"})
+    assert [each["id"] for each in page["data"]] == ["task-3"]
+    assert [each["id"] for each in behind.json()["data"]] == ["task-3"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/videos/task-1/remix", 404),
+        ("POST", "/v1/videos/edits", 405),
+        ("POST", "/v1/videos/extensions", 405),
+        ("POST", "/v1/videos/characters", 405),
+        ("GET", "/v1/videos/characters/one", 404),
+    ],
+)
+async def test_unsupported_operation_is_named(
+    client: httpx.AsyncClient, fake: FakeApplication, method: str, path: str, status: int
+) -> None:
+    """What the SDK has and this service does not is no wrong address."""
+    fake.add(a_task(1, status=Status.COMPLETED))
+    answer = await client.request(method, path, json={"prompt": "x"} if method == "POST" else None)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (status, "not_supported")
+    assert error["message"].startswith("this operation is not supported here: ")
+
+
+async def test_thumbnail_of_a_video_that_just_ended_is_retried(
+    client: httpx.AsyncClient, fake: FakeApplication
+) -> None:
+    """The archive stores the file after the end: the SDK retries, but not for ever."""
+    item = {"type": "video", "url": "https://cdn.example.org/v.mp4"}
+    for number, ended in ((1, NOW), (2, NOW - timedelta(minutes=2))):
+        fake.add(a_task(number, status=Status.COMPLETED, output=(item,), settled_at=ended))
+    early, late = [await client.get(f"/v1/videos/task-{number}/content?variant=thumbnail") for number in (1, 2)]
+    assert (early.status_code, early.headers["x-should-retry"], early.headers["retry-after"]) == (404, "true", "2")
+    assert (late.status_code, "x-should-retry" in late.headers) == (404, False)
 
 
 async def test_video_is_shown_to_its_client_alone(fake: FakeApplication) -> None:
