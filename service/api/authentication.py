@@ -45,6 +45,9 @@ FORWARDED = frozenset(
 
 FORWARDED_PREFIXES = ("x-forwarded", "x-original-")
 LOGIN_PATH = "/v1/login-links"
+MCP_PATH = "/mcp"
+READABLE_BY_POST = frozenset({LOGIN_PATH, MCP_PATH, MCP_PATH + "/"})
+"""Paths whose POST may change nothing: a read-only caller may use them, and they check what they change."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 SAME_SITE = frozenset({"same-origin", "none"})
 """Values of Sec-Fetch-Site for requests that no page of another site made."""
@@ -194,7 +197,7 @@ class ApiKeyMiddleware:
             return caller
         if caller.session is not None:
             return UNKNOWN_KEY
-        return READ_ONLY if caller.read_only and request.scope["path"] != LOGIN_PATH else caller
+        return READ_ONLY if caller.read_only and request.scope["path"] not in READABLE_BY_POST else caller
 
     async def _by_session(self, pages: Pages, request: Request) -> Caller | None:
         found = await pages.session(request)

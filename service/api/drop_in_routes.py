@@ -45,6 +45,10 @@ def _routes(services: "Services", acceptor: TaskAcceptor, contents: ContentApi) 
         clock=services.clock,
     )
     agents = McpApi(
-        task_service=services.task_service, acceptor=acceptor, queries=services.queries, notes=services.notes
+        task_service=services.task_service,
+        acceptor=acceptor,
+        queries=services.queries,
+        notes=services.notes,
+        work=services.work,
     )
     return [*tasks.routes(), *models.routes(), *videos.routes(), *agents.routes()]

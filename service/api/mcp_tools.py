@@ -12,11 +12,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from service.api.authentication import caller_of
+from service.api.authentication import MCP_PATH, caller_of
 from service.api.endpoints import route
 from service.api.ports import TaskService, WaitingNotes
-from service.api.problems import Problem, ProblemError
+from service.api.problems import READ_ONLY, Problem, ProblemError
 from service.api.request_bodies import TASK_BODIES, require_json
+from service.api.request_work import RequestWork
 from service.api.task_acceptor import TaskAcceptor, new_task
 from service.api.video_requests import task_request
 from service.domain.errors import BoomerangError, InvalidParams, NotFound
@@ -31,6 +32,9 @@ NOT_INSTALLED = Problem(
     status=404, kind="not-installed", detail="tools for agents need the extra mcp: pip install 'boomerang-service[mcp]'"
 )
 SHOWN = ("id", "model", "status", "progress", "output", "error", "warnings", "usage", "note", "created_at")
+GENERATE = "generate_video"
+ARGUMENTS = frozenset({"prompt", "model", "images", "seconds", "size", "params"})
+"""Arguments of `generate_video`. The library ignores others, and an agent would pay for another video than it meant."""
 _REQUEST: ContextVar[Request] = ContextVar("request of the tools")
 
 
@@ -42,11 +46,12 @@ class McpApi:
     acceptor: TaskAcceptor
     queries: TaskQueries
     notes: WaitingNotes
+    work: RequestWork
     _server: "MCPServer[Any] | None" = field(default=None, init=False)
 
     def routes(self) -> list[Route]:
         """Return its routes."""
-        return [route("/mcp", post=self.serve)]
+        return [route(path, post=self.serve) for path in (MCP_PATH, MCP_PATH + "/")]
 
     async def serve(self, request: Request) -> Response:
         """Respond to one message of a client."""
@@ -60,7 +65,14 @@ class McpApi:
             from mcp.server import MCPServer  # noqa: PLC0415 - heavy, and an extra
         except ImportError:
             raise ProblemError(NOT_INSTALLED) from None
-        server: MCPServer[Any] = MCPServer("boomerang", instructions="Generate videos; a task takes minutes.")
+
+        class Tools(MCPServer[Any]):
+            async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
+                if name == GENERATE:
+                    arguments = _with_others_as_params(arguments)
+                return await super().call_tool(name, arguments, context)
+
+        server = Tools("boomerang", instructions="Generate videos; a task takes minutes.")
         for tool in (self.generate_video, self.get_video, self.cancel_video):
             server.add_tool(tool, structured_output=True)
         return server
@@ -77,7 +89,8 @@ class McpApi:
     ) -> dict[str, Any]:
         """Submit a video and return its task at once: ask get_video with the id until its status is settled.
 
-        `images` are addresses or data URIs. `params` are further parameters of the model.
+        `images` are addresses or data URIs. `params` are further parameters of the model; they may also stand beside
+        the others.
         """
         given = {"prompt": prompt, "model": model, "images": images, "seconds": seconds, "size": size}
         body = (params or {}) | {name: value for name, value in given.items() if value is not None}
@@ -91,17 +104,19 @@ class McpApi:
                 size=TASK_BODIES.max_bytes,
                 known_faults=translated.faults,
             )
+            _require_change_allowed()
             accepted = await self.acceptor.accept(request, new)
         except InvalidParams as invalid:
             raise _tool_error(InvalidParams(translated.request_faults(invalid.faults))) from invalid
         except BoomerangError as error:
             raise _tool_error(error) from error
-        return _shown(accepted.task)
+        return _shown(await self.work.tried(accepted.task))
 
     async def get_video(self, task_id: str) -> dict[str, Any]:
         """Return a video's status, progress, results and error; it is settled when completed, failed or canceled."""
         try:
-            [task] = await self.notes.noted([await self._visible(task_id)])
+            task = await self.work.tried(await self._visible(task_id), if_due=True)
+            [task] = await self.notes.noted([task])
         except BoomerangError as error:
             raise _tool_error(error) from error
         return _shown(task)
@@ -109,7 +124,8 @@ class McpApi:
     async def cancel_video(self, task_id: str) -> dict[str, Any]:
         """Cancel a video that has not been sent to the provider yet, or that the provider can cancel."""
         try:
-            return _shown(await self.task_service.cancel((await self._visible(task_id)).id))
+            _require_change_allowed()
+            return _shown(await self.work.tried(await self.task_service.cancel((await self._visible(task_id)).id)))
         except BoomerangError as error:
             raise _tool_error(error) from error
 
@@ -155,6 +171,21 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return next_message
+
+
+def _with_others_as_params(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `generate_video` with those that it does not declare among its `params`."""
+    others = {name: value for name, value in arguments.items() if name not in ARGUMENTS}
+    params = arguments.get("params")
+    if not others or not isinstance(params, dict | None):
+        return arguments
+    known = {name: value for name, value in arguments.items() if name in ARGUMENTS}
+    return known | {"params": others | (params or {})}
+
+
+def _require_change_allowed() -> None:
+    if caller_of(_REQUEST.get()).read_only:
+        raise ProblemError(READ_ONLY)
 
 
 def _shown(task: Task) -> Json:

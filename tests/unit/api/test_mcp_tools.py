@@ -1,11 +1,13 @@
 """The address of the tools for agents: without its extra, without a key, with odd messages."""
 
 import sys
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.unit.api.fakes import KEYS, FakeApplication, app_of, client_of
+from service.domain.api_key import ApiKey
+from tests.unit.api.fakes import KEYS, FakeApplication, a_task, app_of, client_of
 
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
@@ -40,3 +42,35 @@ async def test_message_of_another_media_type_is_a_problem(client: httpx.AsyncCli
     answer = await client.post("/mcp", content=b"{}", headers=ACCEPT | {"Content-Type": "text/plain"})
     assert answer.status_code == 415
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def called(client: httpx.AsyncClient, tool: str, path: str = "/mcp", **arguments: Any) -> tuple[bool, str]:
+    """Call a tool; return whether it failed, and its text."""
+    pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}
+    answer = await client.post(path, json=call, headers=ACCEPT)
+    assert answer.status_code == 200, answer.text
+    result = answer.json()["result"]
+    return result["isError"], result["content"][0]["text"]
+
+
+async def test_argument_that_the_tool_does_not_declare_is_a_parameter(
+    client: httpx.AsyncClient, fake: FakeApplication
+) -> None:
+    """An agent that writes `duration` beside the prompt does not pay for another video; a wrong name is a fault."""
+    assert not (await called(client, "generate_video", prompt="a cat", duration=3, params={"resolution": "1080p"}))[0]
+    assert fake.accepted[-1].params == {"prompt": "a cat", "duration": 3, "resolution": "1080p"}
+    failed, text = await called(client, "generate_video", path="/mcp/", prompt="a cat", lenght=3)
+    assert (failed, "lenght: unknown parameter" in text, len(fake.accepted)) == (True, True, 1)
+
+
+async def test_read_only_key_watches_and_changes_nothing(fake: FakeApplication) -> None:
+    """It may ask for a video, and neither make nor cancel one."""
+    fake.add(a_task())
+    keys = (ApiKey(name="ro", key="key-of-a-reader", read_only=True),)
+    async with client_of(app_of(fake, api_keys=keys), "key-of-a-reader") as reader:
+        assert not (await called(reader, "get_video", task_id="task-1"))[0]
+        for tool, arguments in (("generate_video", {"prompt": "a cat"}), ("cancel_video", {"task_id": "task-1"})):
+            failed, text = await called(reader, tool, **arguments)
+            assert (failed, "may only read" in text) == (True, True)
+    assert not fake.accepted

@@ -167,3 +167,21 @@ async def test_the_applied_wait_is_the_shorter_one(client: httpx.AsyncClient, fa
     fake.add(a_task(status=Status.COMPLETED, settled_at=NOW))
     response = await client.get("/v1/tasks/task-1", headers={"Prefer": "wait=22"})
     assert response.headers["Preference-Applied"] == "wait=19"
+
+
+async def test_tools_for_agents_drive_their_task(
+    client: httpx.AsyncClient, fake: FakeApplication, work: RecordingWork
+) -> None:
+    """A video is submitted before the answer, and what is due for it is done when it is asked for or canceled."""
+    pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
+    fake.add(a_task())
+    headers = {"Accept": "application/json, text/event-stream"}
+    for name, arguments in (
+        ("generate_video", {"prompt": "a cat"}),
+        ("get_video", {"task_id": "task-1"}),
+        ("cancel_video", {"task_id": "task-1"}),
+    ):
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
+        answer = await client.post("/mcp", json=call, headers=headers)
+        assert '"status\\": \\"in_progress' in answer.text
+    assert work.calls == ["tried task-1", "tried task-1 if due", "tried task-1"]
