@@ -13,6 +13,9 @@ from pybase64 import b64decode, b64encode_as_string
 MB = 1024 * 1024
 """The API page limits sizes in "MB". The larger reading accepts everything that the page documents as valid."""
 
+MAX_PIXELS = 2**28
+"""Maximum number of pixels: 16,384 x 16,384. Pillow, for one, refuses two thirds of that as a decompression bomb."""
+
 DURATION_SLACK = 0.1
 """Tolerance in seconds for the rounding of containers.
 
@@ -156,6 +159,8 @@ def frame_faults(facts: ImageFacts | VideoFacts, limits: MediaLimits) -> list[st
     faults = []
     if min(width, height) < side:
         faults.append(f"must be at least {side}x{side} pixels, is {width}x{height}: send a larger {limits.kind}")
+    if width * height > MAX_PIXELS:
+        faults.append(f"must have at most {MAX_PIXELS:,} pixels, is {width}x{height}: send a smaller {limits.kind}")
     if max(width, height) > ratio * min(width, height):
         faults.append(f"must have an aspect ratio from 1:{ratio} to {ratio}:1, is {width}x{height}: crop it")
     return faults

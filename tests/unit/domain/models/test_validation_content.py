@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.domain.errors import Fault, InvalidParams
-from service.domain.media.limits import MB, ImageFacts, Inspector, VideoFacts
+from service.domain.media.limits import MB, ImageFacts, Inspector, MediaLimits, VideoFacts, frame_faults
 from service.domain.models.catalog import MODELS
 from service.domain.models.media_checks import MediaList
 from service.domain.models.validation import ValidatedParams, validate_params
@@ -86,6 +86,16 @@ def test_declared_type_must_match_the_content(
 ) -> None:
     """A file of another type than declared is refused with the fix, with and without a library."""
     assert fix in message(inspect, **{name: [uri(declared, data)]})
+
+
+@pytest.mark.parametrize(("size", "fault"), [((16384, 16384), False), ((16385, 16384), True), ((2**31 - 1,) * 2, True)])
+def test_number_of_pixels_is_bounded(size: tuple[int, int], fault: bool) -> None:
+    """A picture that no decoder would open is refused by its size, whatever it weighs."""
+    facts = ImageFacts(format="png", width=size[0], height=size[1])
+    found = frame_faults(facts, MediaLimits(kind="image", formats={}, max_bytes=1))
+    assert found == (
+        [f"must have at most 268,435,456 pixels, is {size[0]}x{size[1]}: send a smaller image"] if fault else []
+    )
 
 
 @pytest.mark.parametrize("inspect", [MediaInspector(), MediaInspector(images=False)])
