@@ -13,6 +13,7 @@ from service.domain.endpoint_fields import (
     MAX_HEADER_VALUE,
     MAX_HEADERS,
     MAX_URL,
+    RATE,
 )
 from service.domain.task import EventType
 from service.domain.task_view import parse_time
@@ -67,6 +68,13 @@ CustomHeaders = Annotated[
         },
     ),
 ]
+Rate = Annotated[
+    str | None,
+    Field(
+        description="How many attempts start in a time, over all processes: 30/s, 600/m, 36000/h; null for no limit.",
+        json_schema_extra={"anyOf": [{"type": "string", "pattern": f"^{RATE.pattern}$"}, {"type": "null"}]},
+    ),
+]
 Time = Annotated[AwareDatetime, BeforeValidator(_read_time)]
 
 
@@ -78,6 +86,7 @@ class EndpointRequest(ApiModel):
     description: Description = optional()
     secret: Secret = optional("Signs the events. Without it a new one is made.")
     headers: CustomHeaders = optional()
+    rate: Rate = optional()
 
 
 class EndpointPatch(ApiModel):
@@ -87,6 +96,7 @@ class EndpointPatch(ApiModel):
     events: Events = optional()
     description: Description = optional()
     headers: CustomHeaders = optional()
+    rate: Rate = optional()
     paused: bool = optional("A paused endpoint gets nothing; what waits is delivered once it is resumed.")
     disabled: Annotated[bool, Field(json_schema_extra={"const": False})] = optional(
         "Only false: enables an endpoint that was disabled. To stop one, pause it."

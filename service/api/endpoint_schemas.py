@@ -37,6 +37,7 @@ class Endpoint(ApiModel):
     events: list[EventType] | None = Field(description="Null for all.")
     description: str
     headers: list[str] = Field(description="The names of its headers.")
+    rate: str | None = Field(description="How many attempts start in a time, like `30/s`; null for no limit.")
     paused: bool
     disabled: bool
     disabled_at: Moment | None

@@ -25,6 +25,7 @@ def endpoint_object(endpoint: Endpoint, caller: Caller, now: datetime) -> Json:
         "events": list(endpoint.events) or None,
         "description": endpoint.description,
         "headers": list(endpoint.header_names),
+        "rate": endpoint.rate,
         "paused": endpoint.paused,
         "disabled": endpoint.disabled_at is not None,
         "disabled_at": rfc3339(endpoint.disabled_at),

@@ -76,6 +76,9 @@ async def list_endpoints(client: Client, *, of_client: str | None, as_json: bool
 @click.option(
     "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header that is sent with each event."
 )
+@click.option(
+    "--rate", metavar="N/s", help="How many attempts start in a time: 30/s, 600/m, 36000/h. Default: no limit."
+)
 @as_json
 @with_client
 async def add(
@@ -86,15 +89,50 @@ async def add(
     description: str,
     secret: str | None,
     headers: Sequence[str],
+    rate: str | None,
     as_json: bool,
 ) -> None:
     """Add an endpoint and print its secret, which is never shown again."""
     body: Json = {"url": address}
     if events is not None:
-        body["events"] = [name.strip() for name in events.split(",") if name.strip()]
-    optional = {"description": description, "secret": secret, "headers": _headers(headers)}
+        body["events"] = _names(events)
+    optional = {"description": description, "secret": secret, "headers": _headers(headers), "rate": rate}
     made = await client.add_endpoint(body | {name: value for name, value in optional.items() if value})
     _show_secret(made, as_json=as_json)
+
+
+@endpoints.command()
+@click.argument("endpoint_id", metavar="ID")
+@click.option("--to", "address", metavar="URL", help="Another address; the secret stays.")
+@click.option("--events", metavar="NAME,...|all", help="Only these events, with commas between, or all.")
+@click.option("--description", help="What it is for.")
+@click.option("--rate", metavar="N/s|none", help="How many attempts start in a time, or none for no limit.")
+@as_json
+@with_client
+async def change(
+    client: Client,
+    *,
+    endpoint_id: str,
+    address: str | None,
+    events: str | None,
+    description: str | None,
+    rate: str | None,
+    as_json: bool,
+) -> None:
+    """Change address, events, description or rate of an endpoint; what is not given stays."""
+    changes: Json = {"url": address, "description": description, "rate": rate}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if rate == "none":
+        changes["rate"] = None
+    if events is not None:
+        changes["events"] = None if events == "all" else _names(events)
+    if not changes:
+        raise click.UsageError("nothing to change: give --to, --events, --description or --rate")
+    _show(await client.change_endpoint(endpoint_id, changes), as_json=as_json)
+
+
+def _names(events: str) -> list[str]:
+    return [name.strip() for name in events.split(",") if name.strip()]
 
 
 @endpoints.command()
@@ -219,6 +257,7 @@ def _show(endpoint: Json, *, as_json: bool) -> None:
             "state": _state(endpoint),
             "events": _events(endpoint),
             "description": endpoint.get("description"),
+            "rate": endpoint.get("rate"),
             "headers": ", ".join(map(text_of, endpoint.get("headers") or ())),
             "secret": endpoint.get("secret"),
             "old secret signs until": endpoint.get("old_secrets_until"),

@@ -38,6 +38,10 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "boomerang endpoints add https://example.org/hook --events task.completed,task.failed",
         "boomerang endpoints add https://example.org/hook --header 'X-Team: video' --description 'the shop'",
     ),
+    "endpoints change": (
+        "boomerang endpoints change 0198c2f4 --rate 10/s",
+        "boomerang endpoints change 0198c2f4 --events task.completed,task.failed --rate none",
+    ),
     "endpoints rotate": ("boomerang endpoints rotate 0198c2f4 --overlap 24h",),
     "endpoints pause": ("boomerang endpoints pause 0198c2f4",),
     "endpoints resume": ("boomerang endpoints resume 0198c2f4",),

@@ -22,6 +22,7 @@ class EndpointForm:
     description: str = ""
     events: Sequence[str] = ()
     headers: str = field(default="", repr=False)
+    rate: str = ""
     faults: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def with_faults(self, faults: Sequence[Fault]) -> "EndpointForm":
@@ -34,12 +35,14 @@ class EndpointForm:
         return EndpointForm(**{**vars(self), "faults": found})
 
 
-FIELDS = frozenset({"url", "description", "events", "headers", "secret"})
+FIELDS = frozenset({"url", "description", "events", "headers", "rate", "secret"})
 
 
 def form_of(endpoint: Endpoint) -> EndpointForm:
     """Return the form that changes an endpoint. The values of its headers are never shown."""
-    return EndpointForm(url=endpoint.url, description=endpoint.description, events=endpoint.events)
+    return EndpointForm(
+        url=endpoint.url, description=endpoint.description, events=endpoint.events, rate=endpoint.rate or ""
+    )
 
 
 def read_form(form: Form) -> EndpointForm:
@@ -49,6 +52,7 @@ def read_form(form: Form) -> EndpointForm:
         description=form.get("description").strip(),
         events=[name for name in form.all("events") if name],
         headers=form.get("headers"),
+        rate=form.get("rate").strip(),
     )
 
 
@@ -62,7 +66,8 @@ def values_of(sent: EndpointForm) -> Json:
     if faults:
         raise InvalidParams(faults)
     events = None if not sent.events or set(sent.events) >= set(EVENTS) else list(sent.events)
-    return {"url": sent.url, "description": sent.description, "events": events, "headers": headers}
+    fields: Json = {"url": sent.url, "description": sent.description, "events": events, "headers": headers}
+    return fields | {"rate": sent.rate or None}
 
 
 def _headers(sent: EndpointForm, faults: list[Fault]) -> dict[str, str]:

@@ -74,6 +74,7 @@ class Endpoint:
 
     `events` are the names of the events that it gets, empty for all. `sealed` has its secrets and the values of its
     headers, sealed with the signing key of the fingerprint `key_id`. Replaced secrets sign until `old_secrets_until`.
+    `rate` is how many attempts start in a time, like `30/s`; None for no limit.
     """
 
     id: str
@@ -90,6 +91,7 @@ class Endpoint:
     updated_at: datetime
     disabled_at: datetime | None = None
     disabled_reason: str | None = None
+    rate: str | None = None
     health: EndpointHealth = field(default_factory=EndpointHealth)
 
 
@@ -102,6 +104,7 @@ class EndpointMatch:
     url: str = field(repr=False)
     events: tuple[str, ...] = ()
     paused: bool = False
+    rate: str | None = None
 
     def wants(self, event_type: str, handlers: Sequence[Subscription]) -> bool:
         """Return whether it gets events of this type; `handlers` are those that are loaded here."""
@@ -124,6 +127,7 @@ class EndpointMatch:
             host_key=f"{WEBHOOK}/{host}" if host else None,
             endpoint_id=self.id,
             held=self.paused,
+            limited=self.rate is not None,
         )
 
 

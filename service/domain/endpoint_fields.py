@@ -20,6 +20,9 @@ MAX_HEADER_VALUE = 1024
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HEADER_VALUE = re.compile(r"[!-~](?:[\t -~]*[!-~])?")
 
+RATE = re.compile(r"[1-9][0-9]{0,8}/(s|m|h)")
+"""The rate of an endpoint; see `service.domain.delivery_rate`."""
+
 RESERVED = frozenset(
     {
         *("host", "content-length", "content-type", "content-encoding", "accept-encoding", "expect", "user-agent"),
@@ -71,6 +74,13 @@ def description_faults(description: str) -> list[Fault]:
     """Return the faults of a description."""
     faults = text_faults(description, max_chars=MAX_DESCRIPTION, blank=True)
     return [Fault(loc=("description",), msg=fault) for fault in faults]
+
+
+def rate_faults(rate: str | None) -> list[Fault]:
+    """Return the faults of a rate; null stands for no limit."""
+    if rate is None or RATE.fullmatch(rate):
+        return []
+    return [Fault(loc=("rate",), msg="must be attempts for a time, like 30/s, 600/m or 36000/h; or null for no limit")]
 
 
 def secret_faults(secret: str) -> list[Fault]:

@@ -40,7 +40,8 @@ class DeliveryRoute:
     `lane_key` is the same for the same handler and target, in every process and permanently: for an entry it is made
     of the name in the entry, and for a handler without a target of the oldest name of the handler. `host_key` is the
     same for all entries with the same handler and host, None for a target without an address. `endpoint_id` is set
-    where the target is an endpoint; a delivery that is `held` waits until the endpoint is resumed.
+    where the target is an endpoint; a delivery that is `held` waits until the endpoint is resumed, and one that is
+    `limited` is claimed, since a claim counts what the rate of the endpoint allows.
     """
 
     handler: str
@@ -49,6 +50,7 @@ class DeliveryRoute:
     host_key: str | None = None
     endpoint_id: str | None = None
     held: bool = False
+    limited: bool = False
 
 
 def target_host(target: Json) -> str | None:

@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Integer, Label, Select, bindparam, func, select, update
+from sqlalchemy import Label, bindparam, func, select, update
 
-from service.domain.fair_share import share_owner
 from service.domain.operator_event import OperatorEventType, hour_of
 from service.domain.ports.circuits import NO_BLOCKS, Blocks
 from service.domain.ports.handler_pauses import CONTROLS
@@ -24,11 +22,11 @@ from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
 from service.storage.delivery_tables import IS_PENDING, PENDING, attempts, deliveries
+from service.storage.due_deliveries import choose_due
 from service.storage.endpoint_deliveries import hold_lane
 from service.storage.endpoint_health import note_attempts
 from service.storage.event_log import EVENT_COLUMNS, event_from_row
 from service.storage.operator_events import report
-from service.storage.parked_deliveries import MAX_PARKED, PARKED_AT_ONCE, without_blocked
 from service.storage.queries import delivery_view
 from service.storage.rate_buckets import in_lock_order, spend, within_rate
 from service.storage.sealed_secrets import delete_secrets
@@ -47,17 +45,6 @@ LEASED_COLUMNS = (
     deliveries.c.event_seq,
     deliveries.c.created_at,
     deliveries.c.endpoint_id,
-    deliveries.c.circuit,
-    deliveries.c.waiting_since,
-)
-DUE_COLUMNS = (
-    deliveries.c.id,
-    deliveries.c.client,
-    deliveries.c.target,
-    deliveries.c.destination,
-    deliveries.c.leased_until.is_not(None).label("abandoned"),
-    deliveries.c.lane,
-    deliveries.c.manual_at,
     deliveries.c.circuit,
     deliveries.c.waiting_since,
 )
@@ -83,7 +70,7 @@ class SqlDeliveryQueue:
             due: dict[str, Values] = {}
             for capacity in in_lock_order(capacities):
                 limited, bucket = await within_rate(write.connection, capacity, now)
-                found = await _choose(write.connection, limited, now, blocks)
+                found = await choose_due(write.connection, limited, now, blocks)
                 await spend(write.connection, capacity, bucket, len(found), now)
                 due |= {row["id"]: row for row in found}
             if not due:
@@ -190,78 +177,6 @@ async def pending_handlers(connection: AsyncConnection) -> list[str]:
     return handlers
 
 
-async def _choose(
-    connection: AsyncConnection, capacity: HandlerCapacity, now: datetime, blocks: Blocks
-) -> list[Values]:
-    """Return the heads to lease; one query for each name of the handler, because the index has the order of one name.
-
-    A query repeats without the clients that have their fair share, as long as it skipped rows of such clients. The
-    free slots bound the number of repetitions, since each serves one more client. It also repeats without the rows
-    that it has parked, which it found in the place of others.
-    """
-    shares = capacity.shares()
-    chosen: dict[str, Values] = {}
-    for name in dict.fromkeys(capacity.names):
-        skipped, parked = True, 0
-        while shares.free and skipped and parked < MAX_PARKED:
-            served = shares.served() if capacity.past_served else set()
-            statement = DUE_OF_OTHER_CLIENTS if served else DUE_HEADS
-            limit = max(shares.free + len(chosen), PARKED_AT_ONCE if blocks.any else 0)
-            parameters = {"handler_name": name, "now": now, "limit": limit}
-            rows = await connection.execute(statement, parameters | ({"served": served} if served else {}))
-            found = await without_blocked(connection, name, [dict(row) for row in rows.mappings()], blocks, now)
-            new = _first_of_destinations(found.free, chosen)
-            parked += found.parked
-            taken = [row for row in new if shares.take(share_owner(row["client"], row["target"]))]
-            chosen |= {row["id"]: row for row in taken}
-            skipped = bool(found.parked) or (capacity.past_served and len(taken) < len(new))
-    return list(chosen.values())
-
-
-def _first_of_destinations(rows: Sequence[Values], chosen: Mapping[str, Values]) -> list[Values]:
-    """Return the rows that are not `chosen`, of each destination one, and none if one of it is chosen."""
-    taken = {row["destination"] for row in chosen.values()} - {None}
-    found: list[Values] = []
-    for row in rows:
-        if row["id"] not in chosen and row["destination"] not in taken:
-            taken |= {row["destination"]} - {None}
-            found.append(row)
-    return found
-
-
-def _due_heads() -> Select[Any]:
-    """Return the query for the due deliveries of one handler that have no lease and are the head of their lane.
-
-    Only one delivery of a lane has a lease: a replayed one may become the head while a later one has a lease.
-    Deliveries after a head that waits for its retry are postponed with it (see `finish`), so that a long outage of one
-    destination does not fill the due end of the index with rows that cannot be claimed. Of the deliveries of one task
-    to one host only one has a lease.
-    """
-    other = deliveries.alias("other")
-    blocked = select(other.c.id).where(
-        other.c.status == PENDING,
-        other.c.lane == deliveries.c.lane,
-        (other.c.event_seq < deliveries.c.event_seq) | (other.c.leased_until > bindparam("now")),
-    )
-    same = deliveries.alias("same")
-    busy = select(same.c.id).where(
-        same.c.status == PENDING,
-        same.c.destination.is_not(None),
-        same.c.destination == deliveries.c.destination,
-        same.c.leased_until > bindparam("now"),
-    )
-    own = deliveries.c.handler == bindparam("handler_name")
-    due = deliveries.c.due_at <= bindparam("now")
-    free = deliveries.c.leased_until.is_(None) | (deliveries.c.leased_until <= bindparam("now"))
-    return (
-        select(*DUE_COLUMNS)
-        .where(IS_PENDING, own, due, free, ~blocked.exists(), ~busy.exists())
-        .order_by(deliveries.c.due_at, deliveries.c.event_seq)
-        .limit(bindparam("limit", type_=Integer))
-        .with_for_update(skip_locked=True, of=deliveries)
-    )
-
-
 def _lane_has_others() -> Label[bool]:
     """Return the condition that the lane has other pending deliveries: later ones, or an earlier one after a replay."""
     other = deliveries.alias("other")
@@ -270,8 +185,6 @@ def _lane_has_others() -> Label[bool]:
 
 
 # Statements that run many times a second, built once.
-DUE_HEADS = _due_heads()
-DUE_OF_OTHER_CLIENTS = DUE_HEADS.where(~in_list(deliveries.c.client, "served") | (deliveries.c.target == {}))
 EVENTS_WITH_PAYLOAD = with_payload(*EVENT_COLUMNS).where(in_list(events.c.seq, "numbers", numbers=True))
 LEASE = (
     update(deliveries)

@@ -14,18 +14,20 @@ from service.domain.ports.unit_of_work import DeliveryRow
 from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import insert_many
 from service.storage.column_types import in_list
+from service.storage.control_tables import rate_buckets
 from service.storage.database import Database
 from service.storage.dialects import advisory_lock
 from service.storage.endpoint_deliveries import AT_ONCE, drop, wake
+from service.storage.endpoint_rates import bucket_name
 from service.storage.endpoint_tables import endpoints
 from service.storage.missed_events import insert_missed, missed_events
 from service.storage.task_rows import Values
 
 HEALTH_NAMES = tuple(each.name for each in fields(EndpointHealth))
 TUPLES = ("events", "header_names")
-ENABLED = select(endpoints.c.id, endpoints.c.client, endpoints.c.url, endpoints.c.events, endpoints.c.paused).where(
-    in_list(endpoints.c.client, "clients"), endpoints.c.disabled_at.is_(None)
-)
+ENABLED = select(
+    endpoints.c.id, endpoints.c.client, endpoints.c.url, endpoints.c.events, endpoints.c.paused, endpoints.c.rate
+).where(in_list(endpoints.c.client, "clients"), endpoints.c.disabled_at.is_(None))
 
 
 class SqlEndpoints:
@@ -81,6 +83,7 @@ class SqlEndpoints:
         async with self._database.writing() as write:
             if not (await write.connection.execute(statement)).rowcount:
                 return False
+            await write.connection.execute(delete(rate_buckets).where(rate_buckets.c.name == bucket_name(endpoint_id)))
             dropped = await drop(write.connection, endpoint_id, now)
         while dropped == AT_ONCE:
             async with self._database.writing() as write:

@@ -29,6 +29,7 @@ endpoints = Table(
     Column("consecutive_failures", Integer, nullable=False),
     Column("failing_since", UtcDateTime),
     Column("recent", SafeText, nullable=False),
+    Column("rate", SafeText),  # deliveries for a time, like 30/s
 )
 
 Index("endpoints_by_client", endpoints.c.client, endpoints.c.created_at, endpoints.c.id)

@@ -16,7 +16,7 @@ from service.storage.database import Database
 from service.storage.dialects import advisory_lock, parse_address
 from service.storage.local_signals import LocalSignals
 
-HEAD = "0015"
+HEAD = "0016"
 """The schema version that this code needs: the newest file in `migrations/versions`."""
 
 VERSION_TABLE = "alembic_version"

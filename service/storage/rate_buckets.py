@@ -30,10 +30,14 @@ async def within_rate(
     await connection.execute(insert(connection, rate_buckets).on_conflict_do_nothing(), full)
     query = select(rate_buckets.c.free_at).where(rate_buckets.c.name == name).with_for_update()
     free_at = (await connection.execute(query)).scalar_one()
-    max_wait = timedelta(seconds=max(1 / capacity.rate, 1.0) + 1.0)
-    free_at = now if free_at > now + max_wait else free_at  # the clock of the process that stored it was ahead
-    bucket = TokenBucket(rate=capacity.rate, free_at=free_at)
+    bucket = current_bucket(capacity.rate, free_at, now)
     return replace(capacity, slots=min(capacity.slots, bucket.tokens(now))), bucket
+
+
+def current_bucket(rate: float, free_at: datetime, now: datetime) -> TokenBucket:
+    """Return the bucket with this rate that was stored; the clock of the process that stored it may be ahead."""
+    max_wait = timedelta(seconds=max(1 / rate, 1.0) + 1.0)
+    return TokenBucket(rate=rate, free_at=now if free_at > now + max_wait else free_at)
 
 
 async def spend(

@@ -8,7 +8,14 @@ from typing import Any
 import structlog
 
 from service.domain.endpoint import MAX_ENDPOINTS, Endpoint
-from service.domain.endpoint_fields import description_faults, event_faults, header_faults, secret_faults, url_faults
+from service.domain.endpoint_fields import (
+    description_faults,
+    event_faults,
+    header_faults,
+    rate_faults,
+    secret_faults,
+    url_faults,
+)
 from service.domain.endpoint_secrets import EndpointSecrets
 from service.domain.errors import BadSetting, Conflict, Fault, InvalidParams, NotFound
 from service.domain.notify import AddressCheck
@@ -22,6 +29,9 @@ UNREADABLE = (
     "the secrets of this endpoint were sealed with a key that BOOMERANG_SECRET_KEYS lacks: "
     "the operator adds it again, or you delete the endpoint and make it anew"
 )
+
+PLAIN_FIELDS = ("url", "description", "paused", "rate")
+"""Fields that are stored as they are given."""
 
 SEALED_AT_ONCE = 500
 """Endpoints that are sealed again in one run of the job."""
@@ -39,6 +49,7 @@ class NewEndpoint:
     description: str = ""
     secret: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    rate: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +86,7 @@ class EndpointService:
             *description_faults(new.description),
             *(secret_faults(new.secret) if new.secret is not None else ()),
             *header_faults(new.headers),
+            *rate_faults(new.rate),
         ]
         if faults:
             raise InvalidParams(faults)
@@ -86,6 +98,7 @@ class EndpointService:
             url=new.url,
             events=tuple(new.events or ()),
             description=new.description,
+            rate=new.rate,
             header_names=tuple(new.headers),
             created_at=now,
             updated_at=now,
@@ -103,7 +116,7 @@ class EndpointService:
         faults = self._faults(given)
         if faults:
             raise InvalidParams(faults)
-        values: dict[str, Any] = {name: given[name] for name in ("url", "description", "paused") if name in given}
+        values: dict[str, Any] = {name: given[name] for name in PLAIN_FIELDS if name in given}
         if "events" in given:
             values["events"] = list(given["events"] or ())
         if "headers" in given:
@@ -127,6 +140,8 @@ class EndpointService:
             faults += description_faults(given["description"])
         if "headers" in given:
             faults += header_faults(given["headers"])
+        if "rate" in given:
+            faults += rate_faults(given["rate"])
         return faults
 
     async def rotate(self, endpoint: Endpoint, secret: str | None, overlap: timedelta) -> tuple[Endpoint, str]:

@@ -173,7 +173,7 @@ class UpdateBatch:
             self.slot_reservations = self.leases.enter_context(self.slots.reservations())
         delivery_id = self.new_id()
         leased_until = None
-        if not to.held:
+        if not (to.held or to.limited):
             owner, of = share_owner(event.client, to.target), event.client
             leased_until = self.slot_reservations.lease(to.handler, now, client=owner, of=of, target=to.target)
         self.deliveries.append(

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.dialects import sqlite
 
 from service.deliveries.running_delivery import RunningDelivery
-from service.storage import delivery_queue
+from service.storage import due_deliveries
 from service.storage.delivery_queue import SqlDeliveryQueue
 from service.storage.retention import SqlRetention
 from service.storage.run_time_stats import SqlRunTimeStats
@@ -37,7 +37,7 @@ SUBMISSIONS = (
     " ('submitting', 'in_progress', 'in_doubt')))"
 )
 MAY_FIND: dict[tuple[type, str], Callable[[], str]] = {
-    (SqlDeliveryQueue, "claim"): lambda: _compiled(delivery_queue.DUE_HEADS),
+    (SqlDeliveryQueue, "claim"): lambda: _compiled(due_deliveries.DUE_HEADS),
     (SqlTaskQueue, "claim_submissions"): lambda: SUBMISSIONS,
     (SqlTaskQueue, "claim_polls"): lambda: POLLS,
     (SqlTaskQueue, "sweep"): lambda: "SELECT 1 FROM tasks WHERE status = 'submitting'",

@@ -13,7 +13,15 @@ from service.domain import submission_limits
 from service.domain import task as core_task
 from service.domain.prices import Price
 from service.domain.submission_limits import LimitUsage
-from service.storage import attempt_results, daily_budget, delivery_queue, limit_usage, replays, task_queue
+from service.storage import (
+    attempt_results,
+    daily_budget,
+    delivery_queue,
+    due_deliveries,
+    limit_usage,
+    replays,
+    task_queue,
+)
 from service.storage.delivery_queue import SqlDeliveryQueue
 from service.storage.delivery_tables import IS_PENDING, deliveries
 from service.storage.inbox import SqlInbox
@@ -27,7 +35,7 @@ def no_fencing() -> AbstractContextManager[Any]:
 
     async def lock(connection: Any, claims: Mapping[str, int]) -> Any:
         query = select(
-            *(deliveries.c[name] for name in delivery_queue.LEASED_FIELDS), delivery_queue._lane_has_others()
+            *(deliveries.c[name] for name in delivery_queue.LEASED_FIELDS[:-1]), delivery_queue._lane_has_others()
         )
         rows = await connection.execute(query.where(deliveries.c.id.in_(list(claims))))
         return {row["id"]: attempt_results.LeasedDelivery(**row) for row in rows.mappings()}
@@ -70,10 +78,10 @@ def order_ignored() -> AbstractContextManager[Any]:
     now: Any = bindparam("now")
     name: Any = bindparam("handler_name")
     free = deliveries.c.leased_until.is_(None) | (deliveries.c.leased_until <= now)
-    due = select(*delivery_queue.DUE_COLUMNS).where(
+    due = select(*due_deliveries.DUE_COLUMNS).where(
         IS_PENDING, deliveries.c.handler == name, deliveries.c.due_at <= now, free
     )
-    return patch.object(delivery_queue, "DUE_HEADS", due.limit(bindparam("limit", type_=Integer)))
+    return patch.object(due_deliveries, "DUE_HEADS", due.limit(bindparam("limit", type_=Integer)))
 
 
 def sent_before_durable() -> AbstractContextManager[Any]:

@@ -129,6 +129,7 @@ _ENDPOINT = {
     "events": ["task.completed", "task.failed"],
     "description": "Orders",
     "headers": ["Authorization"],
+    "rate": "30/s",
     "paused": False,
     "disabled": False,
     "disabled_at": None,

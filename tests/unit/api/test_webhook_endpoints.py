@@ -70,6 +70,8 @@ FAULTS: list[tuple[Any, list[Any], str]] = [
     ({"url": URL, "headers": {"X": "1", "x": "2"}}, ["headers", "x"], "twice"),
     ({"url": URL, "headers": {f"X-{n}": "1" for n in range(17)}}, ["headers"], "at most 16"),
     ({"url": URL, "headers": {"X": 5}}, ["headers", "X"], "must be a string"),
+    ({"url": URL, "rate": "0/s"}, ["rate"], "like 30/s"),
+    ({"url": URL, "rate": 30}, ["rate"], "must be a string"),
     ({"url": URL, "event": []}, ["event"], "did you mean events?"),
     ([], [], "JSON object"),
 ]
@@ -97,6 +99,8 @@ async def test_change_and_pause() -> None:
     answer = await _call(fake, "PATCH", "/endpoint-1", {"events": None, "paused": True})
     changed = answer.json()
     assert (changed["events"], changed["paused"], changed["description"]) == (None, True, "Orders")
+    assert (await _call(fake, "PATCH", "/endpoint-1", {"rate": "30/s"})).json()["rate"] == "30/s"
+    assert (await _call(fake, "PATCH", "/endpoint-1", {"rate": None})).json()["rate"] is None
     answer = await _call(fake, "PATCH", "/endpoint-1", {"url": REFUSED})
     assert answer.status_code == 422
     answer = await _call(fake, "PATCH", "/endpoint-1", {"disabled": True})

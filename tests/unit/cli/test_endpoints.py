@@ -68,7 +68,7 @@ def test_add_prints_the_secret_once(service: FakeService) -> None:
     service.respond_to("POST /v1/endpoints", (201, ENDPOINT | {"secret": "whsec_abc"}))
     result = run(
         *("endpoints", "add", "https://example.org/hook", "--events", "task.completed, task.failed"),
-        *("--description", "Orders", "--header", "X-Key: a: b"),
+        *("--description", "Orders", "--header", "X-Key: a: b", "--rate", "600/m"),
         url=service.url,
     )
     assert service.requests[0].body == {
@@ -76,9 +76,25 @@ def test_add_prints_the_secret_once(service: FakeService) -> None:
         "events": ["task.completed", "task.failed"],
         "description": "Orders",
         "headers": {"X-Key": "a: b"},
+        "rate": "600/m",
     }
     assert "whsec_abc" in result.stderr
     assert "never shown again" in result.stderr
+
+
+def test_change_sends_what_is_given(service: FakeService) -> None:
+    """`none` and `all` remove a limit and a filter; nothing to change is wrong use."""
+    service.respond_to("PATCH /v1/endpoints/ep_1", (200, ENDPOINT | {"rate": "30/s"}))
+    result = run("endpoints", "change", "ep_1", "--rate", "30/s", "--to", "https://example.org/2", url=service.url)
+    assert "30/s" in result.stderr
+    run("endpoints", "change", "ep_1", "--rate", "none", "--events", "all", url=service.url)
+    run("endpoints", "change", "ep_1", "--events", "task.failed,", "--description", "", url=service.url)
+    assert [request.body for request in service.requests] == [
+        {"rate": "30/s", "url": "https://example.org/2"},
+        {"rate": None, "events": None},
+        {"events": ["task.failed"], "description": ""},
+    ]
+    assert run("endpoints", "change", "ep_1", url=service.url).exit_code == 2
 
 
 def test_faults_of_the_service_are_shown(service: FakeService) -> None:

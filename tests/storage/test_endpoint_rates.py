@@ -1,0 +1,102 @@
+"""The rate of an endpoint: a bucket that all processes share; what is over it waits and holds up nothing else."""
+
+from collections import Counter
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from service.domain.errors import InvalidParams
+from service.storage import Store
+from service.tasks.endpoints import EndpointChanges
+from tests.storage.conftest import OpenStore
+from tests.support.endpoint_harness import Harness
+
+SECOND = timedelta(seconds=1)
+
+
+async def test_attempts_keep_the_rate_and_none_is_spent(store: Store) -> None:
+    """A burst of one second passes at once; the others follow in their order, each with its first attempt."""
+    harness = Harness(store=store)
+    await harness.endpoints.create(rate="3/s")
+    tasks = await harness.tasks(12)
+    await harness.submit(*tasks)
+    await harness.run()
+    counts = [len(harness.receivers.requests)]
+    for _ in range(4):
+        await harness.run(move=SECOND)
+        counts.append(len(harness.receivers.requests))
+    assert counts == [3, 6, 9, 12, 12]
+    rows = await harness.deliveries()
+    assert {(row.status, row.attempts) for row in rows} == {("delivered", 1)}
+
+
+async def test_two_processes_share_the_rate(store: Store, open_another: OpenStore) -> None:
+    """Both find the same bucket in the database."""
+    first = Harness(store=store)
+    other = Harness(store=open_another(), clock=first.clock, receivers=first.receivers)
+    await first.endpoints.create(rate="2/s")
+    await first.submit(*await first.tasks(10))
+    for _ in range(3):
+        await other.run()
+        await first.run()
+        first.clock.move(SECOND)
+    assert len(first.receivers.requests) == 6
+
+
+async def test_other_endpoints_and_clients_are_not_held_up(store: Store) -> None:
+    """Hundreds of waiting events of a slow endpoint delay no event of another: it finds them all due in one run."""
+    harness = Harness(store=store)
+    await harness.endpoints.create("anna", url="https://slow.example/hook", rate="1/m")
+    await harness.endpoints.create("berta", url="https://quick.example/hook")
+    await harness.submit(*await harness.tasks(150, "anna"))
+    await harness.submit(*await harness.tasks(20, "berta"))
+    await harness.run()
+    sent = Counter(request.url.host for request in harness.receivers.requests)
+    assert sent == {"slow.example": 1, "quick.example": 20}
+
+
+async def test_events_of_a_task_stay_in_order(store: Store) -> None:
+    """What waits behind a postponed event is due with it."""
+    harness = Harness(store=store)
+    await harness.endpoints.create(rate="1/s")
+    tasks = await harness.tasks(3)
+    await harness.submit(*tasks)
+    await harness.complete(*tasks)
+    for _ in range(7):
+        await harness.run()
+        harness.clock.move(SECOND)
+    bodies = [request.read().decode() for request in harness.receivers.requests]
+    assert len(bodies) == 6
+    for task in tasks:
+        own = [body for body in bodies if task in body]
+        assert ["task.submitted" in own[0], "task.completed" in own[1]] == [True, True]
+
+
+async def test_replay_by_a_person_is_made_at_once(store: Store) -> None:
+    """A single replay is an attempt that somebody waits for."""
+    harness = Harness(store=store)
+    await harness.endpoints.create(rate="1/h")
+    harness.receivers.answer = lambda _: httpx.Response(204)
+    await harness.submit(*await harness.tasks(3))
+    await harness.run()
+    waiting = (await harness.deliveries("pending"))[0]
+    await store.replays.replay([waiting.id], now=harness.clock.now())
+    await harness.run()
+    assert len(harness.receivers.requests) == 2
+
+
+async def test_rate_is_changed_and_removed(store: Store) -> None:
+    """What waits follows the new rate from its next turn; without one everything that becomes due is made."""
+    harness = Harness(store=store)
+    endpoint = await harness.endpoints.create(rate="1/s")
+    await harness.submit(*await harness.tasks(8))
+    await harness.run()
+    changed = await harness.endpoints.service.change(endpoint, EndpointChanges(given={"rate": None}))
+    assert changed.rate is None
+    await harness.run(move=8 * SECOND)
+    assert len(harness.receivers.requests) == 8
+    with pytest.raises(InvalidParams, match="like 30/s"):
+        await harness.endpoints.service.change(changed, EndpointChanges(given={"rate": "fast"}))
+    with pytest.raises(InvalidParams, match="rate"):
+        await harness.endpoints.create(rate="0/s")
