@@ -15,7 +15,8 @@ from service.domain.endpoint_fields import (
     MAX_URL,
     RATE,
 )
-from service.domain.task import EventType
+from service.domain.event_routing import EVENT_NAMES
+from service.domain.operator_event import OPERATOR_EVENT_NAMES
 from service.domain.task_view import parse_time
 
 MAX_OVERLAP = 7 * 86_400
@@ -37,12 +38,12 @@ Url = Annotated[
 Events = Annotated[
     list[str] | None,
     Field(
-        description="The events that it gets; null for all.",
+        description="The events that it gets; null for all of tasks. Operator events are for endpoints of admins.",
         json_schema_extra={
             "anyOf": [
                 {
                     "type": "array",
-                    "items": {"type": "string", "enum": [each.value for each in EventType]},
+                    "items": {"type": "string", "enum": [*EVENT_NAMES, *OPERATOR_EVENT_NAMES]},
                     "minItems": 1,
                     "uniqueItems": True,
                 },

@@ -1,12 +1,16 @@
 """The response bodies of endpoints as pydantic models, like those of `service.api.schemas`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from service.api.schema_types import ApiModel, Id, Moment, Page, WholeNumber
 from service.domain.endpoint import DisabledReason
+from service.domain.operator_event import OperatorEventType
 from service.domain.task import EventType
+
+EndpointEvent = EventType | OperatorEventType | Literal["service.*"]
+"""What the filter of an endpoint may name: operator events for that of an admin alone."""
 
 
 class RecentAttempts(ApiModel):
@@ -34,7 +38,7 @@ class Endpoint(ApiModel):
     id: Id
     client: str
     url: str = Field(description="Of another client an admin sees only scheme and host.")
-    events: list[EventType] | None = Field(description="Null for all.")
+    events: list[EndpointEvent] | None = Field(description="Null for all of tasks.")
     description: str
     headers: list[str] = Field(description="The names of its headers.")
     rate: str | None = Field(description="How many attempts start in a time, like `30/s`; null for no limit.")

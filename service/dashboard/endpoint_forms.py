@@ -8,9 +8,13 @@ from service.dashboard.forms import Form
 from service.domain.endpoint import Endpoint
 from service.domain.errors import Fault, InvalidParams
 from service.domain.event_routing import EVENT_NAMES
+from service.domain.operator_event import OperatorEventType
 from service.domain.task import Json
 
 EVENTS = sorted(EVENT_NAMES)
+ADMIN_EVENTS = [*EVENTS, *sorted(each.value for each in OperatorEventType)]
+"""What the form of an endpoint offers: operator events to admins."""
+
 OVERLAPS = (("0", "none: the old one ends now"), ("1", "an hour"), ("24", "a day"), ("168", "a week"))
 
 
@@ -65,7 +69,7 @@ def values_of(sent: EndpointForm) -> Json:
     headers = _headers(sent, faults)
     if faults:
         raise InvalidParams(faults)
-    events = None if not sent.events or set(sent.events) >= set(EVENTS) else list(sent.events)
+    events = None if not sent.events or set(sent.events) == set(EVENTS) else list(sent.events)
     fields: Json = {"url": sent.url, "description": sent.description, "events": events, "headers": headers}
     return fields | {"rate": sent.rate or None}
 

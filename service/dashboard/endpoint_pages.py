@@ -11,7 +11,7 @@ from service.api.app import Services
 from service.api.authentication import Caller
 from service.api.endpoint_views import endpoint_object
 from service.api.query_params import QueryParams, cursor_of, path_id
-from service.dashboard.endpoint_forms import EVENTS, OVERLAPS, EndpointForm, form_of, read_form, values_of
+from service.dashboard.endpoint_forms import ADMIN_EVENTS, EVENTS, OVERLAPS, EndpointForm, form_of, read_form, values_of
 from service.dashboard.forms import Form
 from service.dashboard.layout import Layout, Page
 from service.dashboard.plots import attempt_strip
@@ -94,7 +94,7 @@ class EndpointPages:
             "state": state_of(endpoint),
             "strip": attempt_strip(endpoint.health.recent),
             "form": form or form_of(endpoint),
-            "events": EVENTS,
+            "events": ADMIN_EVENTS if caller.admin else EVENTS,
             "overlaps": OVERLAPS,
             "own": endpoint.client == caller.name,
             "secret": secret,
@@ -121,7 +121,7 @@ class EndpointPages:
                 (data, state_of(row), attempt_strip(row.health.recent)) for data, row in zip(shown, rows, strict=True)
             ],
             "form": form,
-            "events": EVENTS,
+            "events": ADMIN_EVENTS if caller.admin else EVENTS,
             "client": client,
             "newest": await self._newest(caller),
             "more": f"/endpoints?cursor={more}" + (f"&client={client}" if client else "") if more else None,

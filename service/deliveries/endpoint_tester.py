@@ -57,7 +57,7 @@ class EndpointTester:
         target = self.targets.target(endpoint.id, endpoint.url, endpoint.sealed)
         secrets = target_secrets(target)
         answers: list[ReceiverAnswer] = []
-        claim = _claim(endpoint, target, f"msg_test_{self.new_id()}", self.clock.now())
+        claim = claim_for(endpoint, target, f"msg_test_{self.new_id()}", self.clock.now())
         tools = self.tools(claim, handler)
         tools = Tools(
             **vars(tools) | {"keep_answer": lambda status, body: answers.append(receiver_answer(status, body, secrets))}
@@ -67,7 +67,7 @@ class EndpointTester:
         error: str | None = None
         try:
             async with asyncio.timeout(handler.timeout):
-                await handler.handle(_event(claim), tools)
+                await handler.handle(sample_event(claim), tools)
         except Exception as failure:  # noqa: BLE001 - a handler may raise anything
             cause = root_error(failure)
             error = describe_error(cause, secrets, self.mask)
@@ -80,7 +80,7 @@ class EndpointTester:
         )
 
 
-def _claim(endpoint: Endpoint, target: Json, message_id: str, now: datetime) -> DeliveryClaim:
+def claim_for(endpoint: Endpoint, target: Json, message_id: str, now: datetime) -> DeliveryClaim:
     """Return a claim on a delivery that is stored nowhere."""
     event = EventRow(
         id=message_id.replace("msg_", "evt_", 1),
@@ -102,7 +102,7 @@ def _claim(endpoint: Endpoint, target: Json, message_id: str, now: datetime) -> 
     )
 
 
-def _event(claim: DeliveryClaim) -> Event:
+def sample_event(claim: DeliveryClaim) -> Event:
     """Return an event that looks like that of a completed task, and says in every part that it is a test."""
     now = claim.event.at
     task = TaskView(

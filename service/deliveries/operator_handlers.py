@@ -1,6 +1,6 @@
 """Registers functions for operator events, and hands the events to them as jobs of their handlers."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from service.deliveries.handler_parts import HandlerJob, Job
 from service.deliveries.tools import Event, Tools
 from service.domain.errors import BadHandler
-from service.domain.operator_event import OperatorEvent, OperatorEventType
-from service.domain.ports.operator_events import OPERATOR_JOB, OperatorEvents
+from service.domain.operator_event import OperatorEvent, OperatorEventType, operator_types_of
+from service.domain.ports.operator_events import ENDPOINT_JOB, OPERATOR_JOB, OperatorEvents, OperatorSubscriber
 from service.domain.ports.signals import Clock
 from service.domain.task_view import parse_time
 
@@ -49,24 +49,46 @@ async def nothing_to_handle(event: Event, tools: Tools[Any, Any]) -> None:
 
 @dataclass(kw_only=True, slots=True)
 class OperatorEventQueue:
-    """Hands operator events to the loaded handlers that ask for them; of several processes one does it."""
+    """Hands operator events to the loaded handlers that ask for them; of several processes one does it.
+
+    Where the webhook handler is loaded, endpoints of admins get those that their filter names; `is_admin` returns
+    whether a client is one.
+    """
 
     handlers: Iterable["Handler"]
     events: OperatorEvents
     clock: Clock
-    _wanted: Mapping[str, frozenset[str]] = field(init=False)
+    is_admin: Callable[[str], bool] = lambda _: False
+    _handlers: Sequence[OperatorSubscriber] = field(init=False)
+    _to_endpoints: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self._wanted = {each.stored_name: each.operator_events for each in self.handlers if each.operator_events}
+        subscribed = [each for each in self.handlers if each.operator_events]
+        self._handlers = [OperatorSubscriber(name=each.stored_name, types=each.operator_events) for each in subscribed]
+        self._to_endpoints = any(job.name == ENDPOINT_JOB for each in self.handlers for job in each.jobs)
 
     @property
     def needed(self) -> bool:
-        """Return whether a loaded handler asks for operator events."""
-        return bool(self._wanted)
+        """Return whether a loaded handler asks for operator events, or endpoints may get them."""
+        return bool(self._handlers) or self._to_endpoints
 
     async def hand_over(self) -> int:
-        """Store a job for each event that a handler has not got yet; return how many."""
-        return await self.events.hand_over(self._wanted, now=self.clock.now())
+        """Store a job for each event that a handler or an endpoint has not got yet; return how many."""
+        of_endpoints = await self._endpoints() if self._to_endpoints else []
+        return await self.events.hand_over([*self._handlers, *of_endpoints], now=self.clock.now())
+
+    async def _endpoints(self) -> list[OperatorSubscriber]:
+        found = await self.events.subscribed_endpoints()
+        return [
+            OperatorSubscriber(
+                name=f"endpoint/{each.id}",  # no name of a handler contains a slash
+                types=operator_types_of(each.events),
+                endpoint_id=each.id,
+                since=each.created_at,
+            )
+            for each in found
+            if self.is_admin(each.client)
+        ]
 
     async def prune(self) -> int:
         """Delete old events; return how many."""

@@ -8,6 +8,7 @@ from service.domain.errors import Fault
 from service.domain.event_routing import EVENT_NAMES
 from service.domain.models.value_checks import address_faults, text_faults
 from service.domain.notify import AddressCheck
+from service.domain.operator_event import OPERATOR_EVENT_NAMES
 from service.domain.webhook_secrets import is_webhook_secret
 
 MAX_URL = 2048
@@ -48,21 +49,31 @@ def url_faults(url: str, check_address: AddressCheck) -> list[Fault]:
     return [Fault(loc=("url",), msg=fault) for fault in faults]
 
 
-def event_faults(events: list[str] | None) -> list[Fault]:
-    """Return the faults of the names of events; null stands for all of them."""
+def event_faults(events: list[str] | None, *, operator: bool = False) -> list[Fault]:
+    """Return the faults of the names of events; null stands for all of those of tasks.
+
+    An `operator`, whose endpoint it is, may name operator events too.
+    """
     if events is None:
         return []
     if not events:
         return [Fault(loc=("events",), msg="must name at least one event, or be null for all")]
-    known = f"known are {', '.join(EVENT_NAMES)}"
+    allowed = (*EVENT_NAMES, *OPERATOR_EVENT_NAMES) if operator else EVENT_NAMES
+    known = f"known are {', '.join(allowed)}"
     faults = [
-        Fault(loc=("events", index), msg=f"is not an event type; {_suggestion(name)}{known}")
+        Fault(loc=("events", index), msg=_unknown_event(name, known))
         for index, name in enumerate(events[:100])
-        if name not in EVENT_NAMES
+        if name not in allowed
     ]
     if len(events) > len(set(events)):
         faults.append(Fault(loc=("events",), msg="names an event twice: name each once"))
     return faults
+
+
+def _unknown_event(name: str, known: str) -> str:
+    if name in OPERATOR_EVENT_NAMES:
+        return f"is for endpoints of admins alone; {known}"
+    return f"is not an event type; {_suggestion(name)}{known}"
 
 
 def _suggestion(name: str) -> str:

@@ -1,10 +1,17 @@
 """Operator events: what the person who runs the service should know, for handlers that ask for it. Only computes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from service.domain.task import Json
+
+PREFIX = "service."
+"""Begins every type of an operator event."""
+
+ALL_OPERATOR_EVENTS = f"{PREFIX}*"
+"""Names every operator event in the filter of an endpoint."""
 
 
 class OperatorEventType(StrEnum):
@@ -31,6 +38,16 @@ class OperatorEvent:
     type: str
     at: datetime
     data: Json
+
+
+OPERATOR_EVENT_NAMES = (*(each.value for each in OperatorEventType), ALL_OPERATOR_EVENTS)
+"""What the filter of an admin's endpoint may name beside events of tasks."""
+
+
+def operator_types_of(filter_: Iterable[str]) -> frozenset[str]:
+    """Return the types of operator events that the filter of an endpoint names."""
+    names = {name for name in filter_ if name.startswith(PREFIX)}
+    return frozenset(each.value for each in OperatorEventType if names & {each.value, ALL_OPERATOR_EVENTS})
 
 
 def hour_of(at: datetime) -> str:

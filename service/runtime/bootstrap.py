@@ -46,7 +46,7 @@ from service.runtime.handler_setup import (
 from service.runtime.handler_tools import tools_factory
 from service.runtime.key_agreement import KeyAgreement
 from service.runtime.limits import limits_of, pricing_of
-from service.runtime.operator_events import operator_event_jobs
+from service.runtime.operator_events import operator_event_jobs, with_endpoint_events
 from service.runtime.outgoing_clients import open_outgoing_clients
 from service.runtime.provider_parts import build_poller, build_progress_polls, build_submitter
 from service.runtime.signature_check import signature_check
@@ -195,7 +195,7 @@ class ApplicationBuilder:
             clock=self.clock,
             immediate_polls=self.immediate_polls,
         )
-        handlers = self.handlers.values()
+        handlers = with_endpoint_events(self.handlers.values(), parts, self.settings)
         mask = secret_mask(self.settings, handlers)
         mask_logs(mask)
         jobs = job_runner(self.settings, self.store, handlers, parts.tools, mask, clock=self.clock, jitter=self.jitter)

@@ -38,6 +38,12 @@ class DeliveryParts:
     handler_tester: HandlerTests
 
 
+def admins_of(settings: Settings) -> Callable[[str], bool]:
+    """Return the check whether a client is an admin: without API_KEYS every client is one."""
+    admins = {key.name for key in settings.api_keys if key.admin}
+    return lambda client: not settings.api_keys or client in admins
+
+
 def build_delivery_parts(
     *,
     settings: Settings,
@@ -63,6 +69,7 @@ def build_delivery_parts(
         new_secret=new_webhook_secret,
         refusal=egress_settings(settings).for_notify().refusal,
         enabled=WEBHOOK in handlers,
+        is_admin=admins_of(settings),
     )
     return DeliveryParts(
         tools=tools,

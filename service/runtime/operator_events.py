@@ -4,12 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from service.deliveries.endpoint_operator_events import EndpointOperatorEvents
 from service.deliveries.handler_api import Handler
 from service.deliveries.operator_handlers import OperatorEventQueue
+from service.domain.event_routing import WEBHOOK
 from service.domain.ports.operator_events import OPERATOR_EVENTS
 from service.domain.ports.signals import Clock
 from service.providers import RateLimitedClient
 from service.runtime.config.settings import Settings
+from service.runtime.delivery_parts import DeliveryParts, admins_of
 from service.runtime.limits import limits_of
 from service.runtime.scheduler import PeriodicJob
 from service.storage import Store
@@ -56,5 +59,15 @@ def operator_event_jobs(
     return OperatorEventJobs(
         watch=watch,
         key=KeyWatch(answers=upstream.key_answers, rejections=store.key_rejections, clock=clock),
-        queue=OperatorEventQueue(handlers=handlers, events=store.operator_events, clock=clock),
+        queue=OperatorEventQueue(
+            handlers=handlers, events=store.operator_events, clock=clock, is_admin=admins_of(settings)
+        ),
     )
+
+
+def with_endpoint_events(handlers: Iterable[Handler], parts: DeliveryParts, settings: Settings) -> list[Handler]:
+    """Return the handlers; that of webhooks has the job that posts operator events to endpoints."""
+    events = EndpointOperatorEvents(
+        tools=parts.tools, endpoints=parts.targets.endpoints, targets=parts.targets, is_admin=admins_of(settings)
+    )
+    return [events.added_to(each) if WEBHOOK in each.names else each for each in handlers]

@@ -1,20 +1,28 @@
 """Operator events: one row for each condition, and one for each handler that has got it, as a job of the handler."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from hashlib import sha256
 from uuid import uuid4
 
-from sqlalchemy import delete, select
+from sqlalchemy import Text, delete, select, type_coerce
 
-from service.domain.operator_event import OperatorEventType
-from service.domain.ports.operator_events import OPERATOR_EVENTS, OPERATOR_JOB
+from service.domain.event_routing import WEBHOOK
+from service.domain.operator_event import PREFIX, OperatorEventType
+from service.domain.ports.operator_events import (
+    ENDPOINT_JOB,
+    OPERATOR_EVENTS,
+    OPERATOR_JOB,
+    OperatorSubscriber,
+    SubscribedEndpoint,
+)
 from service.domain.task import Json
 from service.domain.task_view import rfc3339
 from service.storage.async_engine import AsyncConnection
 from service.storage.control_tables import operator_events, operator_receipts
 from service.storage.database import Database
 from service.storage.dialects import insert
+from service.storage.endpoint_tables import endpoints
 from service.storage.handler_jobs import TOPIC
 from service.storage.handler_tables import handler_jobs
 
@@ -49,17 +57,27 @@ class SqlOperatorEvents:
                 write.topics.add(OPERATOR_EVENTS)
             return new
 
-    async def hand_over(self, subscriptions: Mapping[str, frozenset[str]], *, now: datetime) -> int:
-        """Store a job for each event that a handler (stored name to types) has not got yet; return how many."""
-        return sum([await self._to(handler, types, now) for handler, types in subscriptions.items()])
+    async def hand_over(self, subscribers: Iterable[OperatorSubscriber], *, now: datetime) -> int:
+        """Store a job for each event that a subscriber has not got yet; return how many."""
+        return sum([await self._to(each, now) for each in subscribers])
 
-    async def _to(self, handler: str, types: frozenset[str], now: datetime) -> int:
+    async def subscribed_endpoints(self) -> list[SubscribedEndpoint]:
+        """Return the endpoints that are neither paused nor disabled and name operator events."""
+        columns = (endpoints.c.id, endpoints.c.client, endpoints.c.events, endpoints.c.created_at)
+        active = (endpoints.c.disabled_at.is_(None), ~endpoints.c.paused)
+        names_some = type_coerce(endpoints.c.events, Text).like(f'%"{PREFIX}%')
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(select(*columns).where(*active, names_some))).mappings()
+            return [SubscribedEndpoint(**dict(row) | {"events": tuple(row["events"])}) for row in rows]
+
+    async def _to(self, to: OperatorSubscriber, now: datetime) -> int:
         got = select(operator_receipts.c.event_id).where(
-            operator_receipts.c.handler == handler, operator_receipts.c.event_id == operator_events.c.id
+            operator_receipts.c.handler == to.name, operator_receipts.c.event_id == operator_events.c.id
         )
+        since = max(now - HANDED_OVER_FOR, to.since or now - HANDED_OVER_FOR)
         wanted = (
             select(operator_events)
-            .where(operator_events.c.at > now - HANDED_OVER_FOR, operator_events.c.type.in_(sorted(types)))
+            .where(operator_events.c.at > since, operator_events.c.type.in_(sorted(to.types)))
             .where(~got.exists())
             .order_by(operator_events.c.at, operator_events.c.id)  # one order everywhere: no deadlock
             .limit(AT_ONCE)
@@ -73,10 +91,10 @@ class SqlOperatorEvents:
             returning = receipts.returning(operator_receipts.c.event_id)
             handed = 0
             for row in rows:
-                values = {"handler": handler, "event_id": row["id"]}
+                values = {"handler": to.name, "event_id": row["id"]}
                 if (await write.connection.execute(returning, values)).scalar() is not None:
                     data = {"id": row["id"], "type": row["type"], "at": rfc3339(row["at"]), "data": row["data"]}
-                    await write.connection.execute(insert(write.connection, handler_jobs), _job(handler, data, now))
+                    await write.connection.execute(insert(write.connection, handler_jobs), _job(to, data, now))
                     handed += 1
             write.topics.add(TOPIC)
             return handed
@@ -90,13 +108,14 @@ class SqlOperatorEvents:
             return int(found.rowcount)
 
 
-def _job(handler: str, data: Json, now: datetime) -> Json:
+def _job(to: OperatorSubscriber, event: Json, now: datetime) -> Json:
+    of_endpoint = to.endpoint_id is not None
     return {
         "id": uuid4().hex,
-        "handler": handler,
-        "name": OPERATOR_JOB,
-        "key": data["id"],
-        "data": data,
+        "handler": WEBHOOK if of_endpoint else to.name,
+        "name": ENDPOINT_JOB if of_endpoint else OPERATOR_JOB,
+        "key": f"{event['id']} {to.endpoint_id}" if of_endpoint else event["id"],
+        "data": {"endpoint": to.endpoint_id, "event": event} if of_endpoint else event,
         "due_at": now,
         "fence": 0,
         "revision": 1,

@@ -64,7 +64,7 @@ class EndpointService:
     """Manages endpoints.
 
     `refusal` returns why an address is never dialled, or None. `new_secret` makes a webhook secret. `enabled`: the
-    webhook handler is loaded in some process.
+    webhook handler is loaded in some process. `is_admin` returns whether a client may ask for operator events.
     """
 
     endpoints: Endpoints
@@ -74,6 +74,7 @@ class EndpointService:
     new_secret: Callable[[], str]
     refusal: AddressCheck
     enabled: bool = True
+    is_admin: Callable[[str], bool] = lambda _: False
     _unreadable: frozenset[str] = field(init=False, default=frozenset())
 
     async def create(self, new: NewEndpoint) -> tuple[Endpoint, str]:
@@ -82,7 +83,7 @@ class EndpointService:
             raise Conflict("endpoints need the webhook handler, which is not loaded here: add it to BOOMERANG_HANDLERS")
         faults = [
             *url_faults(new.url, self.refusal),
-            *event_faults(new.events),
+            *event_faults(new.events, operator=self.is_admin(new.client)),
             *description_faults(new.description),
             *(secret_faults(new.secret) if new.secret is not None else ()),
             *header_faults(new.headers),
@@ -113,7 +114,7 @@ class EndpointService:
         Enabling it resets the count of failures; resuming it makes what waited due.
         """
         given, now = changes.given, self.clock.now()
-        faults = self._faults(given)
+        faults = self._faults(given, endpoint.client)
         if faults:
             raise InvalidParams(faults)
         values: dict[str, Any] = {name: given[name] for name in PLAIN_FIELDS if name in given}
@@ -130,12 +131,12 @@ class EndpointService:
             await self.wake()
         return await self.get(endpoint.id)
 
-    def _faults(self, given: Mapping[str, Any]) -> list[Fault]:
+    def _faults(self, given: Mapping[str, Any], client: str) -> list[Fault]:
         faults: list[Fault] = []
         if "url" in given:
             faults += url_faults(given["url"], self.refusal)
         if "events" in given:
-            faults += event_faults(given["events"])
+            faults += event_faults(given["events"], operator=self.is_admin(client))
         if "description" in given:
             faults += description_faults(given["description"])
         if "headers" in given:

@@ -258,6 +258,7 @@ def test_worker_has_every_job(tmp_path: Path) -> None:
         "progress",
         "watch",
         "operator_watch",
+        "key_watch",
         "missing_handlers",
         "search",
         "prune",
