@@ -18,10 +18,11 @@ ROOT = Path(__file__).parents[2]
 class Release:
     """A commit that may be in production.
 
-    `head` is the newest migration that it knows. `ready_beside_newer` is True if `/readyz` of a running process stays
-    200 when a newer release migrates the database. `reads_inbox` is True if it records unread callbacks of other
-    processes, and computes the digest of a callback as the current release does. `shares_inputs` is True if it stores
-    equal inputs once. `refused_settings` are newer than it and stop its start; it takes EGRESS_ALLOW for NOTIFY_ALLOW.
+    `head` is the newest migration that it knows. `ready_beside_newer` is True if `/readyz` of a running process
+    stays 200 when a newer release migrates the database. `reads_inbox` is True if it records unread callbacks of
+    other processes, and computes the digest of a callback as the current release does. `shares_inputs` is True if
+    it stores equal inputs once. `knows_forms` is True if it delivers callbacks in the form of the provider's API.
+    `refused_settings` are newer than it and stop its start; it takes EGRESS_ALLOW for NOTIFY_ALLOW.
     """
 
     commit: str
@@ -29,6 +30,7 @@ class Release:
     ready_beside_newer: bool = True
     reads_inbox: bool = True
     shares_inputs: bool = True
+    knows_forms: bool = True
     refused_settings: frozenset[str] = frozenset()
 
     @property
@@ -44,17 +46,19 @@ RELEASES = (
         ready_beside_newer=False,
         reads_inbox=False,
         shares_inputs=False,
+        knows_forms=False,
         refused_settings=frozenset({"BOOMERANG_NOTIFY_ALLOW"}),
     ),
     Release(
         commit="c8ad7c5de8c4ce20b5a7f52a813e8575dd2c2d8f",
         head="0002",
         shares_inputs=False,
+        knows_forms=False,
         refused_settings=frozenset({"BOOMERANG_NOTIFY_ALLOW"}),
     ),
-    Release(commit="236adcb318afb10d26c8ac339608f9de98161e8d", head="0003"),
-    Release(commit="aa12100f3bf786805fd1c4dc9c779109746e1d64", head="0004"),
-    Release(commit="d02eab2c64434f71b8d7c6592890d9a2e2627027", head="0007"),
+    Release(commit="236adcb318afb10d26c8ac339608f9de98161e8d", head="0003", knows_forms=False),
+    Release(commit="aa12100f3bf786805fd1c4dc9c779109746e1d64", head="0004", knows_forms=False),
+    Release(commit="d02eab2c64434f71b8d7c6592890d9a2e2627027", head="0007", knows_forms=False),
     Release(commit="2d336e7597945179fd333c44e3861ea191dfd084", head="0015"),
 )
 """Oldest first. Each new release adds one line here, which is all that the tests of its upgrade need."""

@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select, update
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from service.api.server import listen, serving
 from service.domain.callback import callback_digest
+from service.domain.callback_forms import VTRIX, callback_entry
 from service.domain.models.validation import validate_params
 from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task import Task, TaskId
@@ -16,7 +22,7 @@ from service.storage import Store, open_store
 from service.storage.process_tables import rollouts
 from service.storage.tables import input_references
 from tests.acceptance.environment import MODEL, SECRET, Service
-from tests.acceptance.processes import Json, Workspace, until
+from tests.acceptance.processes import HOST, Json, Workspace, until
 from tests.support.sample_media import image, uri
 from tests.upgrade.environment import UpgradeEnvironment, upgrade_environment
 from tests.upgrade.releases import Release
@@ -148,3 +154,67 @@ async def test_older_process_never_submits_without_the_picture(
             assert await references(store) == 1
         assert (await old.wait_until_settled("shared"))["status"] == "failed"
         assert len((await environment.sandbox.ledger())["bills"]) == 2
+
+
+@pytest.mark.slow
+async def test_older_process_leaves_a_callback_in_the_provider_form(
+    workspace: Workspace, release: Release, tree: Path, shared_database_url: str
+) -> None:
+    """An older process that knows no forms posts nothing and loses nothing: a newer one posts the provider's body."""
+    posted: list[Json] = []
+
+    async def take(request: Request) -> Response:
+        posted.append(await request.json())
+        return Response(status_code=204)
+
+    app = Starlette(routes=[Route("/hook", take, methods=["POST"])])
+    async with (
+        upgrade_environment(workspace, release, tree, shared_database_url) as environment,
+        serving(app, listen(HOST, 0), grace=1) as receiver,
+    ):
+        old = await environment.old()
+        await environment.migrate()
+        async with open_store(shared_database_url) as store:
+            await add_with_callback(store, f"{receiver}/hook")
+        assert (await old.wait_until_settled("formed"))["status"] == "completed"
+        if not release.knows_forms:
+            await until(lambda: tried(old, "formed"), what="an attempt of the older process")
+            assert (posted, await dead_letters(old)) == ([], 0)
+        new = await environment.new()
+        await environment.stop(old)
+
+        async def delivered() -> bool:
+            return bool(posted)
+
+        await until(delivered, what="the callback in the provider's form")
+        assert (posted[0]["id"], posted[0]["status"]) == ("formed", "completed")
+        assert await dead_letters(new) == 0
+
+
+async def add_with_callback(store: Store, url: str) -> None:
+    """Store a task whose end is announced in the provider's form, as the drop-in API does."""
+    valid, now = validate_params(MODEL, {"prompt": "a cat", "images": [PICTURE]}), datetime.now(UTC)
+    task = Task(
+        id=TaskId("formed"),
+        client="local",
+        provider="vtrix",
+        model=MODEL,
+        bucket="bucket",
+        params=dict(valid.params),
+        notify=(callback_entry(url, VTRIX),),
+        created_at=now,
+        due_at=now,
+        deadline_at=now + timedelta(hours=1),
+    )
+    await store.intake.add(task, valid.blobs, None)
+
+
+async def tried(at: Service, task_id: str) -> bool:
+    """Return whether a delivery of a task was tried in vain."""
+    return any(row["kind"] == "attempt" and row["outcome"] != "delivered" for row in await at.history(task_id))
+
+
+async def dead_letters(at: Service) -> int:
+    """Return the number of dead letters."""
+    found = (await at.http.get("/v1/deliveries", params={"status": "dead"})).raise_for_status().json()["data"]
+    return len(found)
