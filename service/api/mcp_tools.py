@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from service.api.authentication import MCP_PATH, caller_of
 from service.api.endpoints import route
 from service.api.ports import TaskService, WaitingNotes
-from service.api.problems import READ_ONLY, Problem, ProblemError
+from service.api.problems import READ_ONLY, Problem, ProblemError, internal_error, problem_of
 from service.api.request_bodies import TASK_BODIES, require_json
 from service.api.request_work import RequestWork
 from service.api.task_acceptor import TaskAcceptor, new_task
@@ -63,6 +63,7 @@ class McpApi:
     def _build(self) -> "MCPServer[Any]":
         try:
             from mcp.server import MCPServer  # noqa: PLC0415 - heavy, and an extra
+            from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError  # noqa: PLC0415 - see above
         except ImportError:
             raise ProblemError(NOT_INSTALLED) from None
 
@@ -70,7 +71,11 @@ class McpApi:
             async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
                 if name == GENERATE:
                     arguments = _with_others_as_params(arguments)
-                return await super().call_tool(name, arguments, context)
+                try:
+                    return await super().call_tool(name, arguments, context)
+                except UnexpectedToolError as error:
+                    cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+                    raise ToolError(internal_error(cause, status=500).detail) from None
 
         server = Tools("boomerang", instructions="Generate videos; a task takes minutes.")
         for tool in (self.generate_video, self.get_video, self.cancel_video):
@@ -196,4 +201,4 @@ def _shown(task: Task) -> Json:
 def _tool_error(error: BoomerangError) -> Exception:
     from mcp.server.mcpserver.exceptions import ToolError  # noqa: PLC0415 - see above
 
-    return ToolError(str(error))
+    return ToolError(str(error) if isinstance(error, InvalidParams) else problem_of(error).detail)

@@ -14,7 +14,18 @@ import structlog
 
 from service.runtime.output_writer import OutputWriter, writer_for
 
-QUIET_LOGGERS = ("httpx", "httpcore", "apscheduler", "aiosqlite", "sqlalchemy", "alembic", "uvicorn", "PIL", "asyncio")
+QUIET_LOGGERS = (
+    "httpx",
+    "httpcore",
+    "apscheduler",
+    "aiosqlite",
+    "sqlalchemy",
+    "alembic",
+    "uvicorn",
+    "PIL",
+    "asyncio",
+    "mcp",
+)
 """Libraries that log only warnings and errors, because some of them would log addresses with tokens."""
 
 MAX_BUFFERED = 1000

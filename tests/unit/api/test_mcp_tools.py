@@ -5,8 +5,10 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from service.domain.api_key import ApiKey
+from service.domain.errors import StoreUnavailable
 from tests.unit.api.fakes import KEYS, FakeApplication, a_task, app_of, client_of
 
 ACCEPT = {"Accept": "application/json, text/event-stream"}
@@ -74,3 +76,15 @@ async def test_read_only_key_watches_and_changes_nothing(fake: FakeApplication) 
             failed, text = await called(reader, tool, **arguments)
             assert (failed, "may only read" in text) == (True, True)
     assert not fake.accepted
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("password=secret"), RuntimeError("password=secret")])
+async def test_message_of_an_internal_error_stays_here(
+    client: httpx.AsyncClient, fake: FakeApplication, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Agents get what callers of the other APIs get; neither they nor the log of the library see the message."""
+    fake.error = error
+    with capture_logs() as logs:
+        failed, text = await called(client, "generate_video", prompt="a cat")
+    assert (failed, "secret" in text + caplog.text + str(logs)) == (True, False)
+    assert "try again" in text or "unexpected error of this service" in text
