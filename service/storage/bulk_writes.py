@@ -11,12 +11,12 @@ from operator import itemgetter
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import ColumnElement, Dialect, LargeBinary, Table
+from sqlalchemy import Column, ColumnElement, Dialect, LargeBinary, Table, false
 from sqlalchemy.dialects import sqlite
 
 from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import JsonText, SafeText, UtcDateTime, encode_json, storable_texts, storable_times
-from service.storage.deferred import defer
+from service.storage.deferred import Deferred, defer
 from service.storage.sqlite_driver import REPEATED
 from service.storage.tables import input_data, inputs
 
@@ -24,6 +24,8 @@ CACHE_SIZE = 512
 """Entries of each cache: an engine has its own dialect, which an unbounded cache would keep alive."""
 
 BLOB_TABLES = frozenset({inputs, input_data})
+
+NEVER = false()
 
 Rows = Sequence[Mapping[str, Any]]
 Processor = Callable[[list[Any]], list[Any]]
@@ -35,10 +37,7 @@ async def insert_many(connection: AsyncConnection, table: Table, rows: Rows) -> 
     if not rows:
         return
     statement, parameters = insertion(connection.dialect, table, rows)
-    if connection.dialect.name == "postgresql":
-        defer(connection, statement, parameters)
-    else:
-        await connection.exec_driver_sql(statement, parameters)
+    _defer(connection, statement, parameters)
 
 
 def insertion(dialect: Dialect, table: Table, rows: Rows, unless: ColumnElement[bool] | None = None) -> tuple[str, Any]:
@@ -65,9 +64,27 @@ async def update_many(connection: AsyncConnection, table: Table, rows: Rows) -> 
     names = (*[name for name in rows[0] if name != key], key)
     if connection.dialect.name == "postgresql":
         values = _as_json(connection.dialect, table, names, rows)
-        defer(connection, _update_records(table, names, connection.dialect), (values,))
+        _defer(connection, _update_records(table, names, connection.dialect), (values,))
     else:
-        await connection.exec_driver_sql(_update_one(table, names), _as_tuples(connection.dialect, table, names, rows))
+        _defer(connection, _update_one(table, names), _as_tuples(connection.dialect, table, names, rows))
+
+
+def insert_and_return(
+    connection: AsyncConnection, column: Column[Any], rows: Rows, *, unless: ColumnElement[bool] = NEVER
+) -> Deferred | None:
+    """Insert as `insert_many` does, but for rows to which `unless` applies; its rows are what was inserted of `column`.
+
+    They are there after the next statement; None without rows to insert.
+    """
+    if not rows:
+        return None
+    statement, parameters = insertion(connection.dialect, column.table, rows, unless)
+    return _defer(connection, f"{statement} RETURNING {column.name}", parameters, returns=True)
+
+
+def _defer(connection: AsyncConnection, statement: str, parameters: Any, *, returns: bool = False) -> Deferred:
+    many = connection.dialect.name != "postgresql"
+    return defer(connection, Deferred(statement=statement, parameters=parameters, many=many, returns=returns))
 
 
 # ── values ───────────────────────────────────────────────────────────────────

@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from service.domain.errors import BadSetting
 from service.storage import sqlite_driver
 from service.storage.async_engine import AsyncConnection
-from service.storage.deferred import defer
+from service.storage.deferred import Deferred, defer
 
 if TYPE_CHECKING:  # the first takes long to import, the second needs the optional driver
     from sqlalchemy.dialects import postgresql
@@ -96,7 +96,7 @@ async def advisory_lock(connection: AsyncConnection, name: str) -> None:
     """Lock `name` until this transaction ends; not needed on SQLite, which has one writer at a time."""
     if connection.dialect.name == "postgresql":
         key = crc32(f"boomerang {name}".encode())
-        defer(connection, "SELECT pg_advisory_xact_lock(%s)", (key,))
+        defer(connection, Deferred(statement="SELECT pg_advisory_xact_lock(%s)", parameters=(key,)))
 
 
 async def allow_whole_tables(connection: AsyncConnection) -> None:
@@ -111,7 +111,8 @@ async def send_notifications(connection: AsyncConnection, topics: Iterable[str])
     names = sorted(topics)
     chunks = [names[start : start + MAX_TOPICS_PER_NOTIFY] for start in range(0, len(names), MAX_TOPICS_PER_NOTIFY)]
     for chunk in chunks:
-        defer(connection, "SELECT pg_notify(%s, %s)", (CHANNEL, json.dumps(chunk)))
+        notification = Deferred(statement="SELECT pg_notify(%s, %s)", parameters=(CHANNEL, json.dumps(chunk)))
+        defer(connection, notification)
 
 
 async def insert_and_commit(connection: AsyncConnection, insertion: tuple[str, Any], topic: str) -> None:

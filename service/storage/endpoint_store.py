@@ -5,12 +5,13 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, delete, func, or_, select, tuple_, update
+from sqlalchemy import CursorResult, RowMapping, delete, func, or_, select, tuple_, update
 
 from service.domain.endpoint import Endpoint, EndpointHealth, EndpointMatch
 from service.domain.errors import Conflict
 from service.domain.ports.endpoints import MissedEvent
 from service.domain.ports.unit_of_work import DeliveryRow
+from service.domain.task import TaskId
 from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import insert_many
 from service.storage.column_types import in_list
@@ -21,13 +22,16 @@ from service.storage.endpoint_deliveries import AT_ONCE, drop, wake
 from service.storage.endpoint_rates import bucket_name
 from service.storage.endpoint_tables import endpoints
 from service.storage.missed_events import insert_missed, missed_events
+from service.storage.tables import tasks
 from service.storage.task_rows import Values
 
 HEALTH_NAMES = tuple(each.name for each in fields(EndpointHealth))
 TUPLES = ("events", "header_names")
-ENABLED = select(
+_ENABLED = select(
     endpoints.c.id, endpoints.c.client, endpoints.c.url, endpoints.c.events, endpoints.c.paused, endpoints.c.rate
-).where(in_list(endpoints.c.client, "clients"), endpoints.c.disabled_at.is_(None))
+).where(endpoints.c.disabled_at.is_(None))
+ENABLED = _ENABLED.where(in_list(endpoints.c.client, "clients"))
+ENABLED_OF_TASKS = _ENABLED.where(endpoints.c.client.in_(select(tasks.c.client).where(in_list(tasks.c.id, "ids"))))
 
 
 class SqlEndpoints:
@@ -126,7 +130,15 @@ class SqlEndpoints:
 
 async def enabled_endpoints(connection: AsyncConnection, clients: Collection[str]) -> list[EndpointMatch]:
     """Return the enabled endpoints of these clients, the oldest first."""
-    rows = await connection.execute(ENABLED, {"clients": list(clients)})
+    return _matches(await connection.execute(ENABLED, {"clients": list(clients)}))
+
+
+async def endpoints_of_tasks(connection: AsyncConnection, ids: Collection[TaskId]) -> list[EndpointMatch]:
+    """Return the enabled endpoints of the clients of these tasks, each once."""
+    return _matches(await connection.execute(ENABLED_OF_TASKS, {"ids": set(ids)}))
+
+
+def _matches(rows: CursorResult[Any]) -> list[EndpointMatch]:
     return [EndpointMatch(**dict(row) | {"events": tuple(row["events"])}) for row in rows.mappings()]
 
 

@@ -6,9 +6,11 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import psycopg
+
+from service.storage.deferred import Deferred
 
 QUIET_SECONDS = 5.0
 """Time since the last statement after which a connection is asked whether it stands, before its next use."""
@@ -16,19 +18,11 @@ QUIET_SECONDS = 5.0
 logging.getLogger("psycopg").setLevel(logging.ERROR)  # its warnings repeat errors, and errors quote values
 
 
-class Deferred(NamedTuple):
-    """A statement that runs before the next one; `prepare` is psycopg's option."""
-
-    statement: str
-    parameters: Any = None
-    prepare: bool | None = None
-
-
 class Session(psycopg.AsyncConnection[Any]):
     """A connection whose transactions begin with a deferred BEGIN; without one its statements commit by themselves.
 
-    A deferred statement shares the round trip of the next statement, or of the COMMIT: its own result is not needed,
-    and its error is raised there.
+    A deferred statement shares the round trip of the next statement, or of the COMMIT: its rows are there after it, and
+    its error is raised there.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -38,11 +32,11 @@ class Session(psycopg.AsyncConnection[Any]):
 
     def begin(self, statement: str | None) -> None:
         """Begin a transaction with the next statement, or none; what was deferred before is dropped."""
-        self._deferred = [Deferred(statement, prepare=False)] if statement else []
+        self._deferred = [Deferred(statement=statement, prepare=False)] if statement else []
 
-    def defer(self, statement: str, parameters: Any = None) -> None:
+    def defer(self, statement: Deferred) -> None:
         """Run a statement of the transaction together with the next one."""
-        self._deferred.append(Deferred(statement, parameters))
+        self._deferred.append(statement)
 
     @asynccontextmanager
     async def after_deferred(self) -> AsyncIterator[None]:
@@ -50,16 +44,22 @@ class Session(psycopg.AsyncConnection[Any]):
         deferred, self._deferred = self._deferred, []
         if deferred and psycopg.AsyncPipeline.is_supported():
             async with self.pipeline():
-                await self._run(deferred)
+                cursors = await self._run(deferred)
                 yield
         else:
-            await self._run(deferred)
+            cursors = await self._run(deferred)
             yield
+        for one, cursor in zip(deferred, cursors, strict=True):
+            if one.returns:
+                one.rows = await cursor.fetchall()
+                one.types = tuple(column.type_code for column in cursor.description or ())
         self._used_at = time.monotonic()
 
-    async def _run(self, statements: list[Deferred]) -> None:
-        for statement, parameters, prepare in statements:
-            await psycopg.AsyncCursor(self).execute(statement, parameters, prepare=prepare)
+    async def _run(self, statements: list[Deferred]) -> list[psycopg.AsyncCursor[Any]]:
+        cursors = [psycopg.AsyncCursor(self) for _ in statements]
+        for one, cursor in zip(statements, cursors, strict=True):
+            await cursor.execute(one.statement, one.parameters, prepare=one.prepare)
+        return cursors
 
     async def commit(self) -> None:
         """Commit the transaction, if any."""

@@ -8,9 +8,9 @@ statement takes many sets of parameters.
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +21,7 @@ from sqlalchemy import Connection as SyncConnection
 
 from service.domain.errors import StoreUnavailable
 from service.storage.async_engine import AsyncEngine, create_async_engine
+from service.storage.deferred import Deferred
 
 ITER_CHUNK_SIZE = 64
 REPEATED = "/* each */ "
@@ -45,25 +46,61 @@ SQLITE_PRAGMAS = (
 
 
 class Connection(aiosqlite.Connection):
-    """A connection whose cursors fetch all rows in the same thread hop, and whose BEGIN shares that of a statement.
+    """A connection whose statements take one thread hop each, also to fetch their rows, and deferred ones none.
 
-    `pending_begin` is the BEGIN that runs before the next statement.
+    BEGIN and deferred statements run right before the next statement or the COMMIT, in its hop; their errors are raised
+    there. What a hop runs is taken when it begins to wait for the thread: a rollback after a cancelled wait must not
+    leave a part of it.
     """
 
-    pending_begin: str | None = None
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._begin: str | None = None
+        self._deferred: list[Deferred] = []
+
+    def begin(self, statement: str) -> None:
+        """Begin a transaction with the next statement; what was deferred before is dropped."""
+        self._begin, self._deferred = statement, []
+
+    def defer(self, statement: Deferred) -> None:
+        """Run a statement of the transaction together with the next one."""
+        self._deferred.append(statement)
+
+    def take_deferred(self) -> Callable[[], None]:
+        """Return a function for the thread: it runs BEGIN, if that has not run yet, and the deferred statements."""
+        begin, deferred = self._begin, self._deferred
+        self._begin, self._deferred = None, []
+        return partial(self._run_deferred, begin, deferred)
+
+    def _run_deferred(self, begin: str | None, deferred: Sequence[Deferred]) -> None:
+        if begin:
+            try:
+                self._conn.execute(begin)
+            except sqlite3.Error:
+                self._begin = begin  # a statement that follows tries it again, and never runs outside a transaction
+                raise
+        for one in deferred:
+            rows = run_many(self._conn, one.statement, one.parameters if one.many else [one.parameters or ()])
+            if one.returns:
+                one.rows = rows
 
     async def commit(self) -> None:
-        """Commit the transaction, if any; roll back if that fails, so that it holds no lock."""
-        self.pending_begin = None
+        """Run what is deferred and commit the transaction, if any; roll back if that fails, which releases its lock."""
+        if not self._deferred:
+            self._begin = None
         try:
-            await super().commit()
-        except sqlite3.Error:
-            await super().rollback()
+            await self._execute(self._commit, self.take_deferred())  # type: ignore[no-untyped-call]
+        except Exception:
+            await self.rollback()
             raise
+
+    def _commit(self, run_deferred: Callable[[], None]) -> None:
+        run_deferred()
+        self._conn.commit()
 
     async def rollback(self) -> None:
         """Roll back the transaction, if any."""
-        self.pending_begin = None
+        self._begin, self._deferred = None, []
         await super().rollback()
 
     async def insert_and_commit(self, sql: str, rows: Sequence[Any]) -> None:
@@ -75,7 +112,7 @@ class Connection(aiosqlite.Connection):
     def _insert_and_commit(self, sql: str, rows: Sequence[Any]) -> None:
         with self._conn:
             self._conn.execute(BEGIN_WRITING)
-            run_many(self._conn.cursor(), sql, rows)
+            run_many(self._conn, sql, rows)
 
     def cursor(self) -> "Cursor":  # type: ignore[override] # only SQLAlchemy's adapter calls it
         """Return a cursor, without a thread hop."""
@@ -98,27 +135,35 @@ class Cursor:
 
     async def execute(self, sql: str, parameters: Any = ()) -> Self:
         """Run a statement and fetch its rows."""
-        await self.connection._execute(self._run, sqlite3.Cursor.execute, sql, parameters)  # type: ignore[no-untyped-call] # noqa: SLF001
+        await self._run_on_thread(self._run, sql, parameters)
         return self
 
     async def executemany(self, sql: str, parameters: Any) -> Self:
         """Run a statement for each set of parameters."""
-        await self.connection._execute(self._run, run_many, sql, parameters)  # type: ignore[no-untyped-call] # noqa: SLF001
+        await self._run_on_thread(self._run_many, sql, parameters)
         return self
 
-    def _run(self, method: Any, sql: str, parameters: Any) -> None:
-        """Run the pending BEGIN and the statement, on the thread of the connection."""
-        driver, begin = self.connection._conn, self.connection.pending_begin  # noqa: SLF001
-        if begin:
-            driver.execute(begin)
-            self.connection.pending_begin = None  # after a BEGIN that failed, the next statement tries it again
-        cursor = driver.cursor()
+    async def _run_on_thread(self, run: Callable[[str, Any], None], sql: str, parameters: Any) -> None:
+        """Run what is deferred, then a statement."""
+        run_deferred = self.connection.take_deferred()
+
+        def run_all() -> None:
+            run_deferred()
+            run(sql, parameters)
+
+        await self.connection._execute(run_all)  # type: ignore[no-untyped-call] # noqa: SLF001
+
+    def _run(self, sql: str, parameters: Any) -> None:
+        cursor = self.connection._conn.cursor()  # noqa: SLF001
         try:
-            method(cursor, sql, parameters)
+            cursor.execute(sql, parameters)
             self.description, self._rows = cursor.description, cursor.fetchall()
             self.rowcount, self.lastrowid = cursor.rowcount, cursor.lastrowid
         finally:
             cursor.close()
+
+    def _run_many(self, sql: str, parameters: Any) -> None:
+        self._rows = run_many(self.connection._conn, sql, parameters)  # noqa: SLF001
 
     async def fetchall(self) -> Sequence[Any]:
         """Return every row."""
@@ -129,13 +174,22 @@ class Cursor:
         self._rows = ()
 
 
-def run_many(cursor: sqlite3.Cursor, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Run a statement for each of `rows`; one that contains REPEATED runs once for many of them."""
-    if REPEATED not in sql:
-        cursor.executemany(sql, rows)
-        return
-    for chunk in _chunks(rows):
-        cursor.execute(_repeat_parentheses(sql, len(chunk)), [*chain.from_iterable(chunk)])
+def run_many(connection: sqlite3.Connection, sql: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
+    """Run a statement for each of `rows`, and return what it returns; one that contains REPEATED takes many of them."""
+    cursor = connection.cursor()
+    try:
+        if REPEATED not in sql:
+            if len(rows) != 1:
+                cursor.executemany(sql, rows)
+                return []
+            return cursor.execute(sql, rows[0]).fetchall()
+        return [
+            row
+            for chunk in _chunks(rows)
+            for row in cursor.execute(_repeat_parentheses(sql, len(chunk)), [*chain.from_iterable(chunk)])
+        ]
+    finally:
+        cursor.close()
 
 
 def _chunks(rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
@@ -187,7 +241,7 @@ def sqlite_engine(url: URL, *, writes: bool) -> AsyncEngine:
 
     def began(connection: SyncConnection) -> None:
         driver: Connection = connection.connection.driver_connection  # type: ignore[assignment]
-        driver.pending_begin = begin
+        driver.begin(begin)
 
     event.listen(engine.sync_engine, "connect", connected)
     event.listen(engine.sync_engine, "begin", began)

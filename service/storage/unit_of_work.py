@@ -1,16 +1,14 @@
 """Units of work: one write transaction over inbox, tasks, events and deliveries."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from itertools import accumulate
 from operator import attrgetter
 
 from sqlalchemy import Integer, Row, bindparam, func, select, update
-from sqlalchemy.sql.dml import ReturningInsert
 
 from service.domain.endpoint import EndpointMatch
 from service.domain.operator_event import OperatorEventType, hour_of
@@ -29,14 +27,15 @@ from service.domain.ports.unit_of_work import (
 from service.domain.task import EventType, Task, TaskId, UpstreamId
 from service.domain.task_wait import WaitRow
 from service.storage.async_engine import AsyncConnection
-from service.storage.bulk_writes import insert_many, update_many
+from service.storage.bulk_writes import insert_and_return, insert_many, update_many
 from service.storage.column_types import in_list
 from service.storage.database import Database
+from service.storage.deferred_reads import DeferredRows, defer_query
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
 from service.storage.delivery_tables import IS_PENDING, deliveries
-from service.storage.dialects import advisory_lock, insert_into
-from service.storage.endpoint_store import enabled_endpoints
-from service.storage.inbox import STORED_DIGESTS
+from service.storage.dialects import advisory_lock
+from service.storage.endpoint_store import enabled_endpoints, endpoints_of_tasks
+from service.storage.inbox import STORED_DIGESTS, TASK_IS_FINAL
 from service.storage.operator_events import report
 from service.storage.tables import UNREAD, events, inbox, polls, run_times, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, changed_task_values, task_from_row
@@ -62,11 +61,6 @@ HAS_UNREAD_CALLBACKS = select(inbox.c.task_id).where(UNREAD, in_list(inbox.c.tas
 TASKS_BY_UPSTREAM_ID = select(tasks.c.upstream_id, tasks.c.id).where(in_list(tasks.c.upstream_id, "ids"))
 
 
-@cache
-def _admission(dialect: str) -> ReturningInsert[str]:
-    return insert_into(inbox, dialect).on_conflict_do_nothing().returning(inbox.c.digest)
-
-
 @dataclass(frozen=True, slots=True)
 class SqlUnitOfWorkFactory:
     """Implements `UnitOfWorkFactory`."""
@@ -90,35 +84,35 @@ class SqlUnitOfWork:
     connection: AsyncConnection
     topics: set[str]
     _locked: dict[TaskId, Task] = field(init=False, default_factory=dict)
+    _endpoints: list[EndpointMatch] = field(init=False, default_factory=list)
 
     async def lock(self, ids: Collection[TaskId]) -> dict[TaskId, Task]:
         """Return the known tasks of `ids`, locked in id order until the end of the transaction."""
-        if not ids:
-            return {}
-        rows = (await self.connection.execute(TASKS_BY_ID, {"ids": set(ids)})).all()
-        found = {task.id: task for task in map(task_from_row, rows)}
-        self._locked |= found
+        found, _ = await self.receive(ids, [])
         return found
 
-    async def admit(self, entries: Sequence[InboxEntry]) -> list[str]:
-        """Store new callbacks; return for each of `entries` `new`, `repeated` or `nonce_reused`."""
-        if not entries:
-            return []
-        statement = _admission(self.connection.dialect.name)
+    async def receive(
+        self, ids: Collection[TaskId], entries: Sequence[InboxEntry]
+    ) -> tuple[dict[TaskId, Task], list[str]]:
+        """Lock tasks as `lock` does and store callbacks of them, in one round trip with their endpoints.
+
+        Return the known tasks, and for each of `entries` `new`, `repeated`, `nonce_reused`, or `settled` for one of a
+        final task, which is not stored.
+        """
+        if not ids:
+            return {}, []
+        locked = defer_query(self.connection, TASKS_BY_ID, {"ids": set(ids)})
         rows = [vars(entry) for entry in sorted(entries, key=attrgetter("digest"))]  # one order: no deadlock
-        inserted = set((await self.connection.execute(statement, rows)).scalars())
+        admission = insert_and_return(self.connection, inbox.c.digest, rows, unless=TASK_IS_FINAL)
+        self._endpoints += await endpoints_of_tasks(self.connection, ids)
+        found = {task.id: task for task in map(task_from_row, locked.all())}
+        self._locked |= found
+        new = {digest for (digest,) in admission.rows or ()} if admission else set()
+        final = {task.id for task in found.values() if task.final}
         known: set[str] = set()
-        if others := set(map(attrgetter("digest"), entries)) - inserted:
+        if others := {entry.digest for entry in entries if entry.task_id not in final} - new:
             known.update((await self.connection.execute(STORED_DIGESTS, {"digests": others})).scalars())
-        results: list[str] = []
-        for entry in entries:
-            if entry.digest in inserted:
-                inserted.discard(entry.digest)  # the same callback may be in `entries` once more
-                known.add(entry.digest)
-                results.append("new")
-            else:
-                results.append("repeated" if entry.digest in known else "nonce_reused")
-        return results
+        return found, _verdicts(entries, final, new, known)
 
     async def unread(self, limit: int, known: KnownEntries = unknown) -> list[InboxEntry]:
         """Return up to `limit` unread callbacks, oldest first, that no other transaction has locked.
@@ -164,8 +158,10 @@ class SqlUnitOfWork:
             if names:
                 await update_many(self.connection, tasks, rows)
 
-    async def endpoints_of(self, clients: Collection[str]) -> list[EndpointMatch]:
-        """Return the enabled endpoints of these clients."""
+    async def endpoints_of(self, clients: Set[str]) -> list[EndpointMatch]:
+        """Return the enabled endpoints of these clients; those of the clients of locked tasks are known."""
+        if clients <= {task.client for task in self._locked.values()}:
+            return [each for each in self._endpoints if each.client in clients]
         return await enabled_endpoints(self.connection, clients)
 
     async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> list[DeliveryClaim]:
@@ -207,6 +203,24 @@ class SqlUnitOfWork:
         self.topics.update(topics)
 
 
+def _verdicts(entries: Sequence[InboxEntry], final: set[TaskId], new: set[str], known: set[str]) -> list[str]:
+    """Return the inbox's result for each of `entries`, by the `final` tasks and the digests that are `new` or `known`.
+
+    The same callback may be in `entries` more than once.
+    """
+    results: list[str] = []
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.task_id in final:
+            results.append("settled")
+        elif entry.digest in new and entry.digest not in seen:
+            results.append("new")
+        else:
+            results.append("repeated" if entry.digest in known or entry.digest in new else "nonce_reused")
+        seen.add(entry.digest)
+    return results
+
+
 def _within_byte_limit(sizes: Iterable[Row[str, int]]) -> list[str]:
     """Return the first digests of `sizes` whose bodies have MAX_UNREAD_BYTES together; at least one digest."""
     totals = accumulate(sizes, lambda before, one: (one[0], before[1] + one[1]))
@@ -235,13 +249,17 @@ async def append_events(connection: AsyncConnection, rows: Sequence[EventRow]) -
 async def append_deliveries(
     connection: AsyncConnection, rows: Sequence[DeliveryRow], new_events: Mapping[str, EventRow]
 ) -> list[DeliveryClaim]:
-    """Insert deliveries of stored events; return claims on those whose lease is granted, with their `new_events`."""
-    claimed = await _claimable(connection, [row for row in rows if row.event_id in new_events])
-    parameters = {
-        "ids": {row.event_id for row in rows},
-        "claimed": {row.event_id for row in rows if row.id in claimed},
-    }
+    """Insert deliveries of stored events; return claims on those whose lease is granted, with their `new_events`.
+
+    Leases, numbers of events and payloads are read in one round trip, with the insertion of the events.
+    """
+    wanted = _heads([row for row in rows if row.event_id in new_events])
+    destinations = [row.destination for row in wanted.values() if row.destination]
+    pending = defer_query(connection, LANES_WITH_PENDING, {"lanes": list(wanted)}) if wanted else None
+    busy = defer_query(connection, BUSY_DESTINATIONS, {"destinations": destinations}) if destinations else None
+    parameters = {"ids": {row.event_id for row in rows}, "claimed": {row.event_id for row in wanted.values()}}
     stored = {event.id: event for event in (await connection.execute(STORED_EVENTS, parameters)).all()}
+    claimed = _claimable(rows, wanted, _texts(pending), _texts(busy))
     values: list[Values] = []
     for row in rows:
         event, leased = stored[row.event_id], row.id in claimed
@@ -255,22 +273,25 @@ async def append_deliveries(
     ]
 
 
-async def _claimable(connection: AsyncConnection, rows: Sequence[DeliveryRow]) -> set[str]:
+def _texts(found: DeferredRows | None) -> set[str]:
+    return {text for (text,) in found.all()} if found else set()
+
+
+def _heads(rows: Sequence[DeliveryRow]) -> dict[str, DeliveryRow]:
+    """Return by lane the first of its new deliveries, if a lease is wanted for that one."""
+    heads = {row.lane: row for row in reversed(rows)}
+    return {lane: row for lane, row in heads.items() if row.leased_until}
+
+
+def _claimable(
+    rows: Sequence[DeliveryRow], wanted: Mapping[str, DeliveryRow], pending: set[str], busy: set[str]
+) -> set[str]:
     """Return the ids of rows whose lease can be granted: the first of a lane that has no pending delivery.
 
-    Of one destination it is the first of them, and only if no delivery to it is leased.
+    Of one destination it is the first of them, and only if it is not `busy` with a delivery that is leased.
     """
-    heads = {row.lane: row for row in reversed(rows)}
-    wanted = {lane: row for lane, row in heads.items() if row.leased_until}
-    if not wanted:
-        return set()
-    for lane in (await connection.execute(LANES_WITH_PENDING, {"lanes": list(wanted)})).scalars():
-        wanted.pop(lane, None)
     first: dict[str, str] = {}
     for row in rows:
-        if wanted.get(row.lane) is row:
+        if wanted.get(row.lane) is row and row.lane not in pending and row.destination not in busy:
             first.setdefault(row.destination or row.lane, row.id)
-    if destinations := [row.destination for row in wanted.values() if row.destination]:
-        for busy in (await connection.execute(BUSY_DESTINATIONS, {"destinations": destinations})).scalars():
-            first.pop(busy, None)
     return set(first.values())

@@ -18,7 +18,6 @@ from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import (
     DeliveryRow,
     EventRow,
-    InboxEntry,
     PollRow,
     RunTime,
     UnitOfWork,
@@ -70,7 +69,12 @@ class UpdateBatch:
         """
         unit_of_work = self.unit_of_work
         self.context = UpdateContext(planner=self.planner, now=self.clock.now(), pricing=self.pricing)
-        self.tasks = await unit_of_work.lock({update.task_id for update in updates})
+        rows = {} if from_inbox else {id(update): update.inbox for update in updates if update.inbox}
+        ids = {update.task_id for update in updates}
+        self.tasks, found = await unit_of_work.receive(ids, list(rows.values()))
+        verdicts = dict(zip(rows, found, strict=True))
+        if unknown := [row for row in rows.values() if row.task_id not in self.tasks]:
+            await unit_of_work.read([replace_fields(row, verdict="quarantined") for row in unknown])
         named: set[UpstreamId] = set()
         guessed: set[TaskId] = set()
         for update in updates:
@@ -81,7 +85,6 @@ class UpdateBatch:
                 guessed.add(update.task_id)
         if named:
             self.context.id_owners = await unit_of_work.holders(named)
-        verdicts = {} if from_inbox else await self._admit(updates)
         if guessed:
             self.context.unread = await unit_of_work.with_unread_callbacks(guessed)
         results = []
@@ -91,23 +94,6 @@ class UpdateBatch:
             results.append(result)
         await self.flush()
         return results
-
-    async def _admit(self, updates: Sequence[TaskUpdate]) -> dict[int, str]:
-        """Store the callbacks of `updates`; return the inbox's result for each, by the identity of the update.
-
-        The callback of a final task is not stored: it is a repeat, or it changes nothing.
-        """
-        verdicts: dict[int, str] = {}
-        rows: dict[int, InboxEntry] = {}
-        for update in updates:
-            task, row = self.tasks.get(update.task_id), update.inbox
-            if row and task and task.final:
-                verdicts[id(update)] = "settled"
-            elif row:
-                rows[id(update)] = row if task else replace_fields(row, verdict="quarantined")
-        if rows:
-            verdicts.update(zip(rows, await self.unit_of_work.admit(list(rows.values())), strict=True))
-        return verdicts
 
     def add(self, update: TaskUpdate, verdict: str | None = None) -> UpdateResult:
         """Apply `update` in memory; `verdict` is the inbox's result for its callback."""

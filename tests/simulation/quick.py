@@ -87,11 +87,19 @@ class _Raw:
     driver_connection: SimConnection
 
 
+@dataclass(frozen=True)
+class _Sync:
+    """A connection in the form in which the storage asks it for that of the driver."""
+
+    connection: _Raw
+
+
 class QuickConnection:
     """The part of SQLAlchemy's AsyncConnection that the storage uses."""
 
     def __init__(self, sim_connection: SimConnection) -> None:
         self.sim_connection = sim_connection
+        self.sync_connection = _Sync(_Raw(sim_connection))
         plug: Any = _Plug(sim_connection.raw)
         self._sync = Connection(_sync_engine(), plug, _has_events=False)
 
@@ -112,9 +120,13 @@ class QuickConnection:
 
     async def get_raw_connection(self) -> _Raw:
         """Return the holder of the driver's connection."""
-        return _Raw(self.sim_connection)
+        return self.sync_connection.connection
 
     async def _ready(self, *, changes: bool) -> None:
+        try:
+            await self.sim_connection.run_deferred()
+        except sqlite3.Error as error:
+            raise OperationalError(None, None, error) from error
         await self.sim_connection.host.statement("")
         try:
             self.sim_connection.alive()

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from sqlalchemy import PoolProxiedConnection
 
 from service.storage import migrate
+from service.storage.deferred import Deferred
 from service.storage.sqlite_driver import BEGIN_WRITING
 
 LOCKED_FOR = 10.0
@@ -27,7 +28,7 @@ FILES = ("", "-wal", "-shm")
 FAST_PRAGMAS = ("PRAGMA busy_timeout = 0", "PRAGMA synchronous = OFF", "PRAGMA foreign_keys = ON")
 
 
-CHANGES = ("INSERT", "UPDATE", "DELETE")
+CHANGES = ("INSERT", "UPDATE", "DELETE", "WITH new")
 WAITING: list[asyncio.Future[None]] = []
 """Connections that wait for another process's transaction to end."""
 
@@ -86,7 +87,8 @@ class SimConnection:
         self.raw = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
         self.host = host
         self.changed = False
-        self.pending_begin: str | None = None
+        self._begin: str | None = None
+        self._deferred: list[Deferred] = []
         self._rows = 0
         self.pooled: PoolProxiedConnection | None = None
         host.connections.append(self)
@@ -113,9 +115,37 @@ class SimConnection:
             self.roll_back()
             raise
 
+    def begin(self, statement: str) -> None:
+        """Begin a transaction with the next statement."""
+        self._begin, self._deferred = statement, []
+
+    def defer(self, statement: Deferred) -> None:
+        """Run a statement right before the next one, or before the commit."""
+        self._deferred.append(statement)
+
+    async def run_deferred(self) -> None:
+        """Run what is deferred; the process may crash at each statement of it."""
+        begin, deferred = self._begin, self._deferred
+        self._begin, self._deferred = None, []
+        if begin:
+            await self.run(begin, (), many=False)
+        for each in deferred:
+            if not each.returns:
+                await self.run(each.statement, each.parameters or (), many=each.many)
+                continue
+            sets = each.parameters if each.many else [each.parameters or ()]
+            cursors = [await self.run(each.statement, parameters, many=False) for parameters in sets]
+            each.rows = [row for cursor in cursors for row in cursor.fetchall()]
+
     async def commit(self) -> None:
-        """Commit, unless the process crashes first."""
-        self.pending_begin = None
+        """Run what is deferred and commit, unless the process crashes first."""
+        if not self._deferred:
+            self._begin = None
+        try:
+            await self.run_deferred()
+        except sqlite3.Error:
+            self.roll_back()
+            raise
         if not self.raw.in_transaction:
             return
         if self.changed:
@@ -136,7 +166,7 @@ class SimConnection:
 
     def roll_back(self) -> None:
         """Roll back; the connection of a dead process is closed already."""
-        self.pending_begin = None
+        self._begin, self._deferred = None, []
         self.changed = False
         if not self.host.dead:
             self.raw.rollback()
@@ -161,9 +191,7 @@ class SimConnection:
 
     async def run(self, sql: str, parameters: Any, *, many: bool) -> sqlite3.Cursor:
         """Run one statement, in its own iteration of the loop; wait in virtual time while another process writes."""
-        if begin := self.pending_begin:
-            self.pending_begin = None
-            await self.run(begin, (), many=False)
+        await self.run_deferred()
         await self.host.statement(sql)
         until = asyncio.get_running_loop().time() + LOCKED_FOR
         while True:

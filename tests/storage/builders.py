@@ -8,11 +8,13 @@ from typing import Any
 
 from service.domain.blob import Blob
 from service.domain.ports.queues import AttemptResult, HandlerCapacity, Outcome
-from service.domain.ports.unit_of_work import DeliveryClaim, DeliveryRow, EventRow, InboxEntry
+from service.domain.ports.unit_of_work import DeliveryClaim, DeliveryRow, EventRow, InboxEntry, UnitOfWork
 from service.domain.prices import Pricing
 from service.domain.submission_limits import Limits
 from service.domain.task import EventType, Fact, Status, Task, TaskId, UpstreamId
 from service.storage import Store
+from service.storage.bulk_writes import insert_many
+from service.storage.tables import inbox
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, 123456, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -48,6 +50,17 @@ def an_entry(digest: str = "d1", **changes: Any) -> InboxEntry:
         task_id=TaskId("t1"), submission=1, digest=digest, body=b"{}", received_at=NOW, verdict="recorded"
     )
     return replace(entry, **changes)
+
+
+async def admitted(transaction: UnitOfWork, entries: Sequence[InboxEntry]) -> list[str]:
+    """Store callbacks; return for each `new`, `repeated`, `nonce_reused` or `settled`."""
+    return (await transaction.receive({entry.task_id for entry in entries}, entries))[1]
+
+
+async def add_callbacks(store: Store, *entries: InboxEntry) -> None:
+    """Store callbacks with their verdicts, also of tasks that have ended since."""
+    async with store._database.writing() as write:
+        await insert_many(write.connection, inbox, [vars(entry) for entry in entries])
 
 
 def an_event(event_id: str = "e1", **changes: Any) -> EventRow:

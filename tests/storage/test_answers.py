@@ -14,6 +14,7 @@ from tests.storage.builders import (
     SECOND,
     a_delivery,
     a_task,
+    add_callbacks,
     add_tasks,
     an_attempt,
     an_entry,
@@ -45,8 +46,8 @@ async def _fill(store: Store) -> None:
         for number, kind in enumerate(EventType)
     ]
     handlers = ("log", "webhook", "archive", "other")
+    await add_callbacks(store, an_entry())
     async with store.units_of_work.transaction() as transaction:
-        await transaction.admit([an_entry()])
         await transaction.add_polls([PollRow(task_id=task.id, at=NOW, outcome="in_progress")])
         await transaction.append(events, [a_delivery(events[0], handler) for handler in handlers])
     for name, changes in (

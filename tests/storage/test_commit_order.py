@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from service.storage import Store, open_store
 from service.storage.local_signals import LocalSignals
-from tests.storage.builders import a_delivery, a_task, add_tasks, an_entry, an_event
+from tests.storage.builders import a_delivery, a_task, add_tasks, admitted, an_entry, an_event
 from tests.storage.conftest import EmptyDatabase, OpenStore
 from tests.storage.held_locks import other_session
 from tests.upgrade.rows import engine
@@ -48,7 +48,7 @@ async def test_notification_comes_after_the_commit(database: EmptyDatabase, onlo
         await store.inbox.store_unread([an_entry(verdict="unread")])
         assert onlooker.seen.pop("inbox") == (1, 1)
         async with store.units_of_work.transaction() as transaction:
-            await transaction.admit([an_entry("d2")])
+            await admitted(transaction, [an_entry("d2")])
             transaction.notify(["dispatch"])
             assert onlooker.seen == {}
         assert onlooker.seen == {"dispatch": (1, 2)}
@@ -64,7 +64,7 @@ async def test_transaction_that_fails_notifies_nobody(database: EmptyDatabase, o
 
 async def _fail_after_a_write(store: Store) -> None:
     async with store.units_of_work.transaction() as transaction:
-        await transaction.admit([an_entry()])
+        await admitted(transaction, [an_entry()])
         transaction.notify(["dispatch"])
         raise ZeroDivisionError
 

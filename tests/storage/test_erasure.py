@@ -21,6 +21,7 @@ from tests.storage.builders import (
     a_blob,
     a_delivery,
     a_task,
+    add_callbacks,
     an_attempt,
     an_entry,
     an_event,
@@ -69,9 +70,9 @@ async def fill(store: Store, task: Task) -> None:
     ]
     async with store.units_of_work.transaction() as transaction:
         await transaction.append([event], rows)
-        for digest, verdict in (("read", "accepted"), ("new", "unread")):
-            entry = an_entry(f"{digest}-{task.id}", task_id=task.id, body=SECRET.encode(), verdict=verdict)
-            await transaction.admit([replace(entry, headers={"x": SECRET})])
+    for digest, verdict in (("read", "accepted"), ("new", "unread")):
+        entry = an_entry(f"{digest}-{task.id}", task_id=task.id, body=SECRET.encode(), verdict=verdict)
+        await add_callbacks(store, replace(entry, headers={"x": SECRET}))
     [claim] = [each for each in await claim_deliveries(store) if each.event.task_id == task.id]
     await store.deliveries.finish([an_attempt(claim, "dead", error=SECRET, fault="destination")])
     await store.search_index.advance()

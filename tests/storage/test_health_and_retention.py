@@ -14,6 +14,7 @@ from tests.storage.builders import (
     SECOND,
     a_blob,
     a_task,
+    add_callbacks,
     add_deliveries,
     add_tasks,
     an_attempt,
@@ -59,8 +60,7 @@ async def test_gauges_count_by_status_and_outcome(store: Store) -> None:
     await add_deliveries(store, "a", "b", "c")
     [dead], [good] = [await claim_deliveries(store, name) for name in "ab"]
     await store.deliveries.finish([an_attempt(dead, "dead", fault="ours"), an_attempt(good)])
-    async with store.units_of_work.transaction() as transaction:
-        await transaction.admit([an_entry("d1"), an_entry("d2"), an_entry("d3", verdict="hint")])
+    await add_callbacks(store, an_entry("d1"), an_entry("d2"), an_entry("d3", verdict="hint"))
     gauges = await store.health.gauges(NOW)
     assert gauges.tasks == {"queued": 2, "in_doubt": 1}
     assert gauges.in_doubt == 1
@@ -117,8 +117,8 @@ async def _fill(store: Store) -> None:
     await store.intake.add(in_progress("open"), [a_blob()], None)
     for task_id in ("old", "new", "open"):
         await add_deliveries(store, "log", events=[f"e-{task_id}"], task_id=task_id)
+        await add_callbacks(store, an_entry(f"d-{task_id}", task_id=TaskId(task_id)))
         async with store.units_of_work.transaction() as transaction:
-            await transaction.admit([an_entry(f"d-{task_id}", task_id=TaskId(task_id))])
             await transaction.add_polls([PollRow(task_id=TaskId(task_id), at=NOW, outcome="in_progress")])
     await store.deliveries.finish([an_attempt(claim) for claim in await claim_deliveries(store)])
 
@@ -142,8 +142,8 @@ async def test_prune_deletes_rows_of_long_settled_tasks(store: Store) -> None:
 
 async def test_prune_deletes_quarantined_callbacks_and_run_times_by_age(store: Store) -> None:
     """Rows that belong to no task are deleted by their own age."""
+    await add_callbacks(store, an_entry("d1"), an_entry("d2", received_at=NOW + 2 * DAY))
     async with store.units_of_work.transaction() as transaction:
-        await transaction.admit([an_entry("d1"), an_entry("d2", received_at=NOW + 2 * DAY)])
         await transaction.add_run_times(
             [RunTime(bucket="b", seconds=1, called_back=True, at=NOW + n * 2 * DAY) for n in (0, 1)]
         )

@@ -22,6 +22,7 @@ from tests.storage.builders import (
     a_task,
     add_deliveries,
     add_tasks,
+    admitted,
     an_attempt,
     an_entry,
     claim_deliveries,
@@ -251,7 +252,7 @@ async def test_a_watched_task_that_is_renewed_now_is_skipped(
 
 async def _admit(store: Store) -> None:
     async with store.units_of_work.transaction() as transaction:
-        assert await transaction.admit([an_entry("d2"), an_entry("d1")]) == ["repeated", "repeated"]
+        assert await admitted(transaction, [an_entry("d2"), an_entry("d1")]) == ["repeated", "repeated"]
 
 
 async def _store_unread(store: Store) -> None:

@@ -9,6 +9,7 @@ from tests.storage.builders import (
     NOW,
     SECOND,
     a_task,
+    add_callbacks,
     add_deliveries,
     add_tasks,
     an_attempt,
@@ -36,8 +37,7 @@ async def test_callbacks_before_and_after_the_end_are_distinct(store: Store) -> 
     await add_tasks(store, settled, a_task("t2", created_at=NOW - SECOND))
     times = [NOW - 3 * SECOND, NOW, NOW + 2 * SECOND, NOW + 5 * SECOND]
     entries = [an_entry(f"d{number}", received_at=at) for number, at in enumerate(times)]
-    async with store.units_of_work.transaction() as transaction:
-        await transaction.admit(entries)
+    await add_callbacks(store, *entries)
     sample, waiting = await store.health_samples.tasks(TIMES, client=None)
     assert (sample.settled_by, sample.called_back_at, sample.late_callback_at) == ("poll", NOW, NOW + 2 * SECOND)
     assert (waiting.called_back_at, waiting.late_callback_at) == (None, None)

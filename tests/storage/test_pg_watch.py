@@ -10,7 +10,7 @@ from sqlalchemy import make_url, text
 from service.domain.errors import StoreUnavailable
 from service.domain.task import TaskId
 from service.storage import Store, migrate, open_store, pg_listener, pg_watch
-from tests.storage.builders import an_entry
+from tests.storage.builders import admitted, an_entry
 from tests.storage.conftest import Server
 from tests.support.postgres import create_database, drop_database, postgres_server
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
@@ -46,7 +46,7 @@ async def behind_proxy(url: str) -> AsyncIterator[tuple[Store, TcpProxy]]:
 async def admit(store: Store, digest: str) -> list[str]:
     """Store a callback; return whether it is new."""
     async with store.units_of_work.transaction() as transaction:
-        return await transaction.admit([an_entry(digest)])
+        return await admitted(transaction, [an_entry(digest)])
 
 
 async def admit_when_possible(store: Store, digest: str) -> None:

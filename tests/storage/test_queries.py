@@ -16,6 +16,7 @@ from tests.storage.builders import (
     a_task,
     add_deliveries,
     add_tasks,
+    admitted,
     an_attempt,
     an_entry,
     an_event,
@@ -95,7 +96,7 @@ async def test_listing_never_reads_a_blob(store: Store) -> None:
     """No read query names the inputs, or the body of a callback; the beginning of a receiver's answer is small."""
     await store.intake.add(a_task(), [a_blob(data=bytes(1_000_000))], None)
     async with store.units_of_work.transaction() as transaction:
-        await transaction.admit([an_entry(body=b"secret body")])
+        await admitted(transaction, [an_entry(body=b"secret body")])
     with emitted(store) as statements:
         await store.queries.tasks(TaskFilter())
         await store.queries.task(TaskId("t1"))
@@ -110,7 +111,7 @@ async def test_history_has_every_row_in_order(store: Store) -> None:
     """Events, callbacks, polls, deliveries and attempts come oldest first, as plain JSON without any body."""
     await add_tasks(store, a_task(created_at=NOW - 3 * SECOND))
     async with store.units_of_work.transaction() as transaction:
-        await transaction.admit([an_entry(received_at=NOW - SECOND, verdict="hint")])
+        await admitted(transaction, [an_entry(received_at=NOW - SECOND, verdict="hint")])
         await transaction.add_polls([PollRow(task_id=TaskId("t1"), at=NOW - 2 * SECOND, outcome="in_progress")])
         await transaction.append([an_event("e0", task_id=TaskId("t2"))], [])
     await add_deliveries(store, "log")

@@ -11,6 +11,7 @@ from tests.storage.builders import (
     NOW,
     a_blob,
     a_task,
+    add_callbacks,
     add_deliveries,
     add_tasks,
     an_attempt,
@@ -40,8 +41,7 @@ async def test_prune_deletes_rows_of_long_expired_tasks(store: Store) -> None:
     polled = a_task("t2", status=Status.EXPIRED, guessed=True, due_at=NOW + MINUTE, deadline_at=NOW - HOUR)
     for task in (expired, polled):
         await store.intake.add(task, [a_blob()], None)
-    async with store.units_of_work.transaction() as transaction:
-        await transaction.admit([an_entry("d1", received_at=NOW - HOUR)])
+    await add_callbacks(store, an_entry("d1", received_at=NOW - HOUR))
     assert await store.retention.prune(before=NOW - MINUTE) == 2
     assert not await store.blobs.load(expired.id)
     assert await store.blobs.load(polled.id)
@@ -51,7 +51,6 @@ async def test_prune_deletes_in_batches(store: Store, monkeypatch: pytest.Monkey
     """Each transaction deletes a limited number of rows, until all are deleted."""
     monkeypatch.setattr(retention, "ROWS_PER_DELETE", 2)
     await add_tasks(store, a_task("t1", status=Status.COMPLETED, due_at=None, settled_at=NOW - HOUR))
-    async with store.units_of_work.transaction() as transaction:
-        await transaction.admit([an_entry(f"d{number}", received_at=NOW - HOUR) for number in range(5)])
+    await add_callbacks(store, *[an_entry(f"d{number}", received_at=NOW - HOUR) for number in range(5)])
     assert await store.retention.prune(before=NOW) == 5
     assert (await store.health.gauges(NOW)).callbacks == {}

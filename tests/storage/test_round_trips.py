@@ -11,10 +11,10 @@ from sqlalchemy.exc import DBAPIError
 from service.domain.task import TaskId
 from service.storage import Store, pg_driver
 from service.storage.bulk_writes import insert_many, update_many
-from service.storage.deferred import defer
+from service.storage.deferred import Deferred, defer
 from service.storage.pg_driver import Session
 from service.storage.tables import inbox
-from tests.storage.builders import a_task, add_tasks, an_entry, an_event, stored
+from tests.storage.builders import HOUR, NOW, a_delivery, a_task, add_tasks, an_entry, an_event, stored
 
 pytestmark = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 
@@ -53,8 +53,20 @@ async def test_update_of_a_task_takes_two_round_trips(store: Store, trips: list[
         await transaction.save([replace(task, note="changed")])
         await transaction.append([an_event("e1", task_id=TaskId("t1"))], [])
         transaction.notify(["events"])
-    assert trips == [1, 4]
+    assert trips == [2, 4]
     assert (await stored(store, "t1")).note == "changed"
+
+
+async def test_callback_takes_three_round_trips(store: Store, trips: list[int]) -> None:
+    """Its task and itself; its event with what the delivery needs; the delivery and COMMIT."""
+    await add_tasks(store, a_task("t1"))
+    event = an_event("e1")
+    trips.clear()
+    async with store.units_of_work.transaction() as transaction:
+        _, verdicts = await transaction.receive([TaskId("t1")], [an_entry()])
+        assert await transaction.endpoints_of({"anna"}) == []
+        (claim,) = await transaction.append([event], [a_delivery(event, leased_until=NOW + HOUR)])
+    assert (verdicts, claim.event, trips) == (["new"], event, [3, 3, 1])
 
 
 async def test_connection_that_was_idle_is_pinged(
@@ -93,7 +105,7 @@ async def test_error_of_a_deferred_statement_is_raised(store: Store, reads: bool
     async def fail() -> None:
         async with store._database.writing() as write:
             await insert_many(write.connection, inbox, [ROW])
-            defer(write.connection, "SELECT %s::int", ("secret",))
+            defer(write.connection, Deferred(statement="SELECT %s::int", parameters=("secret",)))
             await insert_many(write.connection, inbox, [ROW | {"digest": "d2"}])
             if reads:
                 await write.connection.execute(COUNT)

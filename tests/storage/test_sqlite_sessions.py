@@ -3,15 +3,34 @@
 import asyncio
 import sqlite3
 import stat
+import threading
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from service.domain.errors import StoreUnavailable
+from service.domain.task import TaskId
 from service.storage import Store, migrate, open_store
-from tests.storage.builders import a_task, add_tasks, stored
+from service.storage.bulk_writes import insert_many
+from service.storage.deferred import Deferred, defer
+from service.storage.sqlite_driver import Connection
+from service.storage.tables import inbox
+from tests.storage.builders import (
+    HOUR,
+    NOW,
+    a_delivery,
+    a_task,
+    add_tasks,
+    admitted,
+    an_entry,
+    an_event,
+    stored,
+)
 from tests.storage.conftest import EmptyDatabase
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -66,3 +85,74 @@ async def test_new_file_is_for_its_owner_alone(tmp_path: Path, database: EmptyDa
 
 def _modes(directory: Path) -> set[int]:
     return {stat.S_IMODE(file.stat().st_mode) for file in directory.iterdir() if file.name.startswith("new.db")}
+
+
+@pytest.fixture
+def hops(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return a list that gets an item for each hop to the thread of a connection."""
+    found: list[object] = []
+    original = Connection._execute
+
+    async def counted(connection: Connection, *arguments: Any, **options: Any) -> Any:
+        found.append(arguments)
+        return await original(connection, *arguments, **options)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(Connection, "_execute", counted)
+    return found
+
+
+async def test_callback_takes_three_hops(store: Store, hops: list[object]) -> None:
+    """Locking its task and storing it, its event with what the delivery needs, and the delivery with the COMMIT."""
+    await add_tasks(store, a_task("t1"))
+    event = an_event("e1")
+    hops.clear()
+    async with store.units_of_work.transaction() as transaction:
+        found, verdicts = await transaction.receive([TaskId("t1")], [an_entry()])
+        await transaction.save([replace(found[TaskId("t1")], note="changed")])
+        assert await transaction.endpoints_of({"anna"}) == []
+        (claim,) = await transaction.append([event], [a_delivery(event, leased_until=NOW + HOUR)])
+    assert (verdicts, claim.event, len(hops)) == (["new"], event, 3)
+    assert (await stored(store)).note == "changed"
+
+
+async def test_error_of_a_deferred_statement_rolls_back(store: Store) -> None:
+    """The COMMIT that runs it fails, nothing of its transaction stays, and the next one succeeds."""
+
+    async def fail() -> None:
+        async with store._database.writing() as write:
+            await insert_many(write.connection, inbox, [vars(an_entry())])
+            defer(write.connection, Deferred(statement="UPDATE inbox SET verdict = NULL"))
+
+    with pytest.raises(IntegrityError):
+        await fail()
+    async with store.units_of_work.transaction() as transaction:
+        assert await admitted(transaction, [an_entry()]) == ["new"]
+
+
+@pytest.mark.parametrize("commits", [True, False], ids=["commit", "statement"])
+async def test_cancelled_wait_leaves_no_part_of_a_transaction(store: Store, commits: bool) -> None:
+    """What waits for the busy thread when its caller is cancelled runs as a whole, or is rolled back as a whole."""
+    busy, free, read = asyncio.Event(), threading.Event(), text("SELECT count(*) FROM inbox")
+
+    async def write_two() -> None:
+        async with store._database.writing() as write:
+            driver: Any = (await write.connection.get_raw_connection()).driver_connection
+            if commits:
+                await insert_many(write.connection, inbox, [vars(an_entry("d1"))])
+                await write.connection.execute(read)
+            driver._tx.put_nowait((None, free.wait))
+            await insert_many(write.connection, inbox, [vars(an_entry("d2"))])
+            busy.set()
+            if not commits:
+                await write.connection.execute(read)
+
+    writing = asyncio.create_task(write_two())
+    await busy.wait()
+    await asyncio.sleep(0)
+    writing.cancel()
+    await asyncio.sleep(0)
+    free.set()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    async with store._database.reading() as reader:
+        assert (await reader.execute(read)).scalar_one() == (2 if commits else 0)

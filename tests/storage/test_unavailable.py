@@ -17,7 +17,7 @@ from service.domain.errors import BadSetting, StoreUnavailable
 from service.domain.task import TaskId
 from service.storage import Store, migrate, open_store, sqlite_driver
 from service.storage import database as database_module
-from tests.storage.builders import NOW, a_blob, a_task, an_entry
+from tests.storage.builders import NOW, a_blob, a_task, admitted, an_entry
 from tests.support.postgres import PostgresServer, create_database, postgres_server
 
 
@@ -44,7 +44,7 @@ async def _pragma(store: Store, pragma: str) -> None:
 
 async def _admit(store: Store) -> list[str]:
     async with store.units_of_work.transaction() as transaction:
-        return await transaction.admit([an_entry(body=bytes(5_000))])
+        return await admitted(transaction, [an_entry(body=bytes(5_000))])
 
 
 async def test_locked_database_is_unavailable_until_it_is_free(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,9 +141,9 @@ async def _ignore_failed_begin(store: Store, other: sqlite3.Connection) -> None:
     other.execute("BEGIN IMMEDIATE")
     async with store.units_of_work.transaction() as transaction:
         with pytest.raises(OperationalError, match="locked"):
-            await transaction.admit([an_entry()])
+            await admitted(transaction, [an_entry()])
         other.execute("ROLLBACK")
-        assert await transaction.admit([an_entry()]) == ["new"]
+        assert await admitted(transaction, [an_entry()]) == ["new"]
         raise ZeroDivisionError
 
 
@@ -266,7 +266,7 @@ async def _hang_half_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def _crash_half_way(store: Store, server: PostgresServer) -> None:
     async with store.units_of_work.transaction() as transaction:
-        await transaction.admit([an_entry()])
+        await admitted(transaction, [an_entry()])
         await asyncio.to_thread(server.stop, "immediate")
         await asyncio.to_thread(server.start)
-        await transaction.admit([an_entry("d2")])
+        await admitted(transaction, [an_entry("d2")])

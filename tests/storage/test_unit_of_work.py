@@ -15,6 +15,7 @@ from tests.storage.builders import (
     a_delivery,
     a_task,
     add_tasks,
+    admitted,
     an_entry,
     an_event,
     claim_deliveries,
@@ -106,20 +107,31 @@ async def test_locks_in_any_order_cause_no_deadlock(store: Store, open_another: 
 async def test_admit_distinguishes_new_and_repeated(store: Store) -> None:
     """The first copy of a callback is new, every other one repeated, within a batch and over batches."""
     async with store.units_of_work.transaction() as transaction:
-        results = await transaction.admit([an_entry("d1"), an_entry("d2"), an_entry("d1")])
+        results = await admitted(transaction, [an_entry("d1"), an_entry("d2"), an_entry("d1")])
     assert results == ["new", "new", "repeated"]
     async with store.units_of_work.transaction() as transaction:
-        assert await transaction.admit([an_entry("d3"), an_entry("d2")]) == ["new", "repeated"]
-        assert await transaction.admit([]) == []
+        assert await admitted(transaction, [an_entry("d3"), an_entry("d2")]) == ["new", "repeated"]
+        assert await admitted(transaction, []) == []
 
 
 async def test_reused_nonce_is_not_a_repeat(store: Store) -> None:
     """A nonce with its own callback is a repeat, with another one it is reused; entries without nonce are new."""
     async with store.units_of_work.transaction() as transaction:
-        await transaction.admit([an_entry("d1", nonce="n1"), an_entry("d2"), an_entry("d3")])
+        await admitted(transaction, [an_entry("d1", nonce="n1"), an_entry("d2"), an_entry("d3")])
     async with store.units_of_work.transaction() as transaction:
-        results = await transaction.admit([an_entry("d1", nonce="n1"), an_entry("d4", nonce="n1"), an_entry("d5")])
+        results = await admitted(transaction, [an_entry("d1", nonce="n1"), an_entry("d4", nonce="n1"), an_entry("d5")])
     assert results == ["repeated", "nonce_reused", "new"]
+
+
+async def test_callback_of_a_final_task_is_not_stored(store: Store) -> None:
+    """It is settled, also beside one of another task in the same batch; one that only we have failed is not final."""
+    guess = a_task("t3", status=Status.FAILED, guessed=True)
+    await add_tasks(store, a_task("t1", status=Status.COMPLETED), a_task("t2"), guess)
+    entries = [an_entry(f"d{number}", task_id=TaskId(f"t{number}")) for number in (1, 2, 3)]
+    async with store.units_of_work.transaction() as transaction:
+        found, verdicts = await transaction.receive({entry.task_id for entry in entries}, entries)
+    assert (set(found), verdicts) == ({"t1", "t2", "t3"}, ["settled", "new", "new"])
+    assert await store.inbox.usage([TaskId("t1")]) == {}
 
 
 async def test_race_of_equal_callbacks_has_one_new(store: Store, open_another: OpenStore) -> None:
@@ -128,7 +140,7 @@ async def test_race_of_equal_callbacks_has_one_new(store: Store, open_another: O
 
     async def admit(number: int) -> str:
         async with stores[number % 2].units_of_work.transaction() as transaction:
-            return (await transaction.admit([an_entry("d1", nonce="n1")]))[0]
+            return (await admitted(transaction, [an_entry("d1", nonce="n1")]))[0]
 
     results = await asyncio.gather(*(admit(number) for number in range(10)))
     assert sorted(results) == ["new"] + ["repeated"] * 9
@@ -137,7 +149,7 @@ async def test_race_of_equal_callbacks_has_one_new(store: Store, open_another: O
 async def test_callback_of_an_unknown_task_is_stored(store: Store) -> None:
     """A quarantined callback needs no task, and is counted by its verdict."""
     async with store.units_of_work.transaction() as transaction:
-        assert await transaction.admit([an_entry(task_id=TaskId("nobody"), verdict="unknown_task")]) == ["new"]
+        assert await admitted(transaction, [an_entry(task_id=TaskId("nobody"), verdict="unknown_task")]) == ["new"]
     assert (await store.health.gauges(NOW)).callbacks == {"unknown_task": 1}
 
 
@@ -157,7 +169,7 @@ async def test_error_rolls_everything_back(store: Store) -> None:
 async def _write_everything_and_fail(store: Store) -> None:
     async with store.units_of_work.transaction() as transaction:
         await transaction.lock([TaskId("t1")])
-        await transaction.admit([an_entry()])
+        await admitted(transaction, [an_entry()])
         await transaction.save([a_task(status=Status.COMPLETED)])
         await transaction.append([an_event()], [a_delivery(an_event())])
         await transaction.add_polls([PollRow(task_id=TaskId("t1"), at=NOW, outcome="completed")])
@@ -172,7 +184,7 @@ async def test_cancelled_transaction_is_rolled_back(store: Store) -> None:
 
     async def stay() -> None:
         async with store.units_of_work.transaction() as transaction:
-            await transaction.admit([an_entry()])
+            await admitted(transaction, [an_entry()])
             inside.set()
             await never.wait()
 
@@ -182,7 +194,7 @@ async def test_cancelled_transaction_is_rolled_back(store: Store) -> None:
     with pytest.raises(asyncio.CancelledError):
         await staying
     async with store.units_of_work.transaction() as transaction:
-        assert await transaction.admit([an_entry()]) == ["new"]
+        assert await admitted(transaction, [an_entry()]) == ["new"]
 
 
 async def test_events_are_numbered_in_the_given_order(store: Store) -> None:
@@ -250,7 +262,7 @@ async def test_large_batch_fits(store: Store) -> None:
     ids = [f"e{number:05}" for number in range(4000)]
     rows = [an_event(event_id) for event_id in ids]
     async with store.units_of_work.transaction() as transaction:
-        results = await transaction.admit([an_entry(event_id) for event_id in ids])
+        results = await admitted(transaction, [an_entry(event_id) for event_id in ids])
         await transaction.append(rows, [a_delivery(row, lane=row.id) for row in rows])
         assert await transaction.lock([TaskId(f"t{number}") for number in range(40_000)]) == {}
     assert results == ["new"] * 4000

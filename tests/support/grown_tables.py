@@ -113,10 +113,11 @@ async def _add_one(store: Store, handler: str, at: datetime = SETTLED_AT) -> Non
     entry = InboxEntry(
         task_id=LIKE, submission=1, digest="callback-0", body=b"{}" * 250, received_at=at, verdict="accepted"
     )
+    async with store.units_of_work.transaction() as transaction:
+        await transaction.receive([LIKE], [entry])  # the callback of a final task would not be stored
     await store.intake.add(replace(task, cost=0.35), [], None)
     async with store.units_of_work.transaction() as transaction:
         await transaction.lock([LIKE])
-        await transaction.admit([entry])
         await transaction.append([event], [delivery])
         await transaction.add_run_times([RunTime(bucket=task.bucket, seconds=60.0, called_back=True, at=at)])
     capacity = HandlerCapacity(names=(handler,), slots=1)

@@ -1,6 +1,6 @@
 """One transaction over inbox, tasks, events and deliveries."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -138,8 +138,14 @@ class UnitOfWork(Protocol):
     async def lock(self, ids: Collection[TaskId]) -> dict[TaskId, Task]:
         """Return the known ones of `ids`, locked until the end of the transaction (in id order: no deadlock)."""
 
-    async def admit(self, entries: Sequence[InboxEntry]) -> list[str]:
-        """Store the new ones of `entries`; return for each `new`, `repeated` or `nonce_reused`."""
+    async def receive(
+        self, ids: Collection[TaskId], entries: Sequence[InboxEntry]
+    ) -> tuple[dict[TaskId, Task], list[str]]:
+        """Lock tasks as `lock` does, and store the new ones of `entries`, which are of these tasks.
+
+        Return for each of `entries` `new`, `repeated`, `nonce_reused`, or `settled`: the callback of a final task is
+        not stored, as it is a repeat or changes nothing.
+        """
 
     async def unread(self, limit: int, known: KnownEntries = unknown) -> list[InboxEntry]:
         """Return up to `limit` unread callbacks, oldest first, that no other transaction locks; of large ones few.
@@ -159,7 +165,7 @@ class UnitOfWork(Protocol):
     async def save(self, moved: Collection[Task]) -> None:
         """Write every mutable field of `moved`, which this transaction has locked."""
 
-    async def endpoints_of(self, clients: Collection[str]) -> list[EndpointMatch]:
+    async def endpoints_of(self, clients: Set[str]) -> list[EndpointMatch]:
         """Return the enabled endpoints of these clients."""
 
     async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> list[DeliveryClaim]:
