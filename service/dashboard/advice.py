@@ -49,7 +49,7 @@ UNKNOWN_SUBMISSION = (
     "Look at the provider's own list first. To submit it again may be charged a second time.",
 )
 IN_DOUBT = Advice(
-    what="The reply to the submission was lost. The provider may be making this video, and charging for it.",
+    what="The reply to the submission was lost. The provider may be working on it, and charging for it.",
     todo="Wait: a callback or the provider's list settles it. Submit it again only if a second charge is acceptable.",
     tone="warn",
 )

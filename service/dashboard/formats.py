@@ -100,6 +100,17 @@ def pretty(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
+def sentence(text: str) -> str:
+    """Return the text of a problem as a sentence."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?', '!')) else '.'}"
+
+
+def cut(text: object, length: int) -> str:
+    """Return at most `length` characters of a text, the last one an ellipsis where it was longer."""
+    whole = str(text)
+    return whole if len(whole) <= length else f"{whole[: length - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
+
+
 def prompt(params: Json) -> str:
     """Return the prompt of a task, empty without one."""
     text = params.get("prompt")

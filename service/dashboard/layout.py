@@ -217,8 +217,8 @@ class Layout:
         """Return a problem as a page, or as it is where JSON is asked for."""
         if wants_json(request):
             return problem.response()
-        title = HTTPStatus(problem.status).phrase
-        values = {"problem": problem, "back": _back(request)}
+        title = TITLES.get(problem.status) or HTTPStatus(problem.status).phrase.capitalize()
+        values = {"problem": problem, "back": _back(request), "hint": HINTS.get(problem.status, "")}
         return self.response(
             request, Page(template="problem.html", title=title, values=values, status=problem.status), caller
         )
@@ -253,6 +253,14 @@ def unsent_page(form: UnsentForm) -> Page:
     """Return the page that asks whether to send a form in another session."""
     values = {"form": form}
     return Page(template="unsent.html", title="Send the form?", values=values, status=int(HTTPStatus.FORBIDDEN))
+
+
+TITLES = {403: "Not allowed", 404: "Not found", 422: "Something in it is wrong", 503: "Not available right now"}
+HINTS = {
+    404: "It may have been deleted after its retention, or belong to another client.",
+    503: "Nothing was changed. Try again in a moment.",
+}
+"""Titles of pages of problems, and what to add to their detail."""
 
 
 def subject_of(caller: Caller) -> str:

@@ -28,7 +28,7 @@ def environment() -> "Environment":
         lstrip_blocks=True,
         auto_reload=False,
     )
-    names = ("duration", "seconds", "dollars", "size", "shape", "word", "prompt", "pretty")
+    names = ("cut", "duration", "seconds", "dollars", "size", "shape", "word", "prompt", "pretty", "sentence")
     found.filters |= {name: getattr(formats, name) for name in names}
     found.globals |= {"asset": assets.address, "time": time_tag}
     return found

@@ -92,7 +92,8 @@ def waiting_since(task: Task, steps: Sequence[TimelineStep], now: datetime) -> s
     """Return what an unfinished task waits for and since when, None for one that has ended."""
     if task.settled or not steps:
         return None
-    last = (steps[-1].times or (steps[-1].at,))[-1]
+    newest = next((step for step in reversed(steps) if step.kind != "poll"), steps[-1])  # a poll brings nothing new
+    last = (newest.times or (newest.at,))[-1]
     text = f"{WAITS.get(task.status, 'Waiting')} for {duration(max(now - last, timedelta()))}."
     if task.status is not Status.QUEUED and task.due_at is not None:
         text += f" The next poll is due {f'in {duration(task.due_at - now)}' if task.due_at > now else 'now'}."

@@ -2,14 +2,24 @@
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+import anyio
 import httpx
 import pytest
 
+from service.domain.ports.queues import ReceiverAnswer
+from service.domain.task import Status, TaskError, UpstreamId
+from service.storage import open_store
 from tests.acceptance.processes import Json
+from tests.storage.builders import a_task, add_deliveries, add_tasks, an_attempt, claim_deliveries
 from tests.support.dashboard_pages import (
     ADMIN,
     ANN,
@@ -386,6 +396,87 @@ def test_dead_letter_is_replayed(service: DashboardService, browser: "Browser", 
         with page.expect_navigation():
             page.locator("button:has-text('Replay')").first.click()
         assert "tried again now" in page.locator(".notice").first.inner_text()
+
+
+# ── texts from elsewhere ────────────────────────────────────────────────────
+
+HANDLER = f"h{XSS}"
+
+
+async def _store_hostile_rows(database: Path, task_id: str) -> None:
+    """Store a task and a dead letter of which every text was written by somebody else."""
+    now = datetime.now(UTC)
+    task = a_task(
+        task_id,
+        client="ann",
+        model=f"m{XSS}",
+        status=Status.FAILED,
+        submission=1,
+        created_at=now,
+        submitted_at=now,
+        settled_at=now,
+        upstream_id=UpstreamId(XSS),
+        params={"prompt": XSS, XSS: XSS, "images": [f"https://example.org/{XSS}"]},
+        metadata={XSS: {"javascript:alert(3)": [XSS]}},
+        warnings=(XSS,),
+        error=TaskError(code=XSS, message=f"policy {XSS}"),
+        output=(
+            {"type": XSS, "url": "javascript:alert(4)", "archived_url": f"file:///{XSS}.mp4", "bytes": 7},
+            {"type": "image", "url": f"https://example.org/{XSS}", "archived_url": "javascript:alert(5)"},
+        ),
+    )
+    async with open_store(f"sqlite:///{database}") as store:
+        await add_tasks(store, task)
+        await add_deliveries(store, HANDLER, events=[f"e-{task_id}"], task_id=task_id)
+        [claim] = await claim_deliveries(store, HANDLER, now=now)
+        answer = ReceiverAnswer(status=500, body=XSS)
+        dead = an_attempt(claim, "dead", error=XSS, fault="destination", end_reason=XSS, answer=answer)
+        await store.deliveries.finish([replace(dead, started_at=now, finished_at=now)])
+
+
+def test_texts_from_elsewhere_stay_texts(service: DashboardService, browser: "Browser") -> None:
+    """Whatever a provider, receiver, client or address writes: no element comes of it, and the policy has no violation.
+
+    That is its words, names of files, errors of handlers, headers, models and keys of metadata.
+    """
+    with ThreadPoolExecutor(1) as pool:  # the browser's own loop runs in this thread
+        pool.submit(anyio.run, _store_hostile_rows, service.home / "boomerang.db", "hostile-1").result()
+    endpoint = {"url": f"https://example.org/{quote(XSS)}", "description": XSS, "headers": {"X-Odd": XSS}}
+    created = service.api().post("/v1/endpoints", json=endpoint).raise_for_status().json()
+    query = quote(XSS)
+    paths = [
+        "/",
+        "/tasks",
+        "/tasks/hostile-1",
+        "/deliveries",
+        "/deliveries?status=all",
+        "/endpoints",
+        "/health",
+        "/audit",
+    ]
+    paths += [f"/endpoints/{created['id']}", f"/endpoints/{created['id']}/remove", "/new?from=hostile-1"]
+    paths += [f"/tasks?q={query}&model={query}", f"/audit?actor={query}", f"/deliveries?handler={query}"]
+    paths += [
+        f"/tasks/{query}",
+        f"/new?model={query}",
+        f"/nowhere/{query}",
+        f"/sign-in?next={query}",
+        "/deliveries/handlers",
+    ]
+    violations = list[str]()
+    with signed_in(browser, service, ADMIN) as page:
+        page.on("console", lambda line: violations.append(line.text) if "Security Policy" in line.text else None)
+        shown = set()
+        for path in paths:
+            page.goto(path)
+            page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+            elements = page.evaluate(
+                "document.querySelectorAll('img[src=x], main script, [onerror], a[href^=javascript]').length"
+            )
+            assert elements == 0, path
+            shown.add(path) if XSS in page.locator("body").inner_text() else None
+        assert {"/", "/tasks", "/tasks/hostile-1", "/deliveries", "/endpoints", f"/endpoints/{created['id']}"} <= shown
+    assert violations == []
 
 
 # ── the list ────────────────────────────────────────────────────────────────

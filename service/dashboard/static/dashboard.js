@@ -1,49 +1,25 @@
 // Every page works without this script. It copies texts, keeps relative times current, and updates what a page shows.
 "use strict";
 
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 const status = document.getElementById("status");
-const root = document.documentElement;
 
-// One polite region for everything that happens without a reload.
-function say(text) {
+function say(text) { // one polite region for everything that happens without a reload
   if (status && status.textContent !== text) status.textContent = text;
 }
 
-// ── copying ─────────────────────────────────────────────────────────────────
+// ── copying, menus, selections, the current page in the navigation ─────────
 // Only a secure page, or one on this machine, may write to the clipboard; elsewhere there are no buttons.
-if (navigator.clipboard) root.classList.add("can-copy");
+if (navigator.clipboard) document.documentElement.classList.add("can-copy");
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button[data-copy]");
   if (!button) return;
-  try {
-    await navigator.clipboard.writeText(button.dataset.copy);
-    say(`Copied the ${button.textContent.trim().replace(/^Copy /, "")}.`);
-  } catch {
-    say("The browser did not allow copying.");
-  }
+  const copied = navigator.clipboard.writeText(button.dataset.copy);
+  const name = button.textContent.trim().replace(/^Copy /, "");
+  say(await copied.then(() => `Copied the ${name}.`, () => "The browser did not allow copying."));
 });
 
-// ── relative times ──────────────────────────────────────────────────────────
-const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
-
-function relative(element) {
-  const seconds = (Date.now() - new Date(element.dateTime)) / 1000;
-  if (Math.abs(seconds) < 2) return "now";
-  const [unit, size] = UNITS.find(([, each]) => Math.abs(seconds) >= each);
-  const text = `${Math.floor(Math.abs(seconds) / size)} ${unit}`;
-  return seconds > 0 ? `${text} ago` : `in ${text}`;
-}
-
-setInterval(() => {
-  if (document.hidden) return;
-  for (const element of document.querySelectorAll("time[title]")) {
-    const text = relative(element);
-    if (element.textContent !== text) element.textContent = text;
-  }
-}, 5000);
-
-// ── menus of one action close with Escape ───────────────────────────────────
 document.addEventListener("keydown", (event) => {
   const open = event.key === "Escape" && document.querySelector("details.confirm[open]");
   if (!open) return;
@@ -51,15 +27,37 @@ document.addEventListener("keydown", (event) => {
   open.querySelector("summary").focus();
 });
 
-// ── a box in the head of a list selects all rows ────────────────────────────
-document.addEventListener("change", (event) => {
-  const boxes = [...document.querySelectorAll("input[name=task]")];
-  if (event.target.id === "select-all") for (const box of boxes) box.checked = event.target.checked;
-  if (event.target.id === "select-all" || event.target.name === "task") {
-    const count = boxes.filter((box) => box.checked).length;
-    say(count ? `${count} selected.` : "None selected.");
-  }
+document.addEventListener("change", ({ target }) => {
+  const boxes = all("input[name=task]");
+  if (target.id === "select-all") for (const box of boxes) box.checked = target.checked;
+  if (target.id !== "select-all" && target.name !== "task") return;
+  const count = boxes.filter((box) => box.checked).length;
+  say(count ? `${count} selected.` : "None selected.");
 });
+
+const here = document.querySelector(".top nav [aria-current]");
+if (here) here.closest("ul").scrollLeft = here.offsetLeft - 16;
+
+// ── relative times ──────────────────────────────────────────────────────────
+const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+const served = document.querySelector("footer time");
+const skew = served ? Date.now() - new Date(served.dateTime) : 0; // a wrong clock here, or a slow network
+
+function relative(element) {
+  const seconds = (Date.now() - skew - new Date(element.dateTime)) / 1000, length = Math.abs(seconds);
+  if (length < 2) return "now";
+  const [unit, size] = UNITS.find(([, each]) => length >= each);
+  const text = `${Math.floor(length / size)} ${unit}`;
+  return seconds > 0 ? `${text} ago` : `in ${text}`;
+}
+
+setInterval(() => {
+  if (document.hidden) return;
+  for (const element of all("time[title]")) {
+    const text = relative(element);
+    if (element.textContent !== text) element.textContent = text;
+  }
+}, 5000);
 
 // ── live updates ────────────────────────────────────────────────────────────
 // An event says that something changed; the page is fetched again, and cells of rows that it shows are replaced.
@@ -67,9 +65,8 @@ document.addEventListener("change", (event) => {
 const TYPES = ["task.submitted", "task.progressed", "task.in_doubt", "task.completed", "task.failed", "task.canceled",
   "task.expired", "artifact.stored"];
 const PAUSE = 1000; // milliseconds between two updates
-const live = document.body.dataset.live;
-const button = document.getElementById("live");
-let timer = 0, running = false, again = false, end = null;
+const live = document.body.dataset.live, button = document.getElementById("live");
+let timer = 0, running = false, again = false, lost = false, end = null;
 
 const isPaused = () => localStorage.getItem("boomerang-paused") === "yes";
 
@@ -82,22 +79,25 @@ function listen() {
   const source = new EventSource(`/v1/events${live === "all" ? "" : `?${live}`}`);
   const tell = () => { changed(); if (shared) shared.postMessage("changed"); };
   for (const type of TYPES) source.addEventListener(type, tell);
+  source.addEventListener("error", () => {
+    lost = true; // a proxy that answers for a service that restarts ends the stream for good
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => { disconnect(); connect(); }, 10 * PAUSE);
+  });
+  source.addEventListener("open", () => { if (lost) tell(); lost = false; });
   return source;
 }
 
 function connect() {
   if (end || document.hidden || isPaused()) return;
-  if (!shared) {
-    const source = listen();
-    end = () => source.close();
-    return;
-  }
   const waiting = new AbortController();
-  end = () => waiting.abort();
-  navigator.locks.request("boomerang-events", { signal: waiting.signal }, () => new Promise((release) => {
+  const hold = (release) => {
     const source = listen();
     end = () => { source.close(); release(); };
-  })).catch(() => {}); // aborted: another tab listens, and this one was hidden
+  };
+  if (!shared) return hold(() => {});
+  end = () => waiting.abort();
+  navigator.locks.request("boomerang-events", { signal: waiting.signal }, () => new Promise(hold))
+    .catch(() => {}); // aborted: another tab listens, and this one was hidden
 }
 
 function disconnect() {
@@ -116,6 +116,7 @@ async function update() {
   try {
     const response = await fetch(location.href, { headers: { "X-Live-Update": "1", Accept: "text/html" } });
     if (response.ok && !response.redirected && !isPaused()) show(await response.text());
+    if (response.redirected) say("You are signed out: reload to sign in again.");
   } catch {
     // the service is away; the next event comes when it is back
   }
@@ -125,24 +126,19 @@ async function update() {
 }
 
 const inUse = (cell) => cell.contains(document.activeElement) || cell.querySelector("details[open]") ||
-  [...cell.querySelectorAll("video")].some((video) => !video.paused || video.currentTime > 0);
+  all("video", cell).some((video) => !video.paused || video.currentTime > 0);
 
-function cells(page) {
-  return new Map([...page.querySelectorAll("[data-cell]")].map((cell) => {
-    const row = cell.closest("[data-row]");
-    return [`${row ? row.dataset.row : ""} ${cell.dataset.cell}`, cell];
-  }));
-}
+const cells = (page) => new Map(all("[data-cell]", page).map((cell) =>
+  [`${cell.closest("[data-row]")?.dataset.row ?? ""} ${cell.dataset.cell}`, cell]));
 
 function withoutTimes(cell) {
   const copy = cell.cloneNode(true);
-  for (const element of copy.querySelectorAll("time")) element.textContent = "";
+  for (const element of all("time", copy)) element.textContent = "";
   return copy.innerHTML;
 }
 
 function show(text) {
-  const page = new DOMParser().parseFromString(text, "text/html");
-  const fresh = cells(page);
+  const page = new DOMParser().parseFromString(text, "text/html"), fresh = cells(page);
   for (const [key, cell] of cells(document)) {
     const found = fresh.get(key);
     if (!found || withoutTimes(found) === withoutTimes(cell)) continue;
@@ -156,21 +152,16 @@ function show(text) {
     cell.classList.add("flash");
     if (cell.dataset.cell === "status") say(`${cell.dataset.name || "This task"}: ${cell.innerText.trim()}`);
   }
-  announceNew(page);
-}
-
-function announceNew(page) {
-  const known = new Set([...document.querySelectorAll("[data-row]")].map((row) => row.dataset.row));
-  const count = [...page.querySelectorAll("[data-row]")].filter((row) => !known.has(row.dataset.row)).length;
+  const known = new Set(all("[data-row]").map((row) => row.dataset.row));
+  const count = all("[data-row]", page).filter((row) => !known.has(row.dataset.row)).length;
   const link = document.getElementById("newer");
   if (!link || !count) return;
-  link.textContent = `Show ${count} new`;
-  link.href = location.pathname + location.search;
-  link.hidden = false;
+  Object.assign(link, { textContent: `Show ${count} new`, href: location.pathname + location.search, hidden: false });
   say(`${count} new.`);
 }
 
 if (live && button && window.EventSource) {
+  const begin = () => { connect(); changed(); };
   const draw = () => {
     button.setAttribute("aria-pressed", String(isPaused()));
     button.textContent = isPaused() ? "Updates paused" : "Pause updates";
@@ -181,13 +172,11 @@ if (live && button && window.EventSource) {
     localStorage.setItem("boomerang-paused", isPaused() ? "no" : "yes");
     draw();
     disconnect();
-    if (!isPaused()) { connect(); changed(); }
+    if (!isPaused()) begin();
   });
-  document.addEventListener("visibilitychange", () => {
-    if (document.hidden) disconnect();
-    else if (!isPaused()) { connect(); changed(); }
-  });
+  document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : isPaused() || begin()));
   window.addEventListener("pagehide", disconnect);
+  window.addEventListener("pageshow", ({ persisted }) => { if (persisted && !isPaused()) begin(); }); // "back"
   connect();
 }
 

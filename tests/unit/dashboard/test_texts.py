@@ -25,7 +25,7 @@ def test_each_kind_of_error_has_advice() -> None:
         (Status.FAILED, TaskError(code="TaskPromptPolicyViolation", message="no"), "policy does not allow"),
         (Status.FAILED, TaskError(code="CreditInsufficient", message="no"), "no credit"),
         (Status.FAILED, TaskError(code="submission_unknown", message="lost"), "reply to the submission was lost"),
-        (Status.IN_DOUBT, None, "may be making this video"),
+        (Status.IN_DOUBT, None, "may be working on it"),
         (Status.EXPIRED, None, "deadline"),
         (Status.COMPLETED, None, "sent no result"),
     ],

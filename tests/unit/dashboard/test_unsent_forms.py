@@ -66,7 +66,7 @@ async def test_form_of_another_site_is_not_kept(pages: PagesUnderTest, headers: 
     assert (first.status_code, first.headers["location"]) == (303, "/sign-in")
     await signed_in(pages, "ann")
     refused = await pages.http.post("/new", data={**NEW, "form_token": "forged"}, headers=headers)
-    assert "another site sent this form" in refused.text
+    assert "nother site sent this form" in refused.text
     unknown = await pages.http.post("/new", data={**NEW, "form_token": "forged"})  # nothing says where it is from
     assert (unknown.status_code, TYPED.split(maxsplit=1)[0] in hidden(unknown)) == (403, False)
 
