@@ -36,7 +36,7 @@ document.addEventListener("change", ({ target }) => {
 });
 
 const here = document.querySelector(".top nav [aria-current]");
-if (here) here.closest("ul").scrollLeft = here.offsetLeft - 16;
+if (here) here.closest("ul").scrollLeft = here.offsetLeft + here.offsetWidth - here.closest("ul").offsetWidth;
 
 // ── relative times ──────────────────────────────────────────────────────────
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
