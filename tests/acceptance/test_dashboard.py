@@ -605,12 +605,14 @@ def test_updates_can_be_paused(slow: DashboardService, browser: "Browser") -> No
 def test_axe_and_width(
     service: DashboardService, browser: "Browser", ended: list[Json], *, phone: bool, dark: bool
 ) -> None:
-    """axe-core finds nothing on any page, and no page is wider than a phone."""
+    """axe-core finds nothing on any page, and no page is wider than a phone, also with a font of twice the size."""
     with signed_in(browser, service, ADMIN, phone=phone, dark=dark) as page:
         for path in ["/", "/tasks", "/audit", *(f"/tasks/{task['id']}" for task in ended), "/tasks/nothing"]:
             page.goto(path)
             assert axe_findings(page) == [], path
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+            page.evaluate("document.documentElement.style.fontSize = '200%'")
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} with a large font"
 
 
 def test_sign_in_page_has_no_findings(service: DashboardService, browser: "Browser") -> None:
