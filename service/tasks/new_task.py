@@ -26,6 +26,9 @@ NO_WEBHOOK = (
 MAX_METADATA = 64 * 1024
 """Bytes of JSON: the metadata is copied into every event, list and webhook of the task."""
 
+COMPACT = (",", ":")
+"""Separators of JSON without blanks: a caller whose encoder writes none may use the whole size."""
+
 
 MAX_FAST_VALIDATION = 256 * 1024
 """Bytes of a request without inline media up to which it is validated in the event loop: a thread takes longer."""
@@ -145,7 +148,7 @@ def _callback_url_faults(url: str | None, handlers: Collection[str], refusal: Ad
 def _metadata_faults(value: object) -> list[Fault]:
     if not isinstance(value, dict):
         return [Fault(loc=("metadata",), msg="must be a JSON object; leave it out for none")]
-    size = len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    size = len(json.dumps(value, ensure_ascii=False, separators=COMPACT).encode("utf-8", "surrogatepass"))
     if size <= MAX_METADATA:
         return []
     message = f"must be at most {MAX_METADATA:,} bytes of JSON, is {size:,}: large texts go into params.payload"

@@ -1,7 +1,6 @@
 """Validation of new tasks: addresses of events, and the thread that validates."""
 
 import asyncio
-import json
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,9 +122,9 @@ async def test_pictures_of_one_client_leave_threads_for_others(tmp_path: Path) -
 
 
 def metadata_of(size: int) -> dict[str, str]:
-    """Return metadata that take `size` bytes of JSON, with characters of several bytes."""
-    empty = len(json.dumps({"note": "é"}, ensure_ascii=False).encode())
-    return {"note": "é" + "x" * (size - empty)}
+    """Return metadata that take `size` bytes of JSON without blanks, with characters of several bytes."""
+    empty = len('{"note":"é","more":"x"}'.encode())
+    return {"note": "é" + "x" * (size - empty), "more": "x"}
 
 
 @pytest.mark.parametrize(("size", "accepted"), [(64 * 1024, True), (64 * 1024 + 1, False)])
