@@ -1,17 +1,20 @@
 """The same archive in Azure Blob Storage and Google Cloud Storage, against their emulators where they are installed.
 
-That of Google speaks the JSON API; of the XML API, which obstore uses for objects, it only refuses.
+That of Google speaks the JSON API; of the XML API, which obstore uses for objects, it only refuses. Objects and parts
+of the XML API are those of S3, so that a server of S3 without signatures takes its place for uploads.
 """
 
 import base64
 import hashlib
 import hmac
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from email.utils import formatdate
 from importlib.util import find_spec
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -23,16 +26,20 @@ from service.artifacts.bucket_options import BucketOptions, open_bucket
 from service.artifacts.contents import Contents
 from service.domain.archive_address import BucketAddress
 from service.domain.errors import ArchiveRefused
-from tests.object_stores.test_uploads import LARGE, Provider
+from tests.object_stores.test_uploads import LARGE, MB, Provider
 from tests.support.delivery_builders import event, tools
 from tests.support.file_server import VIDEO
-from tests.support.object_stores import FAST_RETRIES, HOST, free_port, running
+from tests.support.object_stores import FAST_RETRIES, HOST, Bucket, FaultyProxy, faulty_proxy, free_port, running
 
 ROOT = Path(__file__).parents[2]
 AZURITE = ROOT / ".venv/openapi-tools/node_modules/.bin/azurite-blob"
 ACCOUNT = "devstoreaccount1"
 ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """The account that the documentation of every emulator of Azure names."""
+
+
+CREDENTIAL = b"AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+"""A token of S3, whose signature this server does not check."""
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +141,64 @@ async def test_truncated_result_leaves_nothing_in_azure(target: BucketArchive) -
     with pytest.raises(Retry, match="not what it claims to be"):
         await archive(event(), tools(provider.tools_http(), results=provider.results, archive=target))
     assert await target.info("task-1.mp4") is None
+
+
+@pytest.fixture
+def plain_bucket(s3_server: str) -> Bucket:
+    """Return an empty bucket without a hyphen in its name: obstore quotes it, and this server decodes no name."""
+    bucket = Bucket(server=s3_server, name=f"bucket{uuid4().hex[:12]}")
+    httpx.put(f"{s3_server}/{bucket.name}", trust_env=False).raise_for_status()
+    return bucket
+
+
+async def test_result_in_google(s3_server: str, plain_bucket: Bucket) -> None:
+    """A large result is uploaded in parts by the XML API, and read in any part; its thumbnail is stored beside it."""
+    async with google_before(s3_server) as proxy:
+        await _upload_read_and_erase(proxy, plain_bucket)
+
+
+@asynccontextmanager
+async def google_before(s3_server: str) -> AsyncIterator[FaultyProxy]:
+    """Yield a proxy that makes requests of Google's XML API, which have an empty token, those of an S3 client."""
+    async with faulty_proxy(s3_server) as proxy:
+        proxy.headers[b"authorization"] = CREDENTIAL
+        yield proxy
+
+
+async def _upload_read_and_erase(proxy: FaultyProxy, bucket: Bucket) -> None:
+    provider, target = Provider(LARGE), opened("gs", proxy.address, bucket.name)
+    proxy.faults["PUT"] = ["500 InternalError", "cut"]  # parts are sent again
+    await archive(event(), tools(provider.tools_http(), results=provider.results, archive=target))
+    [artifact] = provider.results.artifacts
+    assert artifact.archived_url == f"gs://{bucket.name}/results/task-1.mp4"
+    stored = bucket.get("results/task-1.mp4")
+    assert stored.headers["content-type"] == "video/mp4"
+    assert hashlib.sha256(stored.content).hexdigest() == artifact.sha256
+    assert stored.headers["etag"].strip('"').endswith("-3")  # in three parts
+    contents = Contents(archive=target)
+    content = await contents.find({"archived_url": artifact.archived_url, **artifact.details})
+    assert content is not None
+    assert b"".join([part async for part in content.read(5, 15)]) == LARGE[5:15]
+    assert (await contents.thumbnail(content)).stored
+    await contents.erase("task-1", [{"archived_url": artifact.archived_url}])
+    assert (bucket.keys(), bucket.uploads()) == ([], [])
+
+
+async def test_source_that_dies_leaves_nothing_in_google(s3_server: str, plain_bucket: Bucket) -> None:
+    """A provider that closes the connection in the middle aborts the upload of the parts before it."""
+
+    async def content() -> AsyncIterator[bytes]:
+        for at in range(0, 11 * MB, MB):
+            yield LARGE[at : at + MB]
+        raise httpx.ReadError("closed")
+
+    provider = Provider(content())
+    async with google_before(s3_server) as proxy:
+        target = opened("gs", proxy.address, plain_bucket.name)
+        with pytest.raises(httpx.ReadError):
+            await archive(event(), tools(provider.tools_http(), results=provider.results, archive=target))
+    assert any(each.startswith("DELETE ") for each in proxy.requests)
+    assert (plain_bucket.keys(), plain_bucket.uploads()) == ([], [])
 
 
 @pytest.mark.parametrize("scheme", ["gs", "az"])

@@ -120,13 +120,15 @@ class FaultyProxy:
     """Forwards HTTP requests to `target`, one a connection, but for those that meet a fault.
 
     `faults` has, by method, the replies to the next requests: a status with a code, `cut` (forwarded, and the
-    connection closed without a reply), `half` (half of the reply) or `slow` (the reply in small parts).
+    connection closed without a reply), `half` (half of the reply) or `slow` (the reply in small parts). The
+    `headers`, by their names in lower case, take the place of those of a request.
     """
 
     target: int
     port: int = 0
     faults: dict[str, list[str]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    headers: dict[bytes, bytes] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
@@ -158,8 +160,10 @@ class FaultyProxy:
 
     async def _forward(self, head: bytes, body: bytes) -> bytes:
         reader, writer = await asyncio.open_connection(HOST, self.target)
-        lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"connection:")]
-        writer.write(b"\r\n".join([*lines[:1], b"Connection: close", *lines[1:]]) + body)
+        own = {**self.headers, b"connection": b"close"}
+        lines = [line for line in head.split(b"\r\n") if line.lower().partition(b":")[0] not in own]
+        added = [name + b": " + value for name, value in own.items()]
+        writer.write(b"\r\n".join([*lines[:1], *added, *lines[1:]]) + body)
         answer = await reader.read()
         writer.close()
         return answer
