@@ -1,14 +1,18 @@
 """The circuit breaker of a destination over the database: outages, probes, several processes, limits of time."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
+from unittest.mock import patch
 
 import httpx
 
+from service.deliveries.handler_api import Event, Tools
 from service.domain.circuit import DOUBLED_PAUSE, PARKED_FOR, CircuitLimits
+from service.domain.errors import Reject
 from service.storage import Store
 from tests.storage.conftest import OpenStore
-from tests.support.endpoint_harness import Harness
+from tests.support.endpoint_harness import WEBHOOK_HANDLER, Harness
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 SOON = DOUBLED_PAUSE + 10 * SECOND
@@ -321,3 +325,30 @@ async def test_circuits_without_a_meaning_are_deleted(store: Store) -> None:
     assert await harness.controls.prune() == 0
     harness.clock.move(2 * HOUR)
     assert await harness.controls.prune() == 1
+
+
+async def test_probe_with_a_neutral_end_is_followed_by_another(store: Store) -> None:
+    """A handler that rejects the probed event says nothing about its destination: the circuit does not stay as it is.
+
+    As in getnora-io/nora#585 and s3-orchestrator#424: a probe with a neutral end holds the circuit half-open for ever.
+    """
+    harness = Harness(store=store, handler=WEBHOOK_HANDLER)
+    await harness.endpoints.create()
+    harness.receivers.answer = down
+    await harness.submit(*await harness.tasks(6))
+    await harness.run()
+
+    async def reject(_: Event, __: Tools) -> None:
+        raise Reject("this event is not for this place")
+
+    rejecting = replace(WEBHOOK_HANDLER, handle=reject)
+    slots = harness.dispatcher.slots
+    with patch.dict(slots._by_name, webhook=rejecting), patch.dict(slots._handlers, webhook=rejecting):
+        await harness.run(move=6 * SECOND)
+    assert [each.status for each in await harness.deliveries()].count("dead") == 1
+    [circuit] = await store.circuits.listed(limit=10, after=None)
+    assert circuit.state == "open"
+    harness.receivers.answer = up
+    await harness.pass_time(3 * MINUTE)
+    assert [each.status for each in await harness.deliveries()].count("delivered") == 5
+    assert await store.circuits.listed(limit=10, after=None) == []

@@ -220,3 +220,18 @@ async def test_destination_down_for_an_hour_gets_each_event_once(harness: Harnes
     sys.stdout.write(f"back after 1 h: the first one {came[0]}, the last one {came[-1]} after the events\n")
     assert came[0] <= HOUR + 10 * MINUTE
     assert came[-1] <= HOUR + 20 * MINUTE
+
+
+async def test_enabling_a_working_endpoint_resets_no_count(harness: Harness) -> None:
+    """Else repeated requests would keep one that always fails from being disabled (liwala/ay-framework#356)."""
+    endpoint = await harness.endpoints.create()
+    harness.receivers.answer = lambda _: httpx.Response(500)
+    await harness.submit(*await harness.tasks(2))
+    await harness.run()
+    found = await harness.endpoints.service.get(endpoint.id)
+    await harness.endpoints.service.change(
+        found, EndpointChanges(given={"disabled": False, "url": f"{endpoint.url}/2"})
+    )
+    after = await harness.endpoints.service.get(endpoint.id)
+    assert after.health == found.health
+    assert after.health.consecutive_failures == 2

@@ -100,3 +100,40 @@ async def test_rate_is_changed_and_removed(store: Store) -> None:
         await harness.endpoints.service.change(changed, EndpointChanges(given={"rate": "fast"}))
     with pytest.raises(InvalidParams, match="rate"):
         await harness.endpoints.create(rate="0/s")
+
+
+async def test_oldest_is_not_starved_by_new_events(store: Store) -> None:
+    """A backlog drains in about its order while new events come at half the rate, and leaves no delay behind.
+
+    As in sidekiq/sidekiq#5315 and OptimalBits/bull#2235: waiters that lose each time, and a delay that never ends.
+    """
+    harness = Harness(store=store)
+    await harness.endpoints.create(rate="4/s")
+    first = await harness.tasks(24)
+    await harness.submit(*first)
+    for _ in range(14):
+        await harness.submit(*await harness.tasks(2))
+        await harness.run(move=SECOND)
+    bodies = [request.read().decode() for request in harness.receivers.requests]
+    last = max(place for place, body in enumerate(bodies) if any(task in body for task in first))
+    assert sum(any(task in body for task in first) for body in bodies) == 24
+    assert last < 24 + 2 * 14
+    await harness.run(move=5 * SECOND)
+    sent = len(harness.receivers.requests)
+    await harness.submit(*await harness.tasks(1))
+    await harness.run()
+    assert len(harness.receivers.requests) == sent + 1
+    assert not await harness.deliveries("pending")
+
+
+async def test_one_a_minute_sends_one(store: Store) -> None:
+    """Five events at once to an endpoint with one a minute: four wait (frain-dev/convoy#1927)."""
+    harness = Harness(store=store)
+    await harness.endpoints.create(rate="1/m")
+    await harness.submit(*await harness.tasks(5))
+    counts = []
+    for _ in range(3):
+        await harness.run()
+        counts.append(len(harness.receivers.requests))
+        harness.clock.move(60 * SECOND)
+    assert counts == [1, 2, 3]
