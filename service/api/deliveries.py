@@ -18,12 +18,14 @@ from service.api.replays import replay_request, report_object
 from service.api.request_bodies import BodyReader, require_json
 from service.api.request_context import TASK
 from service.api.request_work import RequestWork
+from service.api.task_filters import DeliveryReader
 from service.domain.errors import Conflict, Fault, InvalidParams, NotFound
 from service.domain.ports.queues import ResponsibleParty
 from service.domain.ports.replays import Replayer
 from service.domain.ports.signals import Clock
-from service.domain.ports.tasks import DeliveryView, TaskQueries
+from service.domain.ports.tasks import DeliverySelection, DeliveryView, TaskQueries
 from service.domain.strict_json import parse_json
+from service.domain.task import Json
 from service.tasks.bulk_replay import BulkReplay
 
 DeliveryStatus = Literal["pending", "delivered", "dead"]
@@ -72,15 +74,15 @@ class DeliveryApi:
         if fault is not None and status not in {None, "dead"}:
             raise InvalidParams([Fault(loc=("query", "fault"), msg="is for dead letters: give status=dead, or none")])
         caller = caller_of(request)
+        wanted = DeliverySelection(client=caller.scope, status=status, handler=handler, fault=fault, cursor=cursor)
+        reader = DeliveryReader(queries=self.queries, wanted=wanted)
 
-        async def read(count: int, after: str | None) -> list[DeliveryView]:
-            return await self.queries.deliveries(
-                client=caller.scope, status=status, handler=handler, limit=count, cursor=after, fault=fault
-            )
+        def render(found: DeliveryView) -> Json:
+            return delivery_object(found, caller)
 
         async with self.turns.turn(caller.name) as pause:
             return await page_response(
-                "delivery", read, lambda found: delivery_object(found, caller), limit=limit, cursor=cursor, pause=pause
+                "delivery", reader.read, render, limit=limit, cursor=cursor, pause=pause, rest=reader.rest
             )
 
     async def show(self, request: Request) -> Response:

@@ -99,7 +99,7 @@ class TaskApi:
         limit = query.integer("limit", 50, minimum=1, maximum=MAX_ROWS)
         cursor = query.cursor("task")
         query.reject_errors()
-        reader = WindowReader(queries=self.queries, notes=self.notes, wanted=wanted)
+        reader = WindowReader(queries=self.queries, notes=self.notes, wanted=replace(wanted, cursor=cursor))
         render = task_json if metadata else _without_metadata
         async with self.turns.turn(caller_of(request).name) as pause:
             return await page_response(

@@ -13,12 +13,13 @@ from service.api.deliveries import FAULTS, RUNNING, SECRET_DELETED, STATUSES
 from service.api.delivery_views import delivery_object, history_object
 from service.api.problems import NOT_REQUESTED, ProblemError
 from service.api.query_params import QueryParams, cursor_of, path_id
+from service.api.task_filters import DeliveryReader
 from service.dashboard.forms import Form
 from service.dashboard.layout import Layout, Page
 from service.dashboard.request_checks import own_path
 from service.domain.errors import Conflict, Fault, InvalidParams, NotFound
 from service.domain.ports.delivery_details import DeliveryDetail, DeliveryDetails
-from service.domain.ports.tasks import DeliveryView
+from service.domain.ports.tasks import DeliverySelection, DeliveryView
 from service.domain.task import Json
 from service.domain.task_view import rfc3339
 
@@ -79,17 +80,19 @@ class DeliveriesPage:
         query = QueryParams(request, "status", "handler", "client", "fault", "cursor", "format")
         wanted, cursor = read_filter(query, request, caller), query.cursor("delivery")
         query.reject_errors()
-        found = await self.services.queries.deliveries(
+        selection = DeliverySelection(
             client=wanted.client or caller.scope,
             status=None if wanted.status == ALL else wanted.status,
             handler=wanted.handler,
             fault=wanted.fault,
-            limit=ROWS + 1,
             cursor=cursor,
         )
+        reader = DeliveryReader(queries=self.services.queries, wanted=selection)
+        found = await reader.read(ROWS + 1, cursor)
         rows = found[:ROWS]
         details = await self.details.details([row.id for row in rows]) if rows else {}
-        more = cursor_of("delivery", rows[-1].id) if len(found) > ROWS else None
+        position = rows[-1].id if len(found) > ROWS else reader.rest()
+        more = cursor_of("delivery", position) if position else None
         shown = [_shown(row, details.get(row.id), caller) for row in rows]
         values = {
             "rows": shown,

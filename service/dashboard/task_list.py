@@ -36,7 +36,7 @@ class TaskListPage:
         current, query = read_filter(request, caller, pairs, "cursor", "format")
         cursor = query.cursor("task")
         query.reject_errors()
-        wanted = replace(current.wanted, without=UNSHOWN)
+        wanted = replace(current.wanted, without=UNSHOWN, cursor=cursor)
         reader = WindowReader(queries=self.services.queries, notes=self.services.notes, wanted=wanted)
         found = await reader.read(ROWS + 1, cursor)
         counts = await self.services.queries.status_counts(replace(wanted, statuses=frozenset()))

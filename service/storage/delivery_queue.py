@@ -21,13 +21,13 @@ from service.storage.circuit_health import note_health
 from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
+from service.storage.delivery_list import delivery_view
 from service.storage.delivery_tables import IS_PENDING, PENDING, attempts, deliveries
 from service.storage.due_deliveries import choose_due
 from service.storage.endpoint_deliveries import hold_lane
 from service.storage.endpoint_health import note_attempts
 from service.storage.event_log import EVENT_COLUMNS, event_from_row
 from service.storage.operator_events import report
-from service.storage.queries import delivery_view
 from service.storage.rate_buckets import in_lock_order, spend, within_rate
 from service.storage.sealed_secrets import delete_secrets
 from service.storage.tables import events

@@ -92,6 +92,7 @@ partial_index(
     where=IS_PENDING & deliveries.c.circuit.is_not(None),
 )
 partial_index("deliveries_dead", deliveries.c.created_at, deliveries.c.id, where=IS_DEAD)
+partial_index("deliveries_dead_by_client", deliveries.c.client, deliveries.c.created_at, deliveries.c.id, where=IS_DEAD)
 partial_index("deliveries_dead_by_fault", deliveries.c.fault, deliveries.c.created_at, deliveries.c.id, where=IS_DEAD)
 Index("deliveries_newest", deliveries.c.created_at, deliveries.c.id)
 Index("deliveries_by_client", deliveries.c.client, deliveries.c.created_at, deliveries.c.id)

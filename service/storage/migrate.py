@@ -14,9 +14,10 @@ from sqlalchemy import Connection, inspect, text
 from service.domain.errors import BadSetting, StoreUnavailable
 from service.storage.database import Database
 from service.storage.dialects import advisory_lock, parse_address
+from service.storage.index_builds import SINCE, build_indexes
 from service.storage.local_signals import LocalSignals
 
-HEAD = "0016"
+HEAD = "0017"
 """The schema version that this code needs: the newest file in `migrations/versions`."""
 
 VERSION_TABLE = "alembic_version"
@@ -47,15 +48,20 @@ log = structlog.get_logger("boomerang.storage")
 async def migrate(database_url: str) -> None:
     """Bring the database at `database_url` to the newest schema, in one transaction.
 
+    On PostgreSQL, indexes of tables with rows are built before it, which blocks nobody.
+
     Raises BadSetting for an invalid address, and for a database of a newer release or of another application, both of
     which it does not change. Raises StoreUnavailable if the database cannot be written.
 
     Processes of the previous release may run: the migration waits shortly for their transactions, and tries again.
     """
-    if not (address := parse_address(database_url)).postgres:
+    address = parse_address(database_url)
+    if not address.postgres:
         refuse_foreign_file(address.path)
     database = Database(database_url, LocalSignals())
     try:
+        if address.server and await _lacks_indexes(database):
+            await build_indexes(address.server)
         for left in reversed(range(LOCK_TRIES)):
             try:
                 return await _migrate(database)
@@ -74,6 +80,19 @@ async def _migrate(database: Database) -> None:
         if write.connection.dialect.name == "postgresql":
             await write.connection.exec_driver_sql(LOCK_TIMEOUT)
         await write.connection.run_sync(_upgrade)
+
+
+async def _lacks_indexes(database: Database) -> bool:
+    """Return whether this is an own database from before the indexes that are built beside running processes."""
+    async with database.reading() as connection:
+        return await connection.run_sync(_is_before_indexes)
+
+
+def _is_before_indexes(connection: Connection) -> bool:
+    if not {"tasks", VERSION_TABLE} <= set(tables_of(connection, own_schema(connection))):
+        return False
+    version = connection.execute(text(VERSION)).scalar()
+    return version is not None and bool(OUR_VERSION.fullmatch(version)) and version < SINCE
 
 
 def is_newer(version: str | None) -> bool:

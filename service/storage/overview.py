@@ -1,6 +1,7 @@
 """The counts of the dashboard. Each reads a bounded part of an index, so that they take as long at a million tasks."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, select
 
@@ -10,7 +11,7 @@ from service.storage.async_engine import AsyncConnection
 from service.storage.database import Database
 from service.storage.delivery_tables import IS_DEAD, deliveries
 from service.storage.key_rejections import rejected_since
-from service.storage.tables import IN_FLIGHT, OPEN, QUEUED, WITHOUT_RESULT, coalesced, literal_word, tasks, unindexed
+from service.storage.tables import IN_FLIGHT, OPEN, QUEUED, WITHOUT_RESULT, literal_word, tasks, unindexed
 
 IN_DOUBT = IN_FLIGHT & (tasks.c.status == literal_word(Status.IN_DOUBT))
 
@@ -24,9 +25,8 @@ class SqlOverview:
     async def attention(self, client: str | None, *, since: datetime) -> Attention:
         """Return what needs attention; tasks without a result since `since`."""
         async with self._database.reading() as connection:
-            created_at = coalesced(tasks.c.created_at) if client is None else tasks.c.created_at
-            recent = WITHOUT_RESULT & tasks.c.erased_at.is_(None) & (created_at >= since)
-            of_client = [] if client is None else [unindexed(deliveries.c.client) == client]
+            recent = WITHOUT_RESULT & tasks.c.erased_at.is_(None) & (tasks.c.created_at >= since)
+            of_client = [] if client is None else [deliveries.c.client == client]
             dead = select(deliveries.c.id).where(IS_DEAD, *of_client)
             oldest = await _oldest(connection, client)
             return Attention(
@@ -41,17 +41,17 @@ class SqlOverview:
             )
 
 
-def _tasks(where: ColumnElement[bool], client: str | None, *, by_client: bool = False) -> Select[tuple[str]]:
-    """Return the query of the tasks in a partial index; `by_client`: the index begins with the client.
+def _tasks(where: ColumnElement[bool], client: str | None, *, by_client: bool = False) -> Select[Any]:
+    """Return the query of the tasks in a partial index; `by_client`: one of its indexes begins with the client.
 
-    SQLite takes no other index for it: none has the client beside the times of all tasks.
+    Else the index contains the client. SQLite takes no other index for it: none of all tasks has the deadline.
     """
-    query = select(tasks.c.client).where(where)
+    query = select(tasks.c.deadline_at if by_client and client is None else tasks.c.client).where(where)
     column = tasks.c.client if by_client else unindexed(tasks.c.client)
     return query if client is None else query.where(column == client)
 
 
-async def _bounded(connection: AsyncConnection, query: Select[tuple[str]]) -> int:
+async def _bounded(connection: AsyncConnection, query: Select[Any]) -> int:
     rows = query.limit(MAX_COUNTED + 1).subquery()
     found: int = (await connection.execute(select(func.count()).select_from(rows))).scalar_one()
     return found

@@ -4,42 +4,23 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, func, select, tuple_
+from sqlalchemy import Select, func, select, tuple_
 
 from service.domain.ports.search import StatusCount, TaskWindow
-from service.domain.ports.tasks import DeliveryView, TaskFilter
+from service.domain.ports.tasks import DeliverySelection, DeliveryWindow, TaskFilter
 from service.domain.task import SETTLED, Json, Status, Task, TaskId
-from service.storage.async_engine import AsyncConnection
 from service.storage.database import Database
-from service.storage.delivery_tables import DEAD, DELIVERED, IS_DEAD, PENDING, REQUESTED, deliveries
-from service.storage.tables import coalesced, events, tasks, unindexed
+from service.storage.delivery_list import read_deliveries
+from service.storage.tables import events, tasks
+from service.storage.task_filters import WHOLE_LIST, filtered
 from service.storage.task_history import load_history
 from service.storage.task_rows import TASK_COLUMNS, task_from_row
-from service.storage.task_search import columns_without, filtered, read_counts, read_window, rows_to_tasks
+from service.storage.task_search import columns_without, read_counts, read_window, rows_to_tasks
 
-DELIVERY_COLUMNS = (
-    deliveries.c.id,
-    deliveries.c.task_id,
-    deliveries.c.client,
-    deliveries.c.event_id,
-    events.c.type.label("event_type"),
-    deliveries.c.handler,
-    deliveries.c.status,
-    deliveries.c.attempts,
-    deliveries.c.due_at,
-    deliveries.c.fault,
-    deliveries.c.last_error,
-    deliveries.c.created_at,
-    deliveries.c.finished_at,
-    REQUESTED,
-    deliveries.c.endpoint_id,
-)
-DELIVERIES = select(*DELIVERY_COLUMNS).join_from(deliveries, events, events.c.id == deliveries.c.event_id)
 IDS_AT_ONCE = 500
 """Number of ids in one statement; both databases take more."""
 
 ENDED = [status.value for status in (*sorted(SETTLED), Status.EXPIRED)]
-STATUSES = {"pending": PENDING, "delivered": DELIVERED, "dead": DEAD}
 
 
 class SqlTaskQueries:
@@ -66,11 +47,9 @@ class SqlTaskQueries:
 
     async def tasks(self, wanted: TaskFilter) -> list[Task]:
         """Return tasks, newest first."""
-        query = filtered(select(*columns_without(wanted.without)), wanted)
+        query = filtered(select(*columns_without(wanted.without)), wanted, WHOLE_LIST)
         async with self._database.reading() as connection:
-            rows = await connection.execute(
-                _newest(query, tasks, wanted.limit, wanted.cursor, reverse=wanted.oldest_first)
-            )
+            rows = await connection.execute(_newest(query, wanted.limit, wanted.cursor, reverse=wanted.oldest_first))
             return rows_to_tasks(rows.all(), wanted.without)
 
     async def window(self, wanted: TaskFilter) -> TaskWindow:
@@ -94,7 +73,7 @@ class SqlTaskQueries:
             func.substr(tasks.c.idempotency_key, 1, len(prefix)) == prefix,
         )
         async with self._database.reading() as connection:
-            rows = await connection.execute(_newest(query, tasks, 1, None))
+            rows = await connection.execute(_newest(query, 1, None))
             row = rows.one_or_none()
             return None if row is None else task_from_row(row)
 
@@ -109,53 +88,19 @@ class SqlTaskQueries:
             rows = await connection.execute(select(events.c.id, events.c.data).where(events.c.id.in_(event_ids)))
             return {row.id: row.data for row in rows}
 
-    async def deliveries(
-        self,
-        *,
-        client: str | None,
-        status: str | None,
-        handler: str | None,
-        limit: int,
-        cursor: str | None,
-        fault: str | None = None,
-    ) -> list[DeliveryView]:
-        """Return deliveries, newest first; with `fault` the dead letters for which that party is responsible."""
-        few = fault is not None or status in {"dead", "pending"}  # rows of one partial index, however many there are
-        query = DELIVERIES
-        for column, value in ((deliveries.c.client, client), (deliveries.c.handler, handler)):
-            query = query if value is None else query.where((unindexed(column) if few else column) == value)
-        if fault is not None:
-            query = query.where(IS_DEAD, deliveries.c.fault == fault)
-        if status is not None:  # known statuses as literals, so that the partial indexes fit
-            query = query.where(deliveries.c.status == STATUSES.get(status, status))
+    async def deliveries(self, wanted: DeliverySelection) -> DeliveryWindow:
+        """Return the next deliveries that a bounded read finds, newest first."""
         async with self._database.reading() as connection:
-            order = coalesced(deliveries.c.created_at) if status == "pending" else deliveries.c.created_at
-            rows = await connection.execute(_newest(query, deliveries, limit, cursor, created_at=order))
-            return [DeliveryView(**row) for row in rows.mappings()]
+            return await read_deliveries(connection, wanted)
 
 
-def _newest(
-    query: Select[Any],
-    table: Table,
-    limit: int,
-    cursor: str | None,
-    *,
-    reverse: bool = False,
-    created_at: ColumnElement[datetime] | None = None,
-) -> Select[Any]:
-    """Return `query` newest first, after the row with the id `cursor`; an unknown id gives no rows.
+def _newest(query: Select[Any], limit: int, cursor: str | None, *, reverse: bool = False) -> Select[Any]:
+    """Return `query` of tasks newest first, after the one with the id `cursor`; an unknown id gives no rows.
 
-    With `reverse` the oldest is first. `created_at` is an expression for the time that no index has.
+    With `reverse` the oldest is first.
     """
-    columns = (table.c.created_at if created_at is None else created_at, table.c.id)
+    columns = (tasks.c.created_at, tasks.c.id)
     if cursor is not None:
-        position = select(table.c.created_at, table.c.id).where(table.c.id == cursor).scalar_subquery()
+        position = select(*columns).where(tasks.c.id == cursor).scalar_subquery()
         query = query.where(tuple_(*columns) > position if reverse else tuple_(*columns) < position)
     return query.order_by(*(each.asc() if reverse else each.desc() for each in columns)).limit(limit)
-
-
-async def delivery_view(connection: AsyncConnection, delivery_id: str) -> DeliveryView | None:
-    """Return one delivery as clients see it, None if it is unknown."""
-    rows = await connection.execute(DELIVERIES.where(deliveries.c.id == delivery_id))
-    row = rows.mappings().one_or_none()
-    return None if row is None else DeliveryView(**row)

@@ -1,10 +1,10 @@
 """Lists of tasks by filters, in bounded windows: a filter that few tasks pass does not read a whole table."""
 
-from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, literal, literal_column, null, select, tuple_
+from sqlalchemy import ColumnElement, func, literal, null, select, tuple_
 
 from service.domain.ports.search import StatusCount, TaskWindow
 from service.domain.ports.tasks import TaskFilter
@@ -12,20 +12,27 @@ from service.domain.task import Task, TaskId
 from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import SafeText, UtcDateTime, in_list
 from service.storage.search_tables import search_words
-from service.storage.tables import WITHOUT_RESULT, events, tasks
+from service.storage.tables import events, tasks
+from service.storage.task_filters import WHOLE_LIST, filtered, passing, source_of, sources_of
 from service.storage.task_rows import TASK_COLUMNS, task_from_row
 
-WINDOW = 20_000
-"""Entries of an index that one read of a list looks at."""
+WINDOW = 1500
+"""Entries of an index that one read of a list, or of its counts, looks at."""
 
-WORDS_WINDOW = 2000
+WORDS_WINDOW = 1000
 """Tasks with the rarest word that one read of a search looks at."""
+
+WORDS_COUNTED = 500
+"""Tasks with the rarest word that are counted."""
+
+FIRST_PART = 150
+"""Those of them that are looked at first: they have enough hits if most tasks pass the filter."""
 
 MAX_OF_ID = 20
 """Tasks that one id of the provider may belong to: usually it is one."""
 
-PROBE = 1000
-"""Entries up to which it is counted how rare a word is."""
+PROBE = 100
+"""The newest entries of a word, which show how rare it is."""
 
 MAX_COUNT = 1000
 """Counts end here."""
@@ -34,6 +41,8 @@ EMPTY: dict[str, Any] = {"metadata": {}, "notify": (), "hinted_fact": None}
 """The values of fields that a list leaves out."""
 
 NEWEST = (tasks.c.created_at.desc(), tasks.c.id.desc())
+PLACE = (tasks.c.created_at, tasks.c.id, tasks.c.deadline_at)
+"""The deadline is read because the index of all tasks lacks it: SQLite then takes that of the queued ones."""
 SEARCHED = frozenset({"notify", "hinted_fact"})
 """Fields that a search does not need."""
 
@@ -47,25 +56,6 @@ def rows_to_tasks(rows: Sequence[Sequence[Any]], left_out: frozenset[str]) -> li
     """Return the tasks of rows with `columns_without`."""
     empty = {name: value for name, value in EMPTY.items() if name in left_out}
     return [task_from_row(row, **empty) for row in rows]
-
-
-def filtered(query: Select[Any], wanted: TaskFilter) -> Select[Any]:
-    """Return `query` for the tasks that pass the filter; words and an id are left to the caller."""
-    query = in_scope(query, wanted)
-    for column in ("status", "model"):
-        value = getattr(wanted, column)
-        query = query if value is None else query.where(tasks.c[column] == value)
-    query = query.where(tasks.c.status.in_(sorted(wanted.statuses))) if wanted.statuses else query
-    return query.where(WITHOUT_RESULT, tasks.c.erased_at.is_(None)) if wanted.without_result else query
-
-
-def in_scope(query: Select[Any], wanted: TaskFilter) -> Select[Any]:
-    """Return `query` for the client and the times of the filter: a range of an index."""
-    if wanted.client is not None:
-        query = query.where(tasks.c.client == wanted.client)
-    if wanted.since is not None:
-        query = query.where(tasks.c.created_at >= wanted.since)
-    return query if wanted.until is None else query.where(tasks.c.created_at < wanted.until)
 
 
 async def read_window(connection: AsyncConnection, wanted: TaskFilter) -> TaskWindow:
@@ -83,21 +73,22 @@ async def _by_id(connection: AsyncConnection, wanted: TaskFilter) -> list[Task]:
     """Return the tasks with this id; without an order, for which PostgreSQL would read the index of the list."""
     found: list[Task] = []
     for column in (tasks.c.id, tasks.c.upstream_id):
-        query = filtered(select(*columns_without(wanted.without)), wanted).where(column == wanted.exact)
+        query = passing(select(*columns_without(wanted.without)), wanted).where(column == wanted.exact)
         rows = (await connection.execute(query.limit(MAX_OF_ID))).all()
         found += [task for task in rows_to_tasks(rows, wanted.without) if task.id not in {each.id for each in found}]
     return sorted(found, key=lambda task: task.created_at, reverse=True)[: wanted.limit]
 
 
 async def _listed(connection: AsyncConnection, wanted: TaskFilter) -> TaskWindow:
-    query = filtered(select(*columns_without(wanted.without)), wanted)
-    within = in_scope(select(tasks.c.created_at, tasks.c.id), wanted)
+    source = source_of(wanted)
+    query = filtered(select(*columns_without(wanted.without)), wanted, source)
+    within = source.entries(select(*PLACE), wanted)
     place = tuple_(tasks.c.created_at, tasks.c.id)
     if wanted.cursor is not None:
         position = select(tasks.c.created_at, tasks.c.id).where(tasks.c.id == wanted.cursor).scalar_subquery()
         query, within = query.where(place < position), within.where(place < position)
     last = None
-    if wanted.is_selective:
+    if wanted.is_selective or source is not WHOLE_LIST:
         last = (await connection.execute(within.order_by(*NEWEST).offset(WINDOW - 1).limit(1))).first()
         if last is not None:
             query = query.where(place >= tuple_(literal(last[0], UtcDateTime), literal(last[1], SafeText)))
@@ -108,23 +99,35 @@ async def _listed(connection: AsyncConnection, wanted: TaskFilter) -> TaskWindow
 
 async def _by_words(connection: AsyncConnection, wanted: TaskFilter, numbers: Sequence[int]) -> TaskWindow:
     window = await _numbers_with(connection, numbers, wanted.cursor)
-    by_number = await _task_ids(connection, await _with_all(connection, window, numbers[1:]))
     found: list[Task] = []
-    passing = await _passing(connection, wanted, list(by_number.values()))
-    ids = [task_id for task_id in by_number.values() if task_id in passing]
-    for begin in range(0, len(ids), wanted.limit):
-        part = ids[begin : begin + wanted.limit]
-        query = select(*columns_without(SEARCHED)).where(in_list(tasks.c.id, "ids"))
-        rows = (await connection.execute(query, {"ids": part})).all()
-        loaded = {task.id: task for task in rows_to_tasks(rows, SEARCHED)}
-        read = [loaded[task_id] for task_id in part if task_id in loaded]
-        found += [task for task in read if wanted.terms.matches(task.params, task.metadata)]
-        if len(found) >= wanted.limit:
-            return TaskWindow(tasks=found[: wanted.limit])
+    for part in (window[:FIRST_PART], window[FIRST_PART:]):
+        found += await _matching(connection, replace(wanted, limit=wanted.limit - len(found)), part, numbers[1:])
+        if len(found) == wanted.limit:
+            return TaskWindow(tasks=found)
     if len(window) < WORDS_WINDOW:
         return TaskWindow(tasks=found)
     [last] = (await _task_ids(connection, window[-1:])).values()
     return TaskWindow(tasks=found, after=last)
+
+
+async def _matching(
+    connection: AsyncConnection, wanted: TaskFilter, part: list[int], others: Sequence[int]
+) -> list[Task]:
+    """Return the tasks with these numbers that have the other words too and pass the filter, at most its limit."""
+    by_number = await _task_ids(connection, await _with_all(connection, part, others))
+    passed = await _passed(connection, wanted, list(by_number.values()))
+    ids = [task_id for task_id in by_number.values() if task_id in passed]
+    found: list[Task] = []
+    for begin in range(0, len(ids), wanted.limit):
+        some = ids[begin : begin + wanted.limit]
+        query = select(*columns_without(SEARCHED)).where(in_list(tasks.c.id, "ids"))
+        rows = (await connection.execute(query, {"ids": some})).all()
+        loaded = {task.id: task for task in rows_to_tasks(rows, SEARCHED)}
+        read = [loaded[task_id] for task_id in some if task_id in loaded]
+        found += [task for task in read if wanted.terms.matches(task.params, task.metadata)]
+        if len(found) >= wanted.limit:
+            break
+    return found[: wanted.limit]
 
 
 async def _numbers_with(connection: AsyncConnection, numbers: Sequence[int], cursor: str | None) -> list[int]:
@@ -154,42 +157,52 @@ async def _task_ids(connection: AsyncConnection, numbers: Sequence[int]) -> dict
     return {number: found[number] for number in numbers if number in found}
 
 
-async def _passing(connection: AsyncConnection, wanted: TaskFilter, ids: Sequence[TaskId]) -> set[TaskId]:
+async def _passed(connection: AsyncConnection, wanted: TaskFilter, ids: Sequence[TaskId]) -> set[TaskId]:
     """Return those of the tasks that pass the filter."""
-    query = filtered(select(tasks.c.id), wanted).where(in_list(tasks.c.id, "ids"))
+    query = passing(select(tasks.c.id), wanted).where(in_list(tasks.c.id, "ids"))
     return set((await connection.scalars(query, {"ids": list(ids)})).all())
 
 
 async def rarest_first(connection: AsyncConnection, numbers: Sequence[int]) -> list[int]:
-    """Return the words, the rarest one first."""
-    counts: dict[int, int] = {}
-    for word in numbers:
-        some = select(literal_column("1")).where(search_words.c.word == word).limit(PROBE).subquery()
-        counts[word] = (await connection.execute(select(func.count()).select_from(some))).scalar_one()
-    return sorted(numbers, key=lambda word: counts[word])
+    """Return the words, the rarest one first: the one with fewest entries, or whose newest entries reach back most."""
+    ranks: dict[int, tuple[bool, int]] = {}
+    for word in numbers if len(numbers) > 1 else ():
+        query = select(search_words.c.seq).where(search_words.c.word == word).order_by(search_words.c.seq.desc())
+        newest = (await connection.scalars(query.limit(PROBE))).all()
+        ranks[word] = (True, newest[-1]) if len(newest) == PROBE else (False, len(newest))
+    return sorted(numbers, key=lambda word: ranks.get(word, (False, 0)))
 
 
 async def read_counts(connection: AsyncConnection, wanted: TaskFilter) -> list[StatusCount]:
-    """Return how many tasks of each status pass the filter, of the newest WINDOW tasks, or WORDS_WINDOW with a word."""
-    counts: dict[str, int] = defaultdict(int)
-    if numbers := await rarest_first(connection, wanted.terms.numbers()):
-        window = await _numbers_with(connection, numbers, None)
-        ids = list((await _task_ids(connection, await _with_all(connection, window, numbers[1:]))).values())
-        query = filtered(select(tasks.c.status, func.count()), wanted).where(in_list(tasks.c.id, "ids"))
-        rows = await connection.execute(query.group_by(tasks.c.status), {"ids": ids})
-        whole = len(window) < WORDS_WINDOW
-    else:
-        newest = in_scope(select(tasks.c.id, tasks.c.status, tasks.c.model), wanted).order_by(*NEWEST).limit(WINDOW)
-        inner = newest.subquery()
-        grouped = select(inner.c.status, func.count()).group_by(inner.c.status)
-        if wanted.model is not None:
-            grouped = grouped.where(inner.c.model == wanted.model)
-        rows = await connection.execute(grouped)
-        total = in_scope(select(tasks.c.id), wanted).order_by(*NEWEST).offset(WINDOW).limit(1)
-        whole = (await connection.execute(total)).first() is None
-    for status, count in rows:
-        counts[status] += count
+    """Return how many tasks of each status pass the filter, of the newest ones.
+
+    These are the newest WINDOW tasks of an index of few statuses, for the completed ones the newest WINDOW tasks of
+    all, and with a word the newest WORDS_COUNTED tasks that have it.
+    """
+    numbers = await rarest_first(connection, wanted.terms.numbers())
+    found = await (_counts_by_words(connection, wanted, numbers) if numbers else _counts(connection, wanted))
     return [
-        StatusCount(status=status, count=min(count, MAX_COUNT), more=count > MAX_COUNT or not whole)
-        for status, count in sorted(counts.items())
+        StatusCount(status=status, count=min(count, MAX_COUNT), more=more or count > MAX_COUNT)
+        for status, (count, more) in sorted(found.items())
+        if count
     ]
+
+
+async def _counts_by_words(
+    connection: AsyncConnection, wanted: TaskFilter, numbers: Sequence[int]
+) -> dict[str, tuple[int, bool]]:
+    window = (await _numbers_with(connection, numbers, None))[:WORDS_COUNTED]
+    ids = list((await _task_ids(connection, await _with_all(connection, window, numbers[1:]))).values())
+    query = passing(select(tasks.c.status, func.count()), wanted).where(in_list(tasks.c.id, "ids"))
+    rows = await connection.execute(query.group_by(tasks.c.status), {"ids": ids})
+    return {status: (count, len(window) == WORDS_COUNTED) for status, count in rows}
+
+
+async def _counts(connection: AsyncConnection, wanted: TaskFilter) -> dict[str, tuple[int, bool]]:
+    counts: dict[str, tuple[int, bool]] = {}
+    for source in sources_of(wanted):
+        rows = (await connection.execute(source.counted(wanted, WINDOW))).all()
+        whole = sum(row[1] for row in rows) < WINDOW
+        counted = source.statuses & wanted.statuses if wanted.statuses else source.statuses
+        counts |= {status: (passed, not whole) for status, _, passed in rows if status in counted}
+    return counts

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.domain.errors import NotSent, ProviderUnavailable, Refused, ReplyLost, Throttled, UnreadableBody
+from service.domain.ports.tasks import DeliverySelection
 from service.domain.task import SETTLED, Fact, Json, Status, Task, TaskId, UpstreamId
 from tests.support.scripted_provider import DONE, token_of, vtrix_body
 from tests.support.task_loop import DEADLINE, HOUR, MINUTE, TIMEOUT, Environment, Loop, open_environment
@@ -241,7 +242,7 @@ def _guessed(end: Json) -> bool:
 
 async def _assert_deliveries(history: History) -> None:
     store = history.loop.store
-    rows = await store.queries.deliveries(client=None, status=None, handler=None, limit=1000, cursor=None)
+    rows = (await store.queries.deliveries(DeliverySelection(limit=1000))).deliveries
     delivered = Counter((row.event_id, row.handler) for row in rows)
     happened = [
         row["id"] for each in history.ids for row in await store.queries.history(each) if row["kind"] == "event"

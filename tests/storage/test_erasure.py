@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from service.domain.endpoint import Endpoint
 from service.domain.erasure import NEVER_DELIVERED
 from service.domain.errors import Conflict
+from service.domain.ports.tasks import DeliverySelection
 from service.domain.sealed_targets import SealedSecret
 from service.domain.task import EventType, Status, Task, TaskError, TaskId, UpstreamId, Usage
 from service.domain.task_view import task_json
@@ -128,7 +129,7 @@ async def test_pending_deliveries_have_a_clear_fate(store: Store) -> None:
     """What was not delivered is a dead letter with the reason, is never claimed, and cannot be replayed."""
     await fill(store, private_task())
     await store.eraser.erase(await stored(store), now=NOW + HOUR)
-    found = await store.queries.deliveries(client=None, status="dead", handler=None, limit=10, cursor=None)
+    found = (await store.queries.deliveries(DeliverySelection(status="dead", limit=10))).deliveries
     reasons = {each.handler: (each.last_error, each.fault, each.requested) for each in found}
     assert reasons == {
         "log": ("erased", "destination", False),

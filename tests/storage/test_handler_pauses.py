@@ -3,6 +3,7 @@
 import psycopg
 import pytest
 
+from service.domain.ports.tasks import DeliverySelection
 from service.storage import Store
 from tests.storage.builders import NOW, SECOND, add_deliveries, an_attempt, claim_deliveries
 from tests.storage.conftest import EmptyDatabase, OpenStore
@@ -56,8 +57,6 @@ async def test_dead_letters_of_two_classes(store: Store) -> None:
     faults = {"e1-log": "ours", "e2-log": "destination"}
     await store.deliveries.finish([an_attempt(each, "dead", fault=faults[each.id]) for each in claims])
     for delivery, fault in faults.items():
-        found = await store.queries.deliveries(
-            client=None, status=None, handler=None, limit=10, cursor=None, fault=fault
-        )
-        assert [each.id for each in found] == [delivery]
+        found = await store.queries.deliveries(DeliverySelection(limit=10, fault=fault))
+        assert [each.id for each in found.deliveries] == [delivery]
     assert (await store.health.gauges(NOW)).dead_faults == {"ours": 1, "destination": 1}

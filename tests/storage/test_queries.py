@@ -1,10 +1,11 @@
 """Read queries: lists and history, without reading a blob."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from service.domain.ports.tasks import DeliveryView, IdempotencyKey, TaskFilter
+from service.domain.ports.tasks import DeliverySelection, DeliveryView, IdempotencyKey, TaskFilter
 from service.domain.ports.unit_of_work import PollRow
 from service.domain.task import Status, TaskId
 from service.domain.task_view import rfc3339
@@ -101,7 +102,7 @@ async def test_listing_never_reads_a_blob(store: Store) -> None:
         await store.queries.tasks(TaskFilter())
         await store.queries.task(TaskId("t1"))
         await store.queries.history(TaskId("t1"))
-        await store.queries.deliveries(client=None, status=None, handler=None, limit=9, cursor=None)
+        await store.queries.deliveries(DeliverySelection(limit=9))
         await store.health.gauges(NOW)
     assert len(statements) >= 10
     assert [one.sql for one in statements if "inputs" in one.sql or "body" in one.sql.replace("answer_body", "")] == []
@@ -131,9 +132,14 @@ async def test_history_has_every_row_in_order(store: Store) -> None:
     assert (attempt["delivery_id"], attempt["attempt"], attempt["error"]) == ("e1-log", 1, "was slow")
 
 
-async def _deliveries(store: Store, **filters: str) -> list[DeliveryView]:
-    nothing: dict[str, str | None] = {"client": None, "status": None, "handler": None, "cursor": None}
-    return await store.queries.deliveries(**(nothing | filters), limit=50)
+async def _deliveries(store: Store, **filters: Any) -> list[DeliveryView]:
+    """Return all deliveries that pass the filters, over all windows."""
+    found: list[DeliveryView] = []
+    window = await store.queries.deliveries(DeliverySelection(**filters))
+    while window.after is not None:
+        found += window.deliveries
+        window = await store.queries.deliveries(DeliverySelection(**{**filters, "cursor": window.after}))
+    return [*found, *window.deliveries]
 
 
 async def test_deliveries_are_listed_newest_first_and_filtered(store: Store) -> None:

@@ -110,14 +110,31 @@ async def test_rare_tasks_are_found_in_bounded_windows(
     monkeypatch.setattr(task_search, "WINDOW", 3)
     monkeypatch.setattr(task_search, "WORDS_WINDOW", 3)
     rare = {0, 7, 8, 13, 19}
-    statuses = [Status.FAILED if number in rare else Status.COMPLETED for number in range(20)]
-    await add(store, *(prompted(number, "a cat", status=status) for number, status in enumerate(statuses)))
-    assert await found(store, text, statuses=frozenset({"failed"})) == ["t19", "t13", "t8", "t7", "t0"]
+    models = ["rare" if number in rare else "frequent" for number in range(20)]
+    await add(store, *(prompted(number, "a cat", model=model) for number, model in enumerate(models)))
+    assert await found(store, text, model="rare") == ["t19", "t13", "t8", "t7", "t0"]
     assert await found(store, text) == [f"t{number}" for number in reversed(range(20))]
-    first = await store.queries.window(
-        TaskFilter(terms=search_terms(text, None), exact=text, statuses=frozenset({"canceled"}))
-    )
+    first = await store.queries.window(TaskFilter(terms=search_terms(text, None), exact=text, model="none"))
     assert (first.tasks, first.after) == ([], "t17")
+
+
+async def test_rare_statuses_are_found_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks that are not completed are found however many completed ones are newer: one window has them."""
+    monkeypatch.setattr(task_search, "WINDOW", 4)
+    old = [Status.FAILED, Status.QUEUED, Status.IN_DOUBT, Status.CANCELED, Status.EXPIRED, Status.SUBMITTING]
+    tasks = [prompted(number, "a cat", status=status) for number, status in enumerate(old)]
+    paid = prompted(6, "a cat", status=Status.COMPLETED, cost=1.0)
+    video = ({"type": "video", "url": "https://example.org/v.mp4"},)
+    newer = [prompted(number, "a cat", status=Status.COMPLETED, output=video) for number in range(7, 20)]
+    await add(store, *tasks, paid, *newer)
+    for client in (None, "anna"):
+        for number, status in enumerate(old):
+            window = await store.queries.window(TaskFilter(client=client, statuses=frozenset({status.value})))
+            assert ([each.id for each in window.tasks], window.after) == ([f"t{number}"], None)
+        window = await store.queries.window(TaskFilter(client=client, without_result=True))
+        assert [each.id for each in window.tasks] == ["t6"]
+        assert await found(store, statuses=frozenset({"failed", "canceled"}), client=client) == ["t3", "t0"]
+    assert await found(store, statuses=frozenset({"failed"}), client="berta") == []
 
 
 async def test_words_with_the_same_number_are_distinguished(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,4 +183,5 @@ async def test_counts_by_status(store: Store, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(task_search, "MAX_COUNT", 3)
     assert await counts(client="anna") == {"failed": (3, True)}
     monkeypatch.setattr(task_search, "WINDOW", 2)
-    assert await counts() == {"failed": (1, True), "queued": (1, True)}
+    assert await counts() == {"failed": (2, True), "queued": (1, False)}
+    assert await counts(statuses=frozenset({"failed"}), client="berta") == {}

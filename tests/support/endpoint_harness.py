@@ -16,7 +16,7 @@ from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.handler_api import Handler, Tools
 from service.deliveries.handler_controls import HandlerControls
 from service.domain.circuit import LIMITS, CircuitLimits
-from service.domain.ports.tasks import DeliveryView
+from service.domain.ports.tasks import DeliverySelection, DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.task import Fact, Json, Source, Status, TaskId, UpstreamId
 from service.domain.task_update import TaskUpdate
@@ -186,7 +186,8 @@ class Harness:
 
     async def deliveries(self, status: str | None = None, client: str | None = None) -> list[DeliveryView]:
         """Return deliveries, newest first."""
-        return await self.store.queries.deliveries(client=client, status=status, handler=None, limit=200, cursor=None)
+        wanted = DeliverySelection(client=client, status=status, limit=200)
+        return [*(await self.store.queries.deliveries(wanted)).deliveries]
 
     async def attempts(self, task_id: str) -> list[Json]:
         """Return the attempts in the history of a task."""

@@ -8,6 +8,8 @@ from sqlalchemy import Table, text
 
 from service.domain.ports.queues import AttemptResult, HandlerCapacity
 from service.domain.ports.unit_of_work import DeliveryRow, EventRow, InboxEntry, RunTime
+from service.domain.search import number as number_of
+from service.domain.search import task_numbers
 from service.domain.task import EventType, Source, Status, Task, TaskId, UpstreamId
 from service.storage import Store
 from service.storage.column_types import UtcDateTime
@@ -15,6 +17,7 @@ from service.storage.delivery_tables import attempts, deliveries
 from service.storage.tables import events, inbox, run_times, tasks
 
 LIKE = TaskId("0000-settled")
+PROMPT = "a cat that throws a boomerang"
 SETTLED_AT = datetime(2026, 5, 1, tzinfo=UTC)
 
 COPIED: Mapping[Table, Mapping[str, str]] = {
@@ -32,6 +35,30 @@ COPIED: Mapping[Table, Mapping[str, str]] = {
 }
 """The columns that differ in each copy, as SQL with its number `n`."""
 
+WITH_WORD = "volcano"
+OTHER_CLIENT = "CASE WHEN n % 10 = 9 THEN 'berta' ELSE client END"
+VARIED: Mapping[Table, Mapping[str, str]] = {
+    tasks: {
+        "client": OTHER_CLIENT,
+        "params": f"CASE WHEN n % 16 = 5 THEN replace(params, 'cat', '{WITH_WORD}') ELSE params END",
+        "model": "CASE WHEN n % 16 = 3 THEN 'viduq2_pro_text2video' ELSE model END",
+        "status": (
+            "CASE WHEN n % 16 = 1 THEN 'failed' WHEN n % 500 = 2 THEN 'canceled' WHEN n % 500 = 4 THEN 'expired' "
+            "WHEN n % 10000 = 0 THEN 'in_progress' ELSE status END"
+        ),
+        "output": "CASE WHEN n % 16 = 1 OR n % 500 IN (2, 4) OR n % 10000 = 0 THEN '[]' ELSE output END",
+        "settled_at": "CASE WHEN n % 10000 = 0 THEN NULL ELSE {settled_at} END",
+    },
+    events: {"client": OTHER_CLIENT},
+    deliveries: {
+        "client": OTHER_CLIENT,
+        "handler": "CASE WHEN n % 16 = 7 THEN 'rare' ELSE handler END",
+        "status": "CASE WHEN n % 16 = 6 THEN 'dead' ELSE status END",
+        "fault": "CASE WHEN n % 48 = 6 THEN 'ours' WHEN n % 16 = 6 THEN 'destination' END",
+    },
+}
+"""What differs with `varied`, as SQL with its number n: one in sixteen, so that each list of 1,000 has a full page."""
+
 SERIES = (
     "WITH RECURSIVE series(n) AS (SELECT CAST(:first AS BIGINT) UNION ALL SELECT n + 1 FROM series WHERE n < :last)"
 )
@@ -40,18 +67,44 @@ AT_ONCE = 100_000
 
 
 async def grow(
-    store: Store, rows: int, *, handler: str = "nothing", over: timedelta | None = None, at: datetime = SETTLED_AT
+    store: Store,
+    rows: int,
+    *,
+    handler: str = "nothing",
+    over: timedelta | None = None,
+    at: datetime = SETTLED_AT,
+    varied: bool = False,
 ) -> None:
     """Add `rows` settled tasks, each with a callback, an event, a delivery to `handler`, an attempt and a run time.
 
-    They are all of the moment `at`, or with `over` of moments of that length up to `at`, the oldest first.
+    They are all of the moment `at`, or with `over` of moments of that length up to `at`, the oldest first. With
+    `varied` they differ as VARIED says, and each is found by its words.
     """
     await _add_one(store, handler, at)
     for table, changed in COPIED.items():
         times = {} if over is None else _times(table, over / rows, postgres=store._database.address.postgres)
+        more = _varied(table, times) if varied else {}
         for first in range(1, rows + 1, AT_ONCE):
             values = {"first": first, "last": min(first + AT_ONCE - 1, rows), "rows": rows}
-            await _copy(store, _copies(table, {**times, **changed}), values if over else values | {"rows": None})
+            statement = _copies(table, {**times, **changed, **more})
+            await _copy(store, statement, values if over else values | {"rows": None})
+    if varied:
+        await _add_words(store)
+
+
+def _varied(table: Table, times: Mapping[str, str]) -> dict[str, str]:
+    quoted = {column.name: times.get(column.name, f'"{column.name}"') for column in table.columns}
+    return {name: value.format(**quoted) for name, value in VARIED.get(table, {}).items()}
+
+
+async def _add_words(store: Store) -> None:
+    """Add the words of all tasks, as the search index has them."""
+    found = dict.fromkeys(task_numbers({"prompt": PROMPT}, {}, []), "")
+    found[number_of("w", WITH_WORD)] = f" WHERE params LIKE '%{WITH_WORD}%'"
+    for number, where in found.items():
+        seqs = f"SELECT {number}, seq FROM events JOIN tasks ON tasks.id = task_id{where}"  # noqa: S608
+        await _copy(store, f"INSERT INTO search_words (word, seq) {seqs}", {})
+    await _copy(store, "INSERT INTO search_progress (name, seq) SELECT 'events', max(seq) FROM events", {})
 
 
 async def _copy(store: Store, statement: str, values: Mapping[str, int | None]) -> None:
@@ -95,7 +148,7 @@ async def _add_one(store: Store, handler: str, at: datetime = SETTLED_AT) -> Non
         submitted_at=at,
         settled_at=at,
         settled_by=Source.CALLBACK,
-        params={"prompt": "a cat that throws a boomerang"},
+        params={"prompt": PROMPT},
         output=({"type": "video", "url": "https://example.org/cat.mp4"},),
         cost=0.35,
     )

@@ -39,8 +39,10 @@ REPLACED = {
     ("attempts", "attempts_finished"),
     ("attempts", "attempts_outcomes"),
     ("deliveries", "deliveries_destinations"),
+    ("tasks", "tasks_in_flight"),
+    ("tasks", "tasks_submitted"),
 }
-"""Indexes that 0005 replaced: another one answers the same queries of the previous release, which name no index."""
+"""Indexes that 0005 and 0017 replaced: another one answers the queries of earlier releases, which name no index."""
 
 
 @pytest.mark.parametrize(("before", "after"), STEPS)

@@ -149,6 +149,32 @@ class DeliveryView:
     endpoint_id: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class DeliverySelection:
+    """A filter for lists of deliveries: None for all; newest first, after `cursor` (the id of a delivery).
+
+    With `fault`, `destination` or `ours`, only the dead letters for which that party is responsible.
+    """
+
+    client: str | None = None
+    status: str | None = None
+    handler: str | None = None
+    fault: str | None = None
+    limit: int = 50
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryWindow:
+    """Deliveries that one bounded read has found.
+
+    `after` is the id of a delivery to continue after; None at the end, or if the limit of the read was reached.
+    """
+
+    deliveries: Sequence[DeliveryView]
+    after: str | None = None
+
+
 class TaskQueries(Protocol):
     """Read queries, which never read a blob."""
 
@@ -179,14 +205,5 @@ class TaskQueries(Protocol):
     async def event_data(self, event_ids: Sequence[str]) -> dict[str, Json]:
         """Return the data of events by their ids."""
 
-    async def deliveries(
-        self,
-        *,
-        client: str | None,
-        status: str | None,
-        handler: str | None,
-        limit: int,
-        cursor: str | None,
-        fault: str | None = None,
-    ) -> list[DeliveryView]:
-        """Return deliveries, newest first; with `fault` the dead letters for which that party is responsible."""
+    async def deliveries(self, wanted: DeliverySelection) -> DeliveryWindow:
+        """Return the next deliveries that a bounded read finds, newest first."""

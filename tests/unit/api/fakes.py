@@ -25,7 +25,7 @@ from service.domain.ports.audit import AuditEntry, AuditRow
 from service.domain.ports.health import Gauges
 from service.domain.ports.replays import Matches, Replayable, ReplayFilter, ReplayOutcome
 from service.domain.ports.search import StatusCount, TaskWindow
-from service.domain.ports.tasks import DeliveryView, IdempotencyKey, TaskFilter
+from service.domain.ports.tasks import DeliverySelection, DeliveryView, DeliveryWindow, IdempotencyKey, TaskFilter
 from service.domain.session_tokens import SessionTokens
 from service.domain.task import Json, Status, Task, TaskId
 from service.domain.tokens import TokenClaims
@@ -122,6 +122,7 @@ class FakeApplication:
 
     tasks_by_id: dict[str, Task] = field(default_factory=dict)
     deliveries_by_id: dict[str, DeliveryView] = field(default_factory=dict)
+    seen_at_once: int = 1000
     payloads: dict[str, str] = field(default_factory=dict)
     created: bool = True
     already_logged: bool = False
@@ -313,22 +314,19 @@ class FakeApplication:
         """Return the data of some events."""
         return {each: self.data_by_event[each] for each in event_ids}
 
-    async def deliveries(
-        self,
-        *,
-        client: str | None,
-        status: str | None,
-        handler: str | None,
-        limit: int,
-        cursor: str | None,
-        fault: str | None = None,
-    ) -> list[DeliveryView]:
-        """Return deliveries, newest (last added) first."""
-        rows = [each for each in reversed(self.deliveries_by_id.values()) if client in (None, each.client)]
-        rows = [each for each in rows if status in (None, each.status) and handler in (None, each.handler)]
-        rows = [each for each in rows if fault in (None, each.fault)]
-        start = [each.id for each in rows].index(cursor) + 1 if cursor else 0
-        return rows[start : start + limit]
+    async def deliveries(self, wanted: DeliverySelection) -> DeliveryWindow:
+        """Return deliveries, newest (last added) first, of `seen_at_once` rows that are looked at."""
+        rows = list(reversed(self.deliveries_by_id.values()))
+        start = [each.id for each in rows].index(wanted.cursor) + 1 if wanted.cursor else 0
+        window = rows[start : start + self.seen_at_once]
+        wanted_values = {name: getattr(wanted, name) for name in ("client", "status", "handler", "fault")}
+        found = [
+            each
+            for each in window
+            if all(value in (None, getattr(each, name)) for name, value in wanted_values.items())
+        ]
+        whole = len(rows) <= start + self.seen_at_once or len(found) >= wanted.limit
+        return DeliveryWindow(deliveries=found[: wanted.limit], after=None if whole else window[-1].id)
 
     async def noted(self, tasks: Sequence[Task]) -> list[Task]:
         """Return `tasks`, with `waits` as the note of queued ones."""

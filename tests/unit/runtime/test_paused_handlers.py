@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from service.domain.ports.tasks import DeliverySelection
 from tests.support.task_loop import MINUTE, TIMEOUT, open_loop
 from tests.support.worker_builder import build_worker
 
@@ -18,7 +19,7 @@ async def test_worker_obeys_a_pause_until_its_end(tmp_path: Path) -> None:
         loop.clock.move(MINUTE)
         await worker.reconcile_once()
         assert seen == []
-        found = await loop.store.queries.deliveries(client=None, status=None, handler=None, limit=10, cursor=None)
+        found = (await loop.store.queries.deliveries(DeliverySelection(limit=10))).deliveries
         assert {(each.status, each.attempts) for each in found} == {("pending", 0)}
         await loop.store.handler_pauses.resume("log")
         await worker.reconcile_once()

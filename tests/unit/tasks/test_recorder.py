@@ -8,6 +8,7 @@ import pytest
 
 from service.domain.artifact import Artifact
 from service.domain.errors import NotFound, StoreUnavailable
+from service.domain.ports.tasks import DeliverySelection
 from service.domain.task import Fact, Source, Status, TaskId, UpstreamId
 from service.domain.task_update import TaskUpdate
 from tests.support.scripted_provider import DONE, VIDEO
@@ -82,7 +83,7 @@ async def test_each_event_has_one_delivery_for_each_subscriber(tmp_path: Path) -
         loop.upstream.creates.append(DONE)
         hook = {"handler": "webhook", "url": "https://caller.example/hook", "events": ["task.completed"]}
         task = await loop.submitted(notify=[hook])
-        rows = await loop.store.queries.deliveries(client=None, status=None, handler=None, limit=50, cursor=None)
+        rows = (await loop.store.queries.deliveries(DeliverySelection(limit=50))).deliveries
         assert sorted((row.event_type, row.handler) for row in rows) == [
             ("task.completed", "log"),
             ("task.completed", "webhook"),
@@ -99,7 +100,7 @@ async def test_delivery_is_made_for_a_handler_of_another_process(tmp_path: Path)
         environment.options = replace(environment.options, handlers=())
         bare = environment.process()
         await bare.submit_due()
-        rows = await bare.store.queries.deliveries(client=None, status="pending", handler=None, limit=9, cursor=None)
+        rows = (await bare.store.queries.deliveries(DeliverySelection(status="pending", limit=9))).deliveries
         assert [(row.task_id, row.handler, row.event_type) for row in rows] == [(task.id, "webhook", "task.submitted")]
 
 
