@@ -66,14 +66,14 @@ def show_fields(fields: Mapping[str, object], *, out: Console | None = None) -> 
     shown = {name: value for name, value in fields.items() if value not in (None, "", [], {})}
     width = max(map(len, shown), default=0) + len(COLUMN_GAP)
     for name, value in shown.items():
-        text = value if isinstance(value, Text) else Text(_wrapped(clean(value), width, out))
+        text = value if isinstance(value, Text) else Text(wrapped(clean(value), width, out))
         out.print(Text(name.ljust(width), style="dim") + text, soft_wrap=True)
 
 
 def show_hanging(head: Text, text: str) -> None:
     """Print `text` after `head` on the result console; on a terminal its further lines begin below its first."""
     out = result_console()
-    out.print(head + Text(_wrapped(text, head.cell_len, out)), soft_wrap=True)
+    out.print(head + Text(wrapped(text, head.cell_len, out)), soft_wrap=True)
 
 
 def show_wrapped(text: str, *, indent: int) -> None:
@@ -83,7 +83,7 @@ def show_wrapped(text: str, *, indent: int) -> None:
     out.print(f"\n{' ' * indent}".join([first, *rest]), soft_wrap=True)
 
 
-def _wrapped(text: str, indent: int, out: Console) -> str:
+def wrapped(text: str, indent: int, out: Console) -> str:
     """Return `text` wrapped between words with a hanging indent; a long word such as an address stays whole.
 
     A text that begins with a word that is too long for the rest of the line begins below.
@@ -138,7 +138,8 @@ def show_table(
     split = len(columns)
     if out.is_terminal and _width_of(widths) > out.width:
         split -= 0 if cut and out.width - _width_of(widths[:-1]) - len(COLUMN_GAP) >= MIN_WRAP_WIDTH else below
-    narrow = out.is_terminal and _width_of(widths[: split - (split == len(columns))]) > out.width
+    whole = split - (split == len(columns) and not numbers)  # a text at the end may be cut, a number may not
+    narrow = out.is_terminal and _width_of(widths[:whole]) > out.width
     if narrow:
         for row in cells:
             _print_paragraph(head, row, out)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from time import monotonic
@@ -596,6 +596,38 @@ def test_updates_can_be_paused(slow: DashboardService, browser: "Browser") -> No
         assert not page.locator("#newer").is_visible()
         page.click("#live")
         page.wait_for_selector("#newer:visible", timeout=15_000)
+
+
+def test_stream_is_opened_again_after_a_proxy_answered(service: DashboardService, browser: "Browser") -> None:
+    """A proxy answers 502 while the service restarts, which ends a stream for good; a wrong clock changes no age."""
+    service.settled(service.submit(params={"prompt": "before the restart"}))
+    with signed_in(browser, service, ANN) as page:
+        page.clock.install(time=datetime.now(UTC) + timedelta(hours=5))
+        page.route("**/v1/events*", lambda route: route.fulfill(status=502, body="Bad Gateway"))
+        with page.expect_request("**/v1/events*"):
+            page.goto("/tasks")
+        page.wait_for_timeout(300)
+        page.unroute("**/v1/events*")
+        with page.expect_request("**/v1/events*"):
+            page.clock.run_for(11_000)
+        assert page.locator("tbody td.when").first.inner_text().partition(" ")[2] in {"s ago", "min ago", ""}
+        service.submit(params={"prompt": "after the restart"})
+        for _ in range(50):
+            page.clock.run_for(1000)
+            if page.locator("#newer").is_visible():
+                break
+            page.wait_for_timeout(100)
+        assert page.locator("#newer").is_visible()
+
+
+def test_status_shows_that_the_session_has_ended(service: DashboardService, browser: "Browser") -> None:
+    """Signed out in another tab: the next update says so, and what is shown stays."""
+    with signed_in(browser, service, ANN) as page:
+        page.goto("/tasks")
+        page.context.clear_cookies()
+        page.evaluate("changed()")
+        page.locator("#status:has-text('You are signed out')").wait_for(timeout=15_000)
+        assert page.locator("h1").inner_text() == "Tasks"
 
 
 # ── form ────────────────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ from service.cli import CommandFailed, UsageError
 from service.cli.demo.environment import HANDLERS, DemoEnvironment, demo_environment
 from service.cli.demo.sample_media import decode_video, draw_images
 from service.cli.media_options import media_values
-from service.cli.output import clean, console, print_json
+from service.cli.output import clean, console, print_json, wrapped
 from service.cli.progress import follow
 from service.domain.task import Json
 
@@ -49,8 +49,8 @@ class DemoOutput:
         self._marks = ("✓", "✗") if (out.encoding or "").lower().startswith("utf") else ("ok", "!!")
 
     def print(self, text: str = "") -> None:
-        """Print a line of text."""
-        self.out.print(Text(text), soft_wrap=True)
+        """Print a line of text; on a terminal it is wrapped between words."""
+        self.out.print(Text(wrapped(text, 0, self.out)), soft_wrap=True)
 
     def step(self, name: str, text: str) -> None:
         """Print a successful step."""
@@ -67,7 +67,7 @@ class DemoOutput:
 
     def _line(self, mark: str, style: str, name: str, text: str) -> None:
         line = Text("  ") + Text(mark, style=style) + Text(f" {name.ljust(NAME_WIDTH)} ", style="bold")
-        self.out.print(line + Text(clean(text)), soft_wrap=True)
+        self.out.print(line + Text(wrapped(clean(text), line.cell_len, self.out)), soft_wrap=True)
 
 
 async def run_demo(options: DemoOptions) -> bool:

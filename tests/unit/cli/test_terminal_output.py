@@ -62,6 +62,8 @@ def test_values_are_named_where_columns_do_not_fit(service: FakeService) -> None
     narrow = ESCAPES.sub("", shown(service, "usage", columns=40))
     first = "2026-05-01 model viduq2_pro_reference client shop tasks 2 cost (USD) 0.70 paid without result 1"
     assert " ".join(narrow.split()).startswith(first)
+    for columns in (48, 54, 60):  # a number is never cut
+        assert "0.70" in shown(service, "usage", columns=columns)
     for columns in (40, 80, 160):
         assert "unpriced" not in shown(service, "usage", columns=columns)
     head, row, *_ = ESCAPES.sub("", shown(service, "usage", columns=160)).splitlines()
