@@ -9,12 +9,14 @@ from starlette.requests import Request
 from service.api.authentication import Caller
 from service.api.query_params import QueryParams
 from service.api.task_filters import FILTERS, task_filter
+from service.dashboard.form_times import field_time, utc_time
 from service.domain.ports.search import StatusCount
 from service.domain.ports.tasks import TaskFilter, TaskQueries
 from service.domain.task import Status, Task
 
 NAMES = (*FILTERS, "result")
 STATUSES = [each.value for each in Status]
+TIMES = ("since", "until")
 READ = 50
 
 
@@ -28,6 +30,11 @@ class ListFilter:
     def get(self, name: str) -> str:
         """Return the text of a condition, empty without it."""
         return dict(self.texts).get(name, "")
+
+    def field_time(self, name: str) -> str:
+        """Return the value of the field for a time, empty without one."""
+        moment = self.wanted.since if name == "since" else self.wanted.until
+        return field_time(moment) if moment else ""
 
     def pairs(self, **changes: str) -> list[tuple[str, str]]:
         """Return the conditions as parameters, with `changes`."""
@@ -52,12 +59,17 @@ def read_filter(
 
     Empty values count as left out: a form sends its empty fields too.
     """
-    given = [(name, value) for name, value in pairs if value]
+    given = [(name, _with_offset(value) if name in TIMES else value) for name, value in pairs if value]
     query = QueryParams(Request({**request.scope, "query_string": urlencode(given).encode()}), *NAMES, *more)
     paid = query.choice("result", ["none"]) == "none"
     wanted = replace(task_filter(query, caller), without_result=paid)
     texts = tuple((name, value) for name, value in given if name in NAMES)
     return ListFilter(texts=texts, wanted=wanted), query
+
+
+def _with_offset(text: str) -> str:
+    """Return a time as the API knows it: a field sends none, and is in UTC. A wrong one is reported later."""
+    return utc_time(text, "time", []) or text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -531,9 +531,11 @@ def test_selection_is_counted_confirmed_and_done(service: DashboardService, brow
             page.check(f"input[value='{task['id']}']")
         page.click("button[value=resubmit]")
         assert page.locator("h1").inner_text() == "Submit again: 2 tasks?"
+        assert not script or axe_findings(page) == []
         page.click("button.primary")
         page.wait_for_selector("text=Back to the list")
         assert page.locator("dd strong").inner_text() == "2"
+        assert not script or axe_findings(page) == []
     entry = service.api(ADMIN).get("/audit?action=task.resubmit_many&format=json").json()["data"][0]
     assert entry["detail"].startswith("2 submitted again of 2 tasks")
 

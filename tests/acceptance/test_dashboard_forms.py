@@ -140,6 +140,28 @@ def test_form_sent_twice_creates_one_task(service: DashboardService, browser: "B
     assert len(service.api(BOB).get("/v1/tasks").json()["data"]) == 1
 
 
+def test_session_that_ended_costs_nothing(service: DashboardService, browser: "Browser", tmp_path: Path) -> None:
+    """Signed out while the form was filled in: after signing in and one press the task is there, with its file."""
+    picture = png(tmp_path / "small.png", 130)
+    with signed_in(browser, service, ANN, phone=True) as page:
+        page.goto("/new")
+        page.fill("#prompt", "typed before the session ended")
+        page.set_input_files("#images-files", picture)
+        page.context.clear_cookies()
+        page.click("text=Create the task")
+        assert "Your session has ended" in page.locator("[role=alert]").inner_text()
+        assert axe_findings(page) == []
+        page.fill("#key", ANN)
+        page.click("button.primary")
+        assert "typed before the session ended" in page.locator("main").inner_text()
+        assert axe_findings(page) == []
+        page.click("text=Send it now")
+        page.wait_for_url("**/tasks/*")
+        task = service.api().get(f"/v1/tasks/{page.url.rpartition('/')[2]}").json()
+    assert task["params"]["prompt"] == "typed before the session ended"
+    assert [item["bytes"] for item in task["params"]["images"]] == [picture.stat().st_size]
+
+
 def test_form_is_filled_in_from_another_task(service: DashboardService, browser: "Browser", tmp_path: Path) -> None:
     """Its parameters, addresses and stored files are there; the task of another client is not."""
     picture = png(tmp_path / "cat.png")

@@ -43,3 +43,18 @@ async def test_action_on_all_that_match_counts_those_alone(pages: PagesUnderTest
     assert f"Replay dead letters: {count} task{'' if count == 1 else 's'}?" in unescape(first.text)
     done = await pages.post("/tasks/bulk/run", action="replay", scope="all", status=status, total=str(count))
     assert f"{count} of {count}" in done.text
+
+
+async def test_list_is_filtered_by_time_and_handler(pages: PagesUnderTest) -> None:
+    """A field sends a time without an offset, which is UTC; the fields show it again, and the address has it."""
+    tasks = [a_task(f"t{hour}", created_at=NOW + timedelta(hours=hour)) for hour in range(4)]
+    await add_tasks(pages.store, *tasks)
+    page = (await pages.get("/tasks?q=&since=2026-05-06T13:00&until=2026-05-06T15:00&handler=")).text
+    assert [name for name in ("t0", "t1", "t2", "t3") if f'data-row="{name}"' in page] == ["t1", "t2"]
+    assert 'name="since" value="2026-05-06T13:00"' in page
+    assert "since=2026-05-06T13%3A00%3A00" in page
+    assert '<details class="more" open>' in page
+    assert '<details class="more">' in (await pages.get("/tasks")).text
+    wrong = await pages.get("/tasks?since=yesterday")
+    assert (wrong.status_code, "must be a time" in wrong.text) == (422, True)
+    assert 'data-row="' not in (await pages.get("/tasks?handler=webhook")).text
