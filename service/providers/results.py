@@ -53,7 +53,11 @@ INNER_FIELDS = (
 )
 """Fields inside of those in which results are nested further."""
 
-ADDRESSES = ("url", "videourl", "resulturl", "downloadurl", "fileurl", "outputurl", "uri", "href", "src")
+ADDRESSES = (
+    *("url", "videourl", "resulturl", "downloadurl", "fileurl", "outputurl", "uri", "href", "src"),
+    *("mediaurl", "playurl", "publicurl", "signedurl", "presignedurl", "watermarkedurl"),
+)
+"""Names of the address of a result, the best first: a video with a watermark is better than none."""
 REASONS = ("error", "errormessage", "errmsg", "failreason", "filterreason", "blockreason", "reason", "message", "msg")
 
 Fields = Mapping[str, Any]

@@ -240,6 +240,9 @@ RESULTS: list[tuple[object, list[str]]] = [
     ([{"content": [RESULT | {"url": "files/v.mp4"}]}], ["https://vtrix.test/files/v.mp4"]),
     ([{"content": [RESULT | {"url": "v.mp4"}]}], ["https://vtrix.test/v.mp4"]),
     ([{"content": [RESULT | {"url": "//cdn.example/v.mp4"}]}], [URL]),
+    ([{"content": [{"url": "", "watermarked_url": URL}]}], [URL]),
+    ([{"content": [{"watermarked_url": "https://cdn.example/w.mp4", "url": URL}]}], [URL]),
+    ([{"signedUrl": URL}], [URL]),
 ]
 
 
