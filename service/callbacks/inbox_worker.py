@@ -1,6 +1,9 @@
 """Reading the inbox: callbacks of a burst, stored before they were answered, are recorded."""
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -17,6 +20,9 @@ BATCH = 256
 
 BUSY_FROM = 16
 """Callbacks that wait for an answer at once, from which on reading the inbox is delayed in favour of them."""
+
+BUSY_FOR = timedelta(milliseconds=50)
+"""Time for which a process stays busy after that: senders wait for an answer before they send the next callback."""
 
 BUSY_DELAY = timedelta(seconds=3)
 """Additional age of the callbacks that are read while the process is busy: most bursts are answered within it."""
@@ -39,7 +45,7 @@ class InboxWorker:
     """Records the callbacks in the inbox.
 
     With `confirm` a terminal callback is a hint, and a poll decides. `waiting` counts the callbacks that wait for an
-    answer in this process.
+    answer in this process; `pause` waits for some seconds.
     """
 
     recorder: Recorder
@@ -48,11 +54,24 @@ class InboxWorker:
     clock: Clock
     confirm: bool
     read_fact: ReadFact
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     waiting: int = field(init=False, default=0)
+    _busy_at: datetime | None = field(init=False, default=None)
     _caching: bool = field(init=False, default=False)
     _cache: OrderedDict[str, tuple[InboxEntry, Callback]] = field(init=False, default_factory=OrderedDict)
     _cached_bytes: int = field(init=False, default=0)
     _oldest_seen: datetime | None = field(init=False, default=None)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Count a callback that waits for its answer inside the block."""
+        self.waiting += 1
+        if self.waiting >= BUSY_FROM:
+            self._busy_at = self.clock.now()
+        try:
+            yield
+        finally:
+            self.waiting -= 1
 
     def enable_cache(self) -> None:
         """Cache parsed callbacks from now on: this process records them right after they are stored."""
@@ -89,7 +108,9 @@ class InboxWorker:
 
         Raises StoreUnavailable.
         """
-        busy = self.waiting >= BUSY_FROM
+        if self.waiting < BUSY_FROM and self._is_fresh(self._busy_at, BUSY_FOR):
+            await self.pause(BUSY_FOR.total_seconds())
+        busy = self.waiting >= BUSY_FROM or self._is_fresh(self._busy_at, BUSY_FOR)
         if busy:
             min_age += BUSY_DELAY
         if self._is_fresh(self._oldest_seen, min_age):

@@ -109,11 +109,8 @@ class CallbackReceiver:
             if unreadable.too_large:
                 raise BodyTooLarge(str(unreadable)) from unreadable
             raise
-        self.inbox_worker.waiting += 1
-        try:
+        with self.inbox_worker.answering():
             return await self._make_durable(callback, headers, body, now)
-        finally:
-            self.inbox_worker.waiting -= 1
 
     async def _make_durable(self, callback: Callback, headers: Mapping[str, str], body: bytes, now: datetime) -> bool:
         """Return whether the callback is logged already; raises BadSignature if its nonce was used before."""

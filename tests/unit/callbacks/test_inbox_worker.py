@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from service.callbacks import inbox_worker
 from service.callbacks import receiver as receive
-from service.callbacks.inbox_worker import BUSY_BATCH, BUSY_DELAY, BUSY_FROM, CACHE_TIME, InboxWorker
+from service.callbacks.inbox_worker import CACHE_TIME, InboxWorker
 from service.callbacks.limits import BurstDetector
 from service.domain.callback import Callback, read_body
 from service.domain.errors import BadSignature, BadToken, SchemaBehind, StoreUnavailable
@@ -264,20 +264,6 @@ async def test_callback_with_a_future_time_is_read(tmp_path: Path) -> None:
         loop.clock.move(-timedelta(hours=1))
         assert await loop.inbox_worker.run_once(timedelta(seconds=15)) == 1
         assert await loop.callbacks() == {"accepted": 1}
-
-
-async def test_busy_process_reads_the_inbox_later_and_in_small_batches(tmp_path: Path) -> None:
-    """While many callbacks wait for an answer, reading is delayed by some seconds and uses small batches."""
-    async with open_loop(tmp_path) as loop:
-        await loop.submitted()
-        for number in range(BUSY_BATCH + 1):
-            await loop.call_back(vtrix_body("completed") | {"progress": number / 100})
-        loop.inbox_worker.waiting = BUSY_FROM
-        assert await loop.inbox_worker.run_once() == 0
-        loop.clock.move(BUSY_DELAY)
-        assert await loop.inbox_worker.run_once() == BUSY_BATCH
-        loop.inbox_worker.waiting = BUSY_FROM - 1
-        assert await loop.inbox_worker.run_once() == 1
 
 
 async def test_unread_callback_is_counted_as_due(tmp_path: Path) -> None:
