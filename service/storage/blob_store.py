@@ -50,20 +50,44 @@ _LOAD = union_all(
     .where(in_list(input_references.c.task_id, "ids")),
 )
 CLOSE_TIMEOUT = 1.0
+MAX_REMEMBERED = 10_000
+"""Tasks without blobs that a process remembers."""
+
 MAX_LOADS = 64
 """Tasks whose blobs are loaded at once; those who load large ones have reserved memory for them."""
 
 
-class SqlBlobStore:
-    """Implements `BlobStore`. Loads at the same time share a transaction: most tasks have no blob."""
+class TasksWithoutBlobs:
+    """Tasks that this process has stored without blobs and has not submitted yet: most tasks have none.
 
-    def __init__(self, database: Database) -> None:
+    Blobs are stored with their task and never added later.
+    """
+
+    def __init__(self) -> None:
+        self._ids: dict[TaskId, None] = {}
+
+    def add(self, ids: Iterable[TaskId]) -> None:
+        """Remember tasks; the oldest ones are forgotten above MAX_REMEMBERED."""
+        self._ids |= dict.fromkeys(ids)
+        while len(self._ids) > MAX_REMEMBERED:
+            del self._ids[next(iter(self._ids))]
+
+    def take(self, task_id: TaskId) -> bool:
+        """Return whether the task is remembered, and forget it."""
+        return self._ids.pop(task_id, self) is not self
+
+
+class SqlBlobStore:
+    """Implements `BlobStore`. Loads at the same time share a transaction; `without` are tasks that need none."""
+
+    def __init__(self, database: Database, without: TasksWithoutBlobs) -> None:
         self._database = database
+        self._without = without
         self._loads: Batcher[TaskId, dict[str, Blob]] = Batcher(self._load, max_items=MAX_LOADS)
 
     async def load(self, task_id: TaskId) -> dict[str, Blob]:
         """Return every blob of the task by its place."""
-        return await self._loads.add(task_id)
+        return {} if self._without.take(task_id) else await self._loads.add(task_id)
 
     async def close(self) -> None:
         """Wait up to CLOSE_TIMEOUT seconds for a load whose caller was cancelled: its connection is still in use."""

@@ -6,7 +6,7 @@ from typing import Self
 
 from service.domain.ports.signals import Signals
 from service.storage.audit_log import SqlAuditLog, SqlEndedSignIns
-from service.storage.blob_store import SqlBlobStore
+from service.storage.blob_store import SqlBlobStore, TasksWithoutBlobs
 from service.storage.circuits import SqlCircuits
 from service.storage.clock_jump import SqlClockJumpRepair
 from service.storage.credit_pauses import SqlCreditPauses
@@ -50,8 +50,9 @@ class Store:
         self.signals: Signals = database.signals
         self.units_of_work = SqlUnitOfWorkFactory(database)
         self.inbox = SqlInbox(database)
-        self.intake = SqlTaskIntake(database)
-        self.blobs = SqlBlobStore(database)
+        without_blobs = TasksWithoutBlobs()
+        self.intake = SqlTaskIntake(database, without_blobs)
+        self.blobs = SqlBlobStore(database, without_blobs)
         self.sealed_secrets = SqlSealedSecrets(database)
         self.queries = SqlTaskQueries(database)
         self.events = SqlEventLog(database)

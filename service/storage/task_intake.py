@@ -16,7 +16,7 @@ from service.domain.ports.tasks import IdempotencyKey
 from service.domain.sealed_targets import SealedSecret
 from service.domain.task import Task, TaskId
 from service.storage.async_engine import AsyncConnection
-from service.storage.blob_store import insert_blobs, sharing_from
+from service.storage.blob_store import TasksWithoutBlobs, insert_blobs, sharing_from
 from service.storage.bulk_writes import insert_many
 from service.storage.database import Database
 from service.storage.dialects import insert
@@ -59,8 +59,9 @@ class IntakeItem:
 class SqlTaskIntake:
     """Implements `TaskIntake`: tasks that arrive at the same time share a commit, unless they are large."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, without_blobs: TasksWithoutBlobs) -> None:
         self._database = database
+        self._without_blobs = without_blobs
         self._sharing_from: datetime | None = None
         self._batcher: Batcher[IntakeItem, Task | Exception] = Batcher(
             partial(commit_or_bisect, self._commit),
@@ -111,6 +112,7 @@ class SqlTaskIntake:
                 await insert_secrets(write.connection, secrets)
             if new:
                 write.topics.add("submit")
+            self._without_blobs.add(item.task.id for item in new if not item.blobs)
         return [stored[item.task.id] for item in batch]
 
     async def _shares(self, connection: AsyncConnection, now: datetime) -> bool:

@@ -1,13 +1,17 @@
 """The statements that a store sends to its database, and their query plans."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 from sqlalchemy import event
 
 from service.storage import Store
+from service.storage.deferred import Deferred
+from service.storage.pg_driver import Session
+from service.storage.sqlite_driver import Connection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,13 +22,29 @@ class Statement:
     parameters: Any
 
 
+DATA = ("SELECT", "UPDATE", "INSERT", "DELETE", "WITH")
+
+
+def _noted(defer: Callable[[Any, Deferred], None], statements: list[Statement]) -> Callable[[Any, Deferred], None]:
+    """Return a driver's `defer` that also notes the statement, with the first of several sets of parameters."""
+
+    def note(driver: Any, deferred: Deferred) -> None:
+        if deferred.statement.startswith(DATA) and "pg_" not in deferred.statement:
+            parameters = deferred.parameters[0] if deferred.many else deferred.parameters
+            values = tuple(parameters) if isinstance(parameters, list) else parameters
+            statements.append(Statement(sql=deferred.statement, parameters=values))
+        defer(driver, deferred)
+
+    return note
+
+
 @contextmanager
 def emitted(store: Store) -> Iterator[list[Statement]]:
     """Collect the statements that `store` emits inside the block."""
     statements: list[Statement] = []
 
     def note(_c: object, _cursor: object, sql: str, parameters: Any, _context: object, many: bool) -> None:
-        if sql.startswith(("SELECT", "UPDATE", "INSERT", "DELETE", "WITH")):
+        if sql.startswith(DATA):
             statements.append(Statement(sql=sql, parameters=parameters[0] if many else parameters))
 
     database = store._database
@@ -32,7 +52,10 @@ def emitted(store: Store) -> Iterator[list[Statement]]:
     targets = [engine for engine in engines if not hasattr(engine, "_proxied")]
     for engine in targets:
         event.listen(engine, "before_cursor_execute", note)
-    yield statements
+    with ExitStack() as patches:
+        for driver in (Connection, Session):
+            patches.enter_context(patch.object(driver, "defer", _noted(driver.defer, statements)))
+        yield statements
     for engine in targets:
         event.remove(engine, "before_cursor_execute", note)
 

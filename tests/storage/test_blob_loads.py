@@ -7,8 +7,9 @@ import pytest
 
 from service.domain.task import TaskId
 from service.storage import Store
-from service.storage.blob_store import SqlBlobStore
+from service.storage.blob_store import MAX_REMEMBERED, SqlBlobStore, TasksWithoutBlobs
 from tests.storage.builders import a_blob, a_task
+from tests.storage.emitted import emitted
 
 
 async def test_loads_at_the_same_time_share_transactions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,7 +18,7 @@ async def test_loads_at_the_same_time_share_transactions(store: Store, monkeypat
     await store.intake.add(a_task("two"), [a_blob(data=b"a" * 5000)], None)
     await store.intake.add(a_task("none"), [], None)
     counted: list[int] = []
-    blobs = SqlBlobStore(store._database)
+    blobs = SqlBlobStore(store._database, TasksWithoutBlobs())
     load = blobs._load
 
     async def count(task_ids: Sequence[TaskId]) -> object:
@@ -29,6 +30,26 @@ async def test_loads_at_the_same_time_share_transactions(store: Store, monkeypat
     assert [blob.data for blob in first.values()] == [blob.data for blob in second.values()] == [b"a" * 5000]
     assert third == {}
     assert counted == [3]
+
+
+async def test_task_without_blobs_is_not_read(store: Store) -> None:
+    """The process that has stored such a task knows it, once; a task with blobs and one of another process are read."""
+    await store.intake.add(a_task("none"), [], None)
+    await store.intake.add(a_task("one"), [a_blob()], None)
+    with emitted(store) as statements:
+        assert await store.blobs.load(TaskId("none")) == {}
+    assert statements == []
+    with emitted(store) as statements:
+        assert set(await store.blobs.load(TaskId("one"))) == {"images.0"}
+        assert await store.blobs.load(TaskId("none")) == await store.blobs.load(TaskId("elsewhere")) == {}
+    assert len(statements) == 3
+
+
+def test_remembered_tasks_are_bounded() -> None:
+    """The oldest ones are forgotten."""
+    tasks = TasksWithoutBlobs()
+    tasks.add(TaskId(f"t{number}") for number in range(MAX_REMEMBERED + 1))
+    assert (tasks.take(TaskId("t0")), tasks.take(TaskId("t1")), tasks.take(TaskId("t1"))) == (False, True, False)
 
 
 async def test_store_closes_after_a_cancelled_load(store: Store) -> None:

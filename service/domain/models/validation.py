@@ -7,6 +7,7 @@ run it in a thread.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import get_args
 
 from pydantic import ValidationError
@@ -115,6 +116,12 @@ def _effective(model: type[ModelParams], params: Mapping[str, JsonValue], name: 
     """Return the value that the provider uses: the given value, or the documented default."""
     if name in params:
         return params[name]
+    return _default(model, name)
+
+
+@cache
+def _default(model: type[ModelParams], name: str) -> object:
+    """Return a documented default: a constant, for which pydantic takes longer than all else of a bucket."""
     default: object = model.model_fields[name].get_default(call_default_factory=True, validated_data={})
     return default
 
