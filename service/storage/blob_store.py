@@ -67,13 +67,13 @@ class TasksWithoutBlobs:
         self._ids: dict[TaskId, None] = {}
 
     def add(self, ids: Iterable[TaskId]) -> None:
-        """Remember tasks; the oldest ones are forgotten above MAX_REMEMBERED."""
+        """Remember tasks; above MAX_REMEMBERED the oldest ones are dropped."""
         self._ids |= dict.fromkeys(ids)
         while len(self._ids) > MAX_REMEMBERED:
             del self._ids[next(iter(self._ids))]
 
     def take(self, task_id: TaskId) -> bool:
-        """Return whether the task is remembered, and forget it."""
+        """Return whether the task is remembered, and drop it."""
         return self._ids.pop(task_id, self) is not self
 
 

@@ -46,7 +46,7 @@ async def test_task_without_blobs_is_not_read(store: Store) -> None:
 
 
 def test_remembered_tasks_are_bounded() -> None:
-    """The oldest ones are forgotten."""
+    """The oldest ones are dropped."""
     tasks = TasksWithoutBlobs()
     tasks.add(TaskId(f"t{number}") for number in range(MAX_REMEMBERED + 1))
     assert (tasks.take(TaskId("t0")), tasks.take(TaskId("t1")), tasks.take(TaskId("t1"))) == (False, True, False)

@@ -33,19 +33,19 @@ async def test_busy_process_reads_the_inbox_later_and_in_small_batches(tmp_path:
 
 
 async def test_process_stays_busy_for_a_moment(tmp_path: Path) -> None:
-    """Between two rounds of many callbacks none waits for an answer; reading waits for the next round, if one comes."""
+    """Between two groups of callbacks none waits for an answer; reading waits for the next group, if one comes."""
     async with open_loop(tmp_path) as loop:
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
         worker, paused = loop.inbox_worker, list[float]()
 
-        async def next_round(seconds: float) -> None:
+        async def arrive(seconds: float) -> None:
             paused.append(seconds)
             loop.clock.move(timedelta(seconds=seconds))
             if len(paused) == 1:
                 _answer_many(worker)
 
-        worker.pause = next_round
+        worker.pause = arrive
         _answer_many(worker)
         assert (worker.waiting, await worker.run_once()) == (0, 0)
         assert (await worker.run_once(), paused) == (1, [BUSY_FOR.total_seconds()] * 2)
