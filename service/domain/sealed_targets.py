@@ -19,6 +19,12 @@ SCHEME = "sealed+"
 FIELDS_SCHEME = "sealed-fields+"
 """The same for an entry with other sealed fields: the address itself, of which the host alone stays, among them."""
 
+SEALED_FIELDS = "fields:"
+"""Begins the sealed text of an entry with other sealed fields than `secret`.
+
+The previous release takes it for the text of a key that it lacks, and tries again later: it would reject the fields.
+"""
+
 SECRET_ID = "sealed_secret"  # noqa: S105 - the name of a field
 """The field of an entry that names its sealed secrets. No request may contain it."""
 
@@ -124,7 +130,8 @@ def seal_entries(
     rows: list[SealedSecret] = []
     for entry in _different(entries):
         if secrets := secret_values(entry, declared or {}):
-            rows.append(SealedSecret(id=new_id(), task_id=task_id, sealed=seal(sealed_text(secrets))))
+            prefix = "" if set(secrets) == {"secret"} else SEALED_FIELDS
+            rows.append(SealedSecret(id=new_id(), task_id=task_id, sealed=prefix + seal(sealed_text(secrets))))
             stored.append(stored_entry(entry, secrets, rows[-1].id))
         else:
             stored.append(entry)

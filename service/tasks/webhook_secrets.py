@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from service.domain.errors import BadSetting, Conflict, Reject, StoreUnavailable
 from service.domain.key_ring import KeyRing
 from service.domain.ports.tasks import SealedSecrets
-from service.domain.sealed_targets import SealedSecret, SecretFields, opened_entry, seal_entries, secret_id, secret_ids
+from service.domain.sealed_targets import (
+    SEALED_FIELDS,
+    SealedSecret,
+    SecretFields,
+    opened_entry,
+    seal_entries,
+    secret_id,
+    secret_ids,
+)
 from service.domain.task import Json, TaskId
 
 SALT = b"boomerang.sealed-webhook-secret"
@@ -61,7 +69,7 @@ class WebhookSecrets:
         sealed = (await self.store.load([found])).get(found)
         if sealed is None:
             raise Reject(DELETED)
-        return opened_entry(target, self.open_text(sealed))
+        return opened_entry(target, self.open_text(sealed.removeprefix(SEALED_FIELDS)))
 
     def seal_text(self, secret: str) -> str:
         """Return `secret` sealed; raises StoreUnavailable while the keys of this process are not registered."""
@@ -78,10 +86,11 @@ class WebhookSecrets:
         """
         from cryptography.fernet import Fernet, InvalidToken  # noqa: PLC0415 - see above
 
+        text = sealed.removeprefix(SEALED_FIELDS)
         try:
-            Fernet(_fernet_key(self.keys.signing)).decrypt(sealed)
+            Fernet(_fernet_key(self.keys.signing)).decrypt(text)
         except InvalidToken:
-            return self.seal_text(self.open_text(sealed))
+            return sealed.removesuffix(text) + self.seal_text(self.open_text(text))
         return None
 
     def open_text(self, sealed: str) -> str:

@@ -84,6 +84,22 @@ async def test_lost_key_is_the_operators_fault() -> None:
         await replace(secrets, keys=KeyRing((NEW, OLD))).open(stored)
 
 
+async def test_previous_release_tries_sealed_fields_again() -> None:
+    """It opens the text of the row as it is: that must be no dead letter, which a rejected entry would be."""
+    secrets, rows = _secrets(OLD)
+    [stored] = _stored(secrets, rows, {"handler": "webhook", "url": "https://example.org/hook?token=topsecret"})
+    [sealed] = rows.sealed.values()
+    with pytest.raises(BadSetting):
+        secrets.open_text(sealed)
+    newer = replace(secrets, keys=KeyRing((NEW, OLD)))
+    again = newer.seal_text_again(sealed)
+    assert again is not None
+    assert newer.seal_text_again(again) is None
+    rows.sealed["s1"] = again
+    opened = await replace(secrets, keys=KeyRing((NEW,))).open(stored)
+    assert opened == {"handler": "webhook", "url": "https://example.org/hook?token=topsecret"}
+
+
 async def test_deleted_secret_is_a_dead_letter() -> None:
     """Nothing is signed with another secret instead."""
     secrets, rows = _secrets(NEW)
