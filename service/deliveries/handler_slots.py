@@ -208,8 +208,10 @@ class HandlerSlots:
         handler = self._by_name.get(name)
         if handler is None or not self.immediate.accepting:
             return None
+        if (handler.name, None) in self._waiting:  # older deliveries wait, whoever holds what
+            return None
         shares = FairShare(free=self._free(handler), held=self._held[handler.name])
-        older = self._waiting.intersection([(handler.name, None), (handler.name, client)])
+        older = (handler.name, client) in self._waiting
         if self.paused(handler) or handler.per_second is not None:  # a claim counts what a rate allows
             self._waiting.add((handler.name, None))
             return None

@@ -290,9 +290,19 @@ def replace_fields(value: T, **changes: object) -> T:
     Raises TypeError for a field that it lacks.
     """
     fields = vars(value)
-    if not changes.keys() <= fields.keys():
-        raise TypeError(f"{type(value).__name__} has no field {', '.join(changes.keys() - fields.keys())}")
-    for name, new in changes.items():
-        if new is not fields[name] and new != fields[name]:
-            return construct_unchecked(type(value), fields | changes)
-    return value
+    try:
+        for name, new in changes.items():
+            if new is not (old := fields[name]) and new != old:
+                break
+        else:
+            return value
+    except KeyError:
+        raise _unknown_field(value, changes) from None
+    changed = fields | changes
+    if len(changed) > len(fields):
+        raise _unknown_field(value, changes)
+    return construct_unchecked(type(value), changed)
+
+
+def _unknown_field(value: object, changes: Mapping[str, object]) -> TypeError:
+    return TypeError(f"{type(value).__name__} has no field {', '.join(changes.keys() - vars(value).keys())}")

@@ -89,7 +89,7 @@ def rfc3339(at: datetime | None) -> str | None:
     if at is None:
         return None
     at = at if at.tzinfo is UTC else at.astimezone(UTC)
-    return at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    return f"{at.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
 def parse_time(text: str | None) -> datetime | None:
@@ -99,4 +99,4 @@ def parse_time(text: str | None) -> datetime | None:
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
         raise ValueError("a time needs its offset, like 2026-05-06T12:09:42Z")
-    return at.astimezone(UTC)
+    return at if at.tzinfo is UTC else at.astimezone(UTC)

@@ -48,7 +48,7 @@ PAUSES_TIMEOUT = 3.0
 START_TIMEOUT = 5.0
 """Seconds that a serverless process waits for its database before it opens its port."""
 
-GC_THRESHOLD = 10_000
+GC_THRESHOLD = 30_000
 """Allocations between two garbage collections: a busy event loop holds some thousands of live new objects."""
 
 SWITCH_INTERVAL = 0.001

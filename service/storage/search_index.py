@@ -23,7 +23,7 @@ from service.storage.tables import events, tasks
 
 NAME = "events"
 LOCK = "search"
-HEADS_AT_ONCE = 1000
+HEADS_AT_ONCE = 250
 TASKS_AT_ONCE = 60
 """Tasks whose words are written in one transaction: other writers do not wait long."""
 
