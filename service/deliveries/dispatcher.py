@@ -17,7 +17,7 @@ from service.deliveries.handler_api import Handler, Tools
 from service.deliveries.handler_slots import HandlerSlots, SlotReservations
 from service.deliveries.loop_monitor import LoopMonitor
 from service.deliveries.running_delivery import RunningDelivery, log_outcome, log_unfinished
-from service.domain.duration_histogram import DELIVERIES, DurationHistogram
+from service.domain.duration_histogram import DurationHistogram, deliveries_by_handler
 from service.domain.errors import StoreUnavailable
 from service.domain.ports.queues import DeliveryQueue, HandlerCapacity
 from service.domain.ports.signals import Clock
@@ -56,7 +56,7 @@ class Dispatcher:
     mask: SecretMask = field(default_factory=SecretMask)
     webhook_secrets: WebhookSecrets | None = None
     endpoints: EndpointTargets | None = None
-    delivery_times: dict[str, DurationHistogram] = field(default_factory=dict, init=False)
+    delivery_times: dict[str, DurationHistogram] = field(default_factory=deliveries_by_handler, init=False)
     _in_flight: dict[tuple[str, int], RunningDelivery] = field(default_factory=dict, init=False)  # by id and fence
     _claiming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _attempts: AttemptRunner = field(init=False)
@@ -279,8 +279,7 @@ class Dispatcher:
         result = delivery.result(outcome, self.clock.now())
         stored = await self._store.store(result)
         if stored and result.outcome == "delivered":
-            times = self.delivery_times.setdefault(delivery.handler.name, DurationHistogram(bounds=DELIVERIES))
-            times.observe(result.finished_at - delivery.claim.created_at)
+            self.delivery_times[delivery.handler.name].observe(result.finished_at - delivery.claim.created_at)
         log_outcome(delivery, result, stored=stored, where=outcome.where)
 
     async def _release(self, deliveries: Sequence[RunningDelivery]) -> None:

@@ -1,6 +1,7 @@
 """Counts of durations by size, from which quantiles are estimated. Only computes."""
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -34,3 +35,8 @@ class DurationHistogram:
         seconds = max(0.0, duration.total_seconds())
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds
+
+
+def deliveries_by_handler() -> dict[str, DurationHistogram]:
+    """Return the histograms of deliveries by the name of their handler, each made when it is used."""
+    return defaultdict(lambda: DurationHistogram(bounds=DELIVERIES))

@@ -49,8 +49,7 @@ LEASED_COLUMNS = (
     deliveries.c.waiting_since,
 )
 LEASED_NAMES = tuple(column.name for column in LEASED_COLUMNS)
-LEASED_FIELDS = tuple(field.name for field in fields(LeasedDelivery))
-"""All but the last are columns."""
+LEASED_FIELDS = tuple(field.name for field in fields(LeasedDelivery) if field.name in deliveries.c)
 
 
 class SqlDeliveryQueue:
@@ -193,7 +192,7 @@ LEASE = (
     .returning(*LEASED_COLUMNS)
 )
 LEASED = (
-    select(*(deliveries.c[name] for name in LEASED_FIELDS[:-1]), _lane_has_others())
+    select(*(deliveries.c[name] for name in LEASED_FIELDS), _lane_has_others())
     .where(in_list(deliveries.c.id, "ids"), IS_PENDING, deliveries.c.leased_until.is_not(None))
     .order_by(deliveries.c.id)
     .with_for_update()
@@ -203,7 +202,8 @@ LEASED = (
 async def _lock_leased(connection: AsyncConnection, claims: Mapping[str, int]) -> dict[str, LeasedDelivery]:
     """Return the deliveries that are still leased under the claim's fence, locked in id order."""
     rows = (await connection.execute(LEASED, {"ids": list(claims)})).all()
-    found = [construct_unchecked(LeasedDelivery, dict(zip(LEASED_FIELDS, row, strict=True))) for row in rows]
+    names = (*LEASED_FIELDS, "lane_has_others")
+    found = [construct_unchecked(LeasedDelivery, dict(zip(names, row, strict=True))) for row in rows]
     return {leased.id: leased for leased in found if claims[leased.id] == leased.fence}
 
 

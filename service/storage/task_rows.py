@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from operator import attrgetter
+from itertools import compress
+from operator import attrgetter, is_not
 from typing import Any
 
 from service.domain.task import Source, Status, Task, TaskError, Usage, construct_unchecked
@@ -50,9 +51,9 @@ def task_values(task: Task) -> Values:
 
 def changed_task_values(before: Task, after: Task) -> Values:
     """Return the columns in which `after` differs from `before`, so that unchanged ones cost nothing."""
-    old, changed = vars(before), {}
-    for name, value in vars(after).items():
-        if value is not old[name] and value != old[name]:
+    old, new, changed = vars(before), vars(after), {}
+    for name, value in compress(new.items(), map(is_not, new.values(), old.values())):  # both in the order of fields
+        if value != old[name]:
             changed[name] = TO_COLUMN[name](value) if name in TO_COLUMN and value is not None else value
     return changed
 
