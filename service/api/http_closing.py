@@ -20,7 +20,8 @@ class ClosingProtocol(HttpToolsProtocol):
     """Ends connections so that the peer can read the last response, also while it still sends.
 
     `_in_message` is set between a head and the end of its body, `_body_bytes` counts the bytes of that body. A response
-    before its end closes the connection, unless `_may_keep_alive` is set and the rest is small.
+    before its end closes the connection, unless `_may_keep_alive` is set and the rest is small. `_refused` is set once
+    the connection ends behind the responses to earlier requests, because of what follows them.
     """
 
     server_state: BoundedServerState
@@ -30,6 +31,7 @@ class ClosingProtocol(HttpToolsProtocol):
     _in_message = False
     _body_bytes = 0
     _may_keep_alive = False
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         """Put the transport behind one that lingers."""
@@ -63,6 +65,7 @@ class ClosingProtocol(HttpToolsProtocol):
     def _refuse(self, response: bytes) -> None:
         """End the connection with `response`, or with those to earlier requests, which are complete."""
         if self._is_responding() and not self._in_message:
+            self._refused = True
             self.cycle.keep_alive = False
             self.flow.hold(True)
         else:

@@ -92,6 +92,8 @@ class BoundedProtocol(ClosingProtocol):
         if self.transport.lingers:
             self.transport.discard(len(data))
             return
+        if self._refused:
+            return
         if len(data) <= MAX_STRAY and not (data.strip(b"\r\n") or self._is_receiving()):
             return
         few = MAX_QUEUED if len(data) <= MAX_HEAD else 1
@@ -100,23 +102,30 @@ class BoundedProtocol(ClosingProtocol):
             self._parse_queued()
         else:  # the usual case
             self._parse(data)
-            if self._is_queue_full():
+            if self._takes_no_more():
                 self.flow.hold(True)
 
     def _parse_queued(self) -> None:
         """Parse received bytes until the queue of requests is full; read again when none is left."""
         data = self._unparsed
-        while self._offset < len(data) and not (self._is_queue_full() or self.transport.is_closing()):
+        while self._offset < len(data) and not (self._is_queue_full() or self._is_ending()):
             begin = self._offset
             end = data.find(END_OF_HEAD, begin + (MIN_BODY_PIECE if self._in_message else MIN_PIECE))
             self._offset = len(data) if end < 0 else end + len(END_OF_HEAD)
             self._parse(data[begin : self._offset])
-        if self._offset >= len(data) or self.transport.is_closing():
+        if self._offset >= len(data) or self._is_ending():
             self._unparsed, self._offset = b"", 0
         if self._registry.hold(self, len(self._unparsed)):
-            self.flow.hold(bool(self._unparsed) or self._is_queue_full())
+            self.flow.hold(bool(self._unparsed) or self._takes_no_more())
         else:
             self.abort()
+
+    def _is_ending(self) -> bool:
+        """Return whether nothing is parsed any more: behind what cannot be parsed, each part would fail, too."""
+        return self._refused or self.transport.is_closing()
+
+    def _takes_no_more(self) -> bool:
+        return self._refused or self._is_queue_full()
 
     def _is_queue_full(self) -> bool:
         if not self.pipeline:

@@ -102,6 +102,31 @@ async def test_few_requests_of_one_connection_are_held(monkeypatch: pytest.Monke
         writer.close()
 
 
+@pytest.mark.parametrize("junk", [b"junk\r\n\r\n", b"GET / HTTP/1.1\r\nHost\r\n\r\n", b"GE" + GET])
+@pytest.mark.parametrize("parts", [1, 40], ids=["at once", "in parts"])
+async def test_nothing_is_parsed_behind_what_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, junk: bytes, parts: int
+) -> None:
+    """A peer that sends junk behind a request gets its response and the end; the junk costs one line, not thousands."""
+    app = CountingApp()
+    async with running(app, monkeypatch) as server:
+        reader, writer = await server.connect()
+        writer.write(GET)
+        await _until(lambda: bool(app.scopes))
+        (protocol,) = server.protocols
+        for _ in range(parts):
+            writer.write(junk * (2000 // parts))
+            await asyncio.sleep(0)
+        await _until(lambda: protocol.flow.held)
+        await asyncio.sleep(0.05)
+        app.release.set()
+        with anyio.fail_after(10):
+            received = await reader.read()
+        assert (received.count(b"200 OK"), len(app.scopes)) == (1, 1)
+        assert len([line for line in caplog.records if "Invalid HTTP request" in line.getMessage()]) == 1
+        writer.close()
+
+
 @pytest.mark.parametrize("step", [1, 7, 40, 4096])
 async def test_requests_are_parsed_however_they_are_divided(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Requests with bodies that contain blank lines are complete wherever the received pieces end."""
