@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -22,6 +23,7 @@ from service.api.task_acceptor import TaskAcceptor, new_task
 from service.api.video_requests import task_request
 from service.domain.errors import BoomerangError, InvalidParams, NotFound
 from service.domain.ports.tasks import TaskQueries
+from service.domain.strict_json import require_few_values
 from service.domain.task import Json, Task, TaskId
 from service.domain.task_view import task_json
 
@@ -161,6 +163,7 @@ class _McpResponse(Response):
             max_request_body_size=TASK_BODIES.max_bytes,
         )
         async with self._acceptor.bodies.read(self._request) as body:
+            await run_sync(require_few_values, body)
             token = _REQUEST.set(self._request)
             try:
                 async with manager.run():

@@ -23,6 +23,8 @@ LONG_BODY = 16 * 1024
 FEW_STRINGS = 200
 """A long body with at most this many strings consists mostly of them."""
 
+TOO_MANY_VALUES = f"the body holds more than {MAX_VALUES:,} values"
+
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # always matches, so it never backtracks
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _WHITESPACE = " \t\n\r"
@@ -36,7 +38,7 @@ def parse_json(raw: bytes) -> object:
     """
     structure = _without_strings(raw)
     if _too_many(structure):
-        raise UnreadableBody(f"the body holds more than {MAX_VALUES:,} values")
+        raise UnreadableBody(TOO_MANY_VALUES)
     try:
         text = raw.decode("utf-8").strip(_WHITESPACE)
         value, end = _DECODER.raw_decode(text)
@@ -49,6 +51,12 @@ def parse_json(raw: bytes) -> object:
     if structure.count(b"[") + structure.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise UnreadableBody(f"the body is nested deeper than {MAX_DEPTH}")
     return value
+
+
+def require_few_values(raw: bytes) -> None:
+    """Raise UnreadableBody if `raw`, which another reader will parse, holds more than 100,000 values."""
+    if exceeds_max_values(raw):
+        raise UnreadableBody(TOO_MANY_VALUES)
 
 
 def exceeds_max_values(raw: bytes) -> bool:

@@ -38,6 +38,14 @@ async def test_odd_message_is_refused(client: httpx.AsyncClient, content: bytes)
     assert 400 <= answer.status_code < 500
 
 
+async def test_message_with_too_many_values_is_refused(client: httpx.AsyncClient) -> None:
+    """The library would parse millions of values on the event loop, some 30 times as large as their text."""
+    pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
+    content = b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"a": [' + b"{}," * 100_001 + b"0]}}"
+    answer = await client.post("/mcp", content=content, headers=ACCEPT | {"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["detail"]) == (400, "the body holds more than 100,000 values")
+
+
 async def test_message_of_another_media_type_is_a_problem(client: httpx.AsyncClient) -> None:
     """The library's own refusal would be a bare text."""
     pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
