@@ -8,9 +8,13 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.support.compiled_statements import share_compiled_statements
+
 if sys.dont_write_bytecode:  # each of some hundred processes would compile all modules anew
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+share_compiled_statements()
 
 SLOW_TIMEOUT = 1800.0
 """Seconds for one test that is marked `slow`; the others have `timeout` in `pyproject.toml`."""
