@@ -30,8 +30,8 @@ class SecretResealing:
     secrets: WebhookSecrets
     clock: Clock
     _key: str | None = field(init=False, default=None)
-    _key_since: datetime = field(init=False)
-    _pass_began: datetime = field(init=False)
+    _key_since: datetime = field(init=False, repr=False)
+    _pass_began: datetime = field(init=False, repr=False)
     _after: str = field(init=False, default="")
     _unreadable: int = field(init=False, default=0)
     _finished: bool = field(init=False, default=False)
