@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="tiny sizes, to check that everything works")
     parser.add_argument("--profile", type=Path, help="write cProfile's statistics of the service")
     parser.add_argument("--minutes", type=float, default=30.0, help="length of the soak")
-    parser.add_argument("--postgres", action="store_true", help="soak over PostgreSQL instead of SQLite")
+    parser.add_argument("--postgres", action="store_true", help="soak and pages over PostgreSQL instead of SQLite")
     options = parser.parse_args()
     sizes = SHORT if options.short else Sizes(soak_seconds=60 * options.minutes)
     rows: list[Row] = []

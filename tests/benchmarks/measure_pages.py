@@ -1,11 +1,12 @@
 """Pages, lists and searches with many tasks stored, beside few; event streams are open, and the memory must stay flat.
 
-The tasks are spread over 30 days. `few` and `many` are answered by two web processes, in turn.
+The tasks are spread over 30 days, and vary as in `grown_tables`: each list has a full page with few tasks too. `few`
+and `many` are answered by two web processes, in turn, over SQLite, or with --postgres over one server.
 """
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from statistics import median
@@ -18,11 +19,14 @@ from tests.acceptance.processes import Child
 from tests.benchmarks.environment import BenchmarkEnvironment, stopping
 from tests.benchmarks.table import Row, milliseconds
 from tests.support.grown_tables import grow
+from tests.support.postgres import PostgresServer, create_database, postgres_server
 
 ADMIN, CLIENT = "admin-key-of-the-pages", "client-key-of-the-pages"
 SPREAD = timedelta(days=30)
 MAX_RATIO = 1.5
 MAX_GROWTH = 1.1
+NO_LISTS = ("health", "usage")
+"""Pages that read a fixed number of rows, or those of a day: few tasks do not have them."""
 OWN = "RssAnon"
 """Memory of the process alone: pages of the file that the system keeps in its memory do not count."""
 
@@ -30,10 +34,19 @@ PAGES = (
     ("front page", "/"),
     ("tasks", "/tasks"),
     ("failed tasks", "/tasks?status=failed"),
-    ("search", "/tasks?q=boomerang"),
+    ("tasks in doubt, of which there are none", "/tasks?status=in_doubt"),
+    ("tasks of a model", "/tasks?model=viduq2_pro_text2video"),
+    ("tasks of no model", "/tasks?model=nothing"),
+    ("search of a frequent word", "/tasks?q=boomerang"),
+    ("search of a rarer word", "/tasks?q=volcano"),
+    ("search of two words", "/tasks?q=volcano+boomerang"),
+    ("search of an id", "/tasks?q=upstream-77"),
     ("tasks as JSON", "/v1/tasks?limit=50"),
     ("dead letters", "/deliveries"),
+    ("dead letters of a handler that has none", "/deliveries?handler=nothing"),
     ("delivered deliveries", "/deliveries?status=delivered"),
+    ("delivered to a handler that has none", "/deliveries?status=delivered&handler=nothing"),
+    ("usage, a day", "/v1/usage?from={day}&to={day}"),
     ("endpoints", "/endpoints"),
     ("new task", "/new"),
     ("health, a day", "/health?range=24h"),
@@ -59,19 +72,23 @@ async def pages(environment: BenchmarkEnvironment) -> list[Row]:
     """Return the median time of each page with many tasks beside few, and the growth of memory."""
     sizes = environment.sizes
     async with AsyncExitStack() as stack:
-        few = await stack.enter_async_context(_site(environment, "few", sizes.few_pages))
-        many = await stack.enter_async_context(_site(environment, "many", sizes.many_pages))
+        server = stack.enter_context(postgres_server(durable=True) if environment.postgres else nullcontext(None))
+        few = await stack.enter_async_context(_site(environment, server, "few", sizes.few_pages))
+        many = await stack.enter_async_context(_site(environment, server, "many", sizes.many_pages))
         for site in (few, many):
             await stack.enter_async_context(_listening(site, sizes.streams))
         rows: list[Row] = []
+        day = (datetime.now(UTC) - timedelta(days=3)).date().isoformat()
         for name, key in (("admin", ADMIN), ("client", CLIENT)):
-            for page, path in PAGES:
+            for page, address in PAGES:
+                path = address.format(day=day)
                 times = await _times(few, many, key, path, sizes.page_requests)
-                rows.append(_row(f"{page}, {name}, {sizes.many_pages:,} tasks", times, sizes.few_pages))
+                on = "PostgreSQL" if server else "SQLite"
+                rows.append(_row(f"{page}, {name}, {sizes.many_pages:,} tasks, {on}", times, sizes.few_pages))
         before = many.child.memory(OWN)
         for _ in range(sizes.page_requests):
             for _, path in PAGES:
-                await many.seconds(ADMIN, path)
+                await many.seconds(ADMIN, path.format(day=day))
         return [*rows, _memory(before, many.child.memory(OWN), sizes.page_requests * len(PAGES))]
 
 
@@ -83,7 +100,7 @@ async def _times(few: Site, many: Site, key: str, path: str, count: int) -> tupl
 
 def _row(measure: str, times: tuple[float, float], few_tasks: int) -> Row:
     few, many = times
-    bounded = "health" in measure  # reads a fixed number of rows, which few tasks do not have
+    bounded = measure.startswith(NO_LISTS)
     return Row(
         measure=measure,
         figure=milliseconds(many),
@@ -95,12 +112,14 @@ def _row(measure: str, times: tuple[float, float], few_tasks: int) -> Row:
 
 
 @asynccontextmanager
-async def _site(environment: BenchmarkEnvironment, name: str, tasks: int) -> AsyncIterator[Site]:
-    """Run a web process over a database with `tasks` settled tasks of the client `anna`."""
-    database = environment.sqlite(f"pages-{name}")
+async def _site(
+    environment: BenchmarkEnvironment, server: PostgresServer | None, name: str, tasks: int
+) -> AsyncIterator[Site]:
+    """Run a web process over a database with `tasks` tasks, most of them of the client `anna`."""
+    database = create_database(server.url) if server else environment.sqlite(f"pages-{name}")
     await migrate(database)
     async with open_store(database) as store:
-        await grow(store, tasks, handler="log", over=SPREAD, at=datetime.now(UTC))
+        await grow(store, tasks, handler="log", over=SPREAD, at=datetime.now(UTC), varied=True)
     keys = f"ops={ADMIN}:admin,anna={CLIENT}"
     child = await environment.service(database, role="web", API_KEYS=keys)
     async with stopping(child), client(child.url, key=ADMIN) as admin, client(child.url, key=CLIENT) as anna:
