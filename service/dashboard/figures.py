@@ -12,7 +12,8 @@ MAX_AGE = 10.0
 """Seconds after which the figures are counted again."""
 
 WAIT = 0.05
-"""Seconds that a page waits for a count: with few tasks it takes less, and with many the page shows the last one."""
+"""Seconds after the begin of a count in which pages wait for it: with few tasks it takes less, and with many pages show
+the last one."""
 
 
 @dataclass(kw_only=True)
@@ -24,14 +25,17 @@ class LatestFigures:
     each: float
     _last: Gauges | None = None
     _counted_at: float = -MAX_AGE
+    _began_at: float = 0.0
     _counting: asyncio.Task[None] | None = field(default=None, repr=False)
 
     async def latest(self) -> Gauges | None:
         """Return the last figures, None before the first count has ended."""
-        if time.monotonic() - self._counted_at >= MAX_AGE and (self._counting is None or self._counting.done()):
+        now = time.monotonic()
+        if now - self._counted_at >= MAX_AGE and (self._counting is None or self._counting.done()):
             self._counting = asyncio.create_task(self._count(), name="count figures")
-        if self._counting is not None and not self._counting.done():
-            await asyncio.wait({self._counting}, timeout=WAIT)
+            self._began_at = now
+        if self._counting is not None and not self._counting.done() and (left := self._began_at + WAIT - now) > 0:
+            await asyncio.wait({self._counting}, timeout=left)
         return self._last
 
     async def _count(self) -> None:
