@@ -22,6 +22,8 @@ HOST = "127.0.0.1"
 ROOT = Path(__file__).parents[2]
 ADMIN, CLIENT = "root-key-0123456789", "anna-key-0123456789"
 PHASES = "examples,coverage,fuzzing,stateful"
+REQUEST_SECONDS = 70
+"""Longer than the longest wait of a request."""
 CONFIG = f"""
 [auth.openapi.key]
 bearer = "{ADMIN}"
@@ -96,7 +98,8 @@ async def _schemathesis(home: Path, base: str, *, examples: int, seed: int, phas
         "suppress-health-check": "all",
         "warnings": "off",
         "max-failures": 25,
-        "request-timeout": 70,  # longer than the longest wait
+        "request-timeout": REQUEST_SECONDS,
+        "max-response-time": REQUEST_SECONDS,  # by default 10 s, which a busy machine exceeds
     }
     flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     environment = {"PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.openapi.hooks", "NO_COLOR": "1"}
