@@ -65,7 +65,11 @@ def main() -> None:
     parser = ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("names", nargs="*", choices=[*MEASURES, []], help="measures to run; all by default")
     parser.add_argument("--short", action="store_true", help="tiny sizes, to check that everything works")
-    parser.add_argument("--profile", type=Path, help="write cProfile's statistics of the service")
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        help="write cProfile's statistics of the service; into a file *.txt sampled shares of functions",
+    )
     parser.add_argument("--minutes", type=float, default=30.0, help="length of the soak")
     parser.add_argument("--postgres", action="store_true", help="soak and pages over PostgreSQL instead of SQLite")
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """The command `boomerang` in a process that is measured: `python -m tests.benchmarks.child [OPTIONS] COMMAND ...`.
 
 `--batch 1` limits each commit to one callback, for comparison; `--profile` writes cProfile's statistics at SIGTERM,
-in processor time of the event loop's thread.
+in processor time of the event loop's thread, or into a file `*.txt` the shares of functions, which are sampled.
 """
 
 import cProfile
@@ -9,10 +9,12 @@ import sys
 import time
 from argparse import ArgumentParser
 from contextlib import nullcontext, suppress
+from pathlib import Path
 
 from service.callbacks import receiver as receive
 from service.cli import main
 from service.tasks import recorder
+from tests.benchmarks.sampler import Sampler
 
 
 def run() -> None:
@@ -23,8 +25,9 @@ def run() -> None:
     options, rest = parser.parse_known_args()
     recorder.BATCH = receive.BATCH = options.batch
     sys.argv = ["boomerang", *rest]
-    profile = cProfile.Profile(time.thread_time) if options.profile else None
-    with profile or nullcontext(), suppress(SystemExit):
+    sampled = bool(options.profile) and options.profile.endswith(".txt")
+    profile = cProfile.Profile(time.thread_time) if options.profile and not sampled else None
+    with Sampler(Path(options.profile)) if sampled else profile or nullcontext(), suppress(SystemExit):
         main()
     if profile:
         profile.dump_stats(options.profile)
