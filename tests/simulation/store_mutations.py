@@ -99,11 +99,13 @@ def sent_before_durable() -> AbstractContextManager[Any]:
 
 def inbox_not_written() -> AbstractContextManager[Any]:
     """Treat every callback as new, and store none of them."""
+    original = SqlUnitOfWork.receive
 
-    async def admit(_self: SqlUnitOfWork, entries: Any) -> list[str]:
-        return ["new" for _ in entries]
+    async def receive(self: SqlUnitOfWork, ids: Any, entries: Any) -> tuple[Any, list[str]]:
+        found, _ = await original(self, ids, [])
+        return found, ["new" for _ in entries]
 
-    return patch.object(SqlUnitOfWork, "admit", admit)
+    return patch.object(SqlUnitOfWork, "receive", receive)
 
 
 def leases_not_released_at_shutdown() -> AbstractContextManager[Any]:

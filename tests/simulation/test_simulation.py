@@ -134,3 +134,10 @@ def test_processes_crash_at_many_code_positions() -> None:
     crashed_at = {position for one in results_of(range(500, 520)) for position in one.crashed_at if position[1]}
     assert {kind for kind, _ in crashed_at} == set(BY_POSITION)
     assert len({position for _, position in crashed_at}) > 10
+
+
+def test_every_fault_can_be_injected() -> None:
+    """What a fault replaces exists: a new name would end the measurement of all of them."""
+    for mutation in MUTATIONS:
+        with mutation():
+            pass
