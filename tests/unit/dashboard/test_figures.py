@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import pytest
+
 from service.dashboard.figures import LatestFigures
 from service.domain.errors import StoreUnavailable
 from service.domain.ports.health import Gauges
@@ -36,7 +38,12 @@ async def test_page_does_not_wait_for_a_long_count() -> None:
     figures = LatestFigures(health=health, clock=FakeApplication(), each=1.0)
     async with asyncio.timeout(5):
         assert list(await asyncio.gather(figures.latest(), figures.latest())) == [None, None]
+        later = figures.latest()
+        with pytest.raises(StopIteration):  # a page after the begin of the count waits for nothing
+            later.send(None)
         health.allowed.set()
+        assert figures._counting is not None
+        await asyncio.wait({figures._counting})
         found = await figures.latest()
         assert found == await figures.latest() == FakeApplication().gauges_now
     assert health.counts == 1
