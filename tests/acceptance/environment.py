@@ -9,7 +9,7 @@ import anyio
 import httpx
 
 from tests.acceptance.processes import HOST, TIMEOUT, Child, Json, Workspace, free_port, until, wait_for_response
-from tests.support.database_copies import place_database_now
+from tests.support.database_copies import place_database
 from tests.support.plain_http import NO_CERTIFICATES
 
 SECRET = "a-signing-key-for-tests-of-forty-characters"
@@ -156,20 +156,20 @@ def settings(upstream_url: str, public_url: str | None, database_url: str, **mor
 
 
 def sqlite(workspace: Workspace) -> str:
-    """Return the address of the SQLite database in the workspace; the first call makes it, migrated.
-
-    A process that migrates it takes twice the processor time to start.
-    """
-    file = workspace.home / "boomerang.db"
-    if not file.exists():
-        place_database_now(file)
-    return f"sqlite:///{file}"
+    """Return the address of the SQLite database in the workspace."""
+    return f"sqlite:///{workspace.home / 'boomerang.db'}"
 
 
 async def serve(
     workspace: Workspace, env: Mapping[str, str], *, port: int | None = None, role: str = "all", name: str = "serve"
 ) -> Child:
-    """Start `boomerang serve` and wait until it is ready; the default port is that of PUBLIC_URL."""
+    """Start `boomerang serve` and wait until it is ready; the default port is that of PUBLIC_URL.
+
+    A new SQLite database in the workspace is migrated already: to do that takes as long as the rest of a start.
+    """
+    file = workspace.home / "boomerang.db"
+    if env["BOOMERANG_DATABASE_URL"] == sqlite(workspace) and not file.exists():
+        await place_database(file)
     at = port or httpx.URL(env["BOOMERANG_PUBLIC_URL"]).port
     arguments = ("serve", "--port", str(at), "--role", role)
     child = workspace.start(name, *arguments, env=env, url=f"http://{HOST}:{at}")

@@ -1,8 +1,6 @@
 """New SQLite databases for tests that need many: migrated once in each test process, then copied."""
 
-import asyncio
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from service.storage import migrate
@@ -26,12 +24,6 @@ async def place_database(path: Path) -> None:
 def _write(path: Path) -> None:
     path.touch(PRIVATE, exist_ok=False)
     path.write_bytes(_template["sqlite"])
-
-
-def place_database_now(path: Path) -> None:
-    """Do the same without awaiting; also where an event loop runs."""
-    with ThreadPoolExecutor(max_workers=1) as another_thread:
-        another_thread.submit(asyncio.run, place_database(path)).result()
 
 
 async def database(directory: Path) -> str:
