@@ -13,6 +13,7 @@ from tests.simulation.handlers import ARCHIVER, FILE_CONTENT
 from tests.simulation.history import ReceivedCallback
 from tests.simulation.key_changes import LIST_FAULTS
 from tests.simulation.network import NetworkFaults
+from tests.simulation.operation_checks import OPERATION_CHECKS
 from tests.simulation.run import Simulation
 from tests.simulation.timing import (
     p2_callback_triggers_a_poll,
@@ -45,6 +46,17 @@ def violations(simulation: Simulation) -> list[str]:
     for check in CHECKS:
         found += [f"{check.__name__}: {violation}" for violation in check(finished)]
     found += deliveries.violations(finished.facts, finished.history, finished.scenario)
+    return list(dict.fromkeys(found))
+
+
+def final_violations(simulation: Simulation) -> list[str]:
+    """Return every violation at the end of a run; before its operations it was checked as one without."""
+    if simulation.operators is None:
+        return violations(simulation)
+    finished = FinishedRun(simulation=simulation, facts=read(simulation.reader))
+    found = list(simulation.history.violations)
+    for check in (p3_one_terminal_status, p4_no_duplicate_charge, p7_no_lease_after_shutdown, *OPERATION_CHECKS):
+        found += [f"{check.__name__}: {violation}" for violation in check(finished)]
     return list(dict.fromkeys(found))
 
 

@@ -35,6 +35,7 @@ SELECT (SELECT count(*) FROM tasks WHERE status IN ('queued', 'submitting', 'in_
      + (SELECT count(*) FROM tasks WHERE due_at <= ?)
      + (SELECT count(*) FROM deliveries WHERE status = 'pending')
      + (SELECT count(*) FROM inbox WHERE verdict = 'unread')
+     + (SELECT count(*) FROM handler_jobs WHERE due_at IS NOT NULL)
 """
 LEASED = """
 SELECT (SELECT count(*) FROM tasks WHERE leased_until > :now AND status != 'submitting')

@@ -8,12 +8,14 @@ from dataclasses import replace
 from starlette.types import Receive, Scope, Send
 
 from handlers.webhook import handlers as webhook_handlers
+from service import Handlers, OperatorEvent
 from service.deliveries.handler_api import Event, Handle, Handler, Tools
 from service.domain.artifact import Artifact
 from service.domain.errors import Reject, Retry
 from service.domain.task import EventType
 from tests.simulation.history import HandlerRun, History
 from tests.simulation.loop import OWNER, SimLoop
+from tests.simulation.operations import Done
 from tests.simulation.seeded_faults import SeededFaults
 
 ALL = frozenset(EventType)
@@ -33,7 +35,14 @@ class SampleHandlers:
     """Builds the handlers of a process; they fail by seeded chance, and the history records every run."""
 
     def __init__(
-        self, loop: SimLoop, seeded_faults: SeededFaults, history: History, *, failure_rate: float, slow: float
+        self,
+        loop: SimLoop,
+        seeded_faults: SeededFaults,
+        history: History,
+        *,
+        failure_rate: float,
+        slow: float,
+        done: Done | None = None,
     ) -> None:
         self._loop = loop
         self._seeded_faults = seeded_faults
@@ -42,6 +51,7 @@ class SampleHandlers:
         self._slow = slow
         self._seen: set[str] = set()
         self._counts: dict[str, int] = {}
+        self._done = done
         self.stored_files: dict[str, bytes] = {}
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -58,6 +68,8 @@ class SampleHandlers:
             ),
             replace(webhook, handle=self.watched(WEBHOOK, webhook.handle)),
         ]
+        if self._done:
+            made += _operator_handler(self._done.operator_events)
         return {handler.name: handler for handler in made}
 
     def watched(self, name: str, handle: Handle) -> Handle:
@@ -112,6 +124,8 @@ class SampleHandlers:
     async def _handle_flaky(self, event: Event, tools: Tools) -> None:
         assert tools.message_id
         self._draw("count", FLAKY, event)
+        if self._done and not self._done.repaired and event.metadata.get("n") == "private-2":
+            raise Reject("not before it is repaired")
         if self._draw("slow handler", FLAKY, event) < self._slow:
             await asyncio.sleep(self._draw("how slow", FLAKY, event) * MAX_HANDLER_SECONDS * 1.2)
         if self._draw("trouble", FLAKY, event) >= self._failure_rate:
@@ -171,3 +185,15 @@ class SampleHandlers:
     def processed(self, message_id: str) -> bool:
         """Return whether the receiver has accepted this message."""
         return message_id in self._seen
+
+
+def _operator_handler(seen: list[str]) -> Handlers:
+    """Return the handler that notes the ids of operator events."""
+    module = Handlers()
+
+    @module.on_operator_event(name="ops")
+    async def ops(event: OperatorEvent, _tools: Tools) -> None:
+        await asyncio.sleep(0.05)
+        seen.append(event.id)
+
+    return module

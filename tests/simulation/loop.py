@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import inspect
 import selectors
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -101,8 +102,20 @@ def _make_task(
     task = asyncio.Task(watched, loop=loop, context=context)
     if watched is not work:
         task.add_done_callback(lambda _: work.close())  # for a task canceled before its first step
+    _close_wrapped(task, work)
     owner.adopt(task)
     return task
+
+
+def _close_wrapped(task: "asyncio.Task[Any]", work: Coroutine[Any, Any, Any]) -> None:
+    """Let the coroutine that a task group of anyio wraps be closed if its task is cancelled before its first step."""
+    frame = getattr(work, "cr_frame", None)
+    if frame is None or frame.f_code.co_name != "_run_coro":
+        return
+    wrapped: Any = frame.f_locals["self"]._coro
+    task.add_done_callback(
+        lambda _: wrapped.close() if inspect.getcoroutinestate(wrapped) == inspect.CORO_CREATED else None
+    )
 
 
 def _note_fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

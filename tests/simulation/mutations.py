@@ -34,6 +34,7 @@ from service.tasks.submitter import Submitter
 from service.tasks.update_batch import UpdateBatch
 from tests.simulation import store_mutations as store
 from tests.simulation.loop import OWNER
+from tests.simulation.operation_mutations import OPERATION_MUTATIONS
 from tests.simulation.store_mutations import both
 
 Mutation = Callable[[], AbstractContextManager[Any]]
@@ -291,4 +292,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     unknown_key_is_forged,
     results_not_awaited,
     id_dropped_with_an_odd_reply,
+    *OPERATION_MUTATIONS,
 )

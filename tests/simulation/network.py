@@ -17,6 +17,8 @@ from tests.simulation.seeded_faults import SeededFaults
 
 REFUSE = (httpx.ConnectError, "refused")
 CUT = (httpx.ReadError, "cut")
+STREAM = "stream"
+"""The kind of a request that follows the stream of events: it waits, and does not keep the network busy."""
 
 
 class Server(Protocol):
@@ -159,8 +161,9 @@ class Network:
         self.arrived(transfer, server)
         work = self._served(transfer, server)
         serving = self._loop.create_task(work, context=server.context.copy())
-        self._open.add(serving)
-        serving.add_done_callback(self._open.discard)
+        if transfer.kind != STREAM:
+            self._open.add(serving)
+            serving.add_done_callback(self._open.discard)
         serving.add_done_callback(
             lambda done: done.cancelled() or done.exception()
         )  # the client may have stopped waiting
@@ -234,6 +237,8 @@ KINDS: tuple[tuple[str, str, str], ...] = (
     ("GET", "/model/v1/generation/task/", "fetch"),
     ("POST", "/callbacks/", "callback"),
     ("GET", "/ent/v2/tasks", "list"),
+    ("GET", "/v1/events", STREAM),
+    ("POST", "/v1/endpoints", "operator"),
 )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
 from random import Random
@@ -16,13 +16,14 @@ from service.domain.errors import BadToken
 from service.sandbox import Sandbox, Switches
 from tests.simulation import facts
 from tests.simulation.client import Attacker, Client
-from tests.simulation.handlers import SampleHandlers
+from tests.simulation.handlers import ARCHIVER, FLAKY, SampleHandlers
 from tests.simulation.history import History, ReceivedCallback
 from tests.simulation.key_changes import TOKENS, SignedTokens, apply_change, renewed_until
 from tests.simulation.limits import Limits
 from tests.simulation.loop import START, SimLoop, own_loop
 from tests.simulation.machine_faults import FullDisk, SharedState
 from tests.simulation.network import Network, OutsideServer, Server, SimTransport, Transfer, params_of, payload_of
+from tests.simulation.operations import ENDPOINT_HOST, Done, EndpointReceiver, Operations, Operators, StreamReader
 from tests.simulation.process import Process
 from tests.simulation.scenario import LONG, Scenario
 from tests.simulation.scheduler import RECONCILE, DueTimes, SimScheduler
@@ -40,11 +41,17 @@ LONG_TIME_LIMIT = 1000 * 3600.0
 """Seconds of virtual time after which an unfinished run waits for ever; the longer limit is for the long schedule."""
 
 
-class Simulation:
-    """Runs one scenario."""
+Check = Callable[["Simulation"], list[str]]
+"""Returns the violations in a run so far."""
 
-    def __init__(self, scenario: Scenario, loop: SimLoop) -> None:
+
+class Simulation:
+    """Runs one scenario; `check` checks it before the operations at its end."""
+
+    def __init__(self, scenario: Scenario, loop: SimLoop, check: Check) -> None:
         self.scenario = scenario
+        self._check = check
+        self.operators: Operators | None = None
         self.loop = loop
         self.history = History()
         self.seeded_faults = SeededFaults(scenario.seed)
@@ -55,8 +62,14 @@ class Simulation:
         self.signed_tokens = SignedTokens()
         self._restarting = asyncio.Lock()
         self.sandbox = self._sandbox()
+        self.done = Done()
         sample_handlers = SampleHandlers(
-            loop, self.seeded_faults, self.history, failure_rate=scenario.handler_failures, slow=scenario.handler_slow
+            loop,
+            self.seeded_faults,
+            self.history,
+            failure_rate=scenario.handler_failures,
+            slow=scenario.handler_slow,
+            done=self.done if scenario.operations else None,
         )
         self.sample_handlers = sample_handlers
         self._changed = asyncio.Event()
@@ -114,15 +127,59 @@ class Simulation:
             )
             restarter = self.loop.create_task(self._restart_crashed())
             self._reconcile_periodically(client)
+            readers, following = self._follow_events(http)
             await self._run_clients(client)
             await self._wait_until_idle()
             await self._replay_some(client)
             await self._wait_until_idle()
+            if self.scenario.operations:
+                await self._operate(self.scenario.operations, http)
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
+            for reader in readers:
+                await reader.read_rest()
             restarter.cancel()
             self._cron.shutdown(wait=False)
             self.loop.on_iteration = None
             await asyncio.gather(restarter, return_exceptions=True)
             await self._stop_all()
+
+    def _follow_events(self, http: httpx.AsyncClient) -> tuple[list[StreamReader], list[asyncio.Task[None]]]:
+        """Start the readers of the stream of events."""
+        count = self.scenario.operations.readers if self.scenario.operations else 0
+        readers = [StreamReader(number, http, self.seeded_faults) for number in range(count)]
+        self.done.streams += [reader.numbers for reader in readers]
+        return readers, [self.loop.create_task(reader.follow()) for reader in readers]
+
+    async def _operate(self, drawn: Operations, http: httpx.AsyncClient) -> None:
+        """Check the run so far, then do the operations, with a crash of a process; a run that failed ends here."""
+        self.history.violations += self._check(self)
+        if self.history.violations:
+            return
+        receiver = EndpointReceiver(self.done, gone=drawn.gone)
+        outside = OutsideServer(name="endpoint", app=receiver, context=copy_context())
+        self.network.serve(ENDPOINT_HOST, outside)
+        self.operators = Operators(
+            drawn=drawn,
+            http=http,
+            loop=self.loop,
+            reader=self.reader,
+            history=self.history,
+            done=self.done,
+            receiver=receiver,
+            handlers=(FLAKY, ARCHIVER),
+        )
+        crashing = self.loop.create_task(self._crash_later(drawn))
+        await self.operators.run()
+        await crashing
+        await self._wait_until_idle()
+
+    async def _crash_later(self, drawn: Operations) -> None:
+        if drawn.crash_process is not None:
+            await asyncio.sleep(drawn.crash_at)
+            async with self._restarting:
+                await self.processes[drawn.crash_process].restart(crash=True)
 
     def _ahead(self) -> float:
         """Return how far the fastest clock of all processes is ahead, in seconds."""
@@ -317,10 +374,10 @@ class Simulation:
         return None
 
 
-def simulate(scenario: Scenario) -> Simulation:
-    """Run `scenario` on a new loop, and return the simulation at its end."""
+def simulate(scenario: Scenario, check: Check) -> Simulation:
+    """Run `scenario` on a new loop, and return the simulation at its end; `check` checks it before its operations."""
     with own_loop() as loop:
-        simulation = Simulation(scenario, loop)
+        simulation = Simulation(scenario, loop, check)
         try:
             loop.run_until_complete(simulation.simulate())
         except BaseException:

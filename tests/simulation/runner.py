@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
-from tests.simulation.checks import violations
+from tests.simulation.checks import final_violations, violations
 from tests.simulation.mutations import Mutation
 from tests.simulation.patches import Errors, stand_ins
 from tests.simulation.run import simulate
@@ -39,11 +39,11 @@ def run_and_check(scenario: Scenario, errors: Errors) -> RunResult:
     """Run `scenario` inside `stand_ins()` and check it."""
     errors.lines.clear()
     try:
-        simulation = simulate(scenario)
+        simulation = simulate(scenario, violations)
     except Exception as error:  # noqa: BLE001 - a run that raises is a failed run
         return RunResult(scenario=scenario, broken=(f"failed unexpectedly: {error!r}",), digest="", log="", seconds=0.0)
     try:
-        broken = [*violations(simulation), *dict.fromkeys(errors.lines)]
+        broken = [*final_violations(simulation), *dict.fromkeys(errors.lines)]
         return RunResult(
             scenario=scenario,
             broken=tuple(broken),

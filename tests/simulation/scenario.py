@@ -13,6 +13,7 @@ from tests.simulation.key_changes import KeyChange, doubts_of, key_changes_of
 from tests.simulation.machine_faults import FullDisk, Jump, Stall
 from tests.simulation.manners import MANNERS, manners_of
 from tests.simulation.network import NetworkFaults
+from tests.simulation.operations import Operations, operations_of
 
 CREATE_POINTS = ("create arrives", "create served")
 PLAIN_POINTS = ("iteration", "statement", "before commit", "after commit", *CREATE_POINTS, "callback answered")
@@ -61,6 +62,7 @@ class Scenario:
     key_changes: tuple[KeyChange, ...] = ()
     burst_share: float = 0.0
     wake_interval: float | None = None
+    operations: Operations | None = None
 
     @property
     def true_clocks(self) -> bool:
@@ -127,7 +129,15 @@ DURATIONS: Mapping[str, tuple[object, ...]] = {
 
 
 def scenario_of(seed: int) -> Scenario:
-    """Return the scenario of `seed`."""
+    """Return the scenario of `seed`, with the operations of operators and clients at its end."""
+    plain = plain_scenario_of(seed)
+    if plain.wake_interval is not None or plain.schedule == LONG:
+        return plain  # a platform that sleeps runs no jobs, and weeks of retries take long
+    return replace(plain, operations=operations_of(seed, plain.processes))
+
+
+def plain_scenario_of(seed: int) -> Scenario:
+    """Return the scenario of `seed` without operations."""
     extended = _extended(base_scenario_of(seed), Random(f"wider {seed}"))  # noqa: S311 - a run needs a seed, not secrecy
     random = Random(f"deaths {seed}")  # noqa: S311 - the same
     crashes = extended.crashes + _crash_between(random, extended.processes)
@@ -263,7 +273,7 @@ def _settings(random: Random) -> dict[str, Any]:
     }
 
 
-RESETTABLE = ("commit_delay", "ahead", "burst_share", "wake_interval")
+RESETTABLE = ("commit_delay", "ahead", "burst_share", "wake_interval", "operations")
 
 
 def simpler_scenarios(scenario: Scenario) -> Iterator[Scenario]:

@@ -33,6 +33,17 @@ SELECT
  (SELECT count(*) FROM run_times),
  (SELECT min(received_at) FROM inbox WHERE verdict = 'unread')
 """
+CONTROL_TIMES = """
+SELECT
+ (SELECT coalesce(sum(changed_at % 1000000007), 0) FROM circuits)
+  + (SELECT coalesce(sum(since % 1000000007 + 1), 0) FROM handler_pauses),
+ (SELECT min(CASE WHEN waking THEN closed_at ELSE retry_at END) FROM circuits WHERE waking OR state = 'open'),
+ (SELECT min(at) FROM operator_events AS event WHERE NOT EXISTS
+  (SELECT 1 FROM operator_receipts WHERE event_id = event.id)),
+ (SELECT min(max(due_at, coalesce(leased_until, 0))) FROM handler_jobs),
+ (SELECT min(created_at) FROM deliveries WHERE status = 'pending' AND due_at IS NULL AND endpoint_id IS NOT NULL)
+"""
+"""A number that changes with the circuits and pauses, and the times from which jobs of operations may find work."""
 FAITHFUL_FOR = 200.0
 MAX_PAUSE = 5.0
 """Maximum seconds between two runs of a job that finds nothing although something is due."""
@@ -48,6 +59,7 @@ class DueTimes:
     def __init__(self, reader: sqlite3.Connection) -> None:
         self._reader = reader
         self._found: dict[str, float] | None = None
+        self.version = 0
 
     def changed(self) -> None:
         """Discard the cached times after a change of the database."""
@@ -65,7 +77,11 @@ class DueTimes:
                 "run_times": float(run_times),
                 "inbox": _seconds(unread),
             }
+            version, controls, events, jobs, held = self._reader.execute(CONTROL_TIMES).fetchone()
+            self.version = int(version)
+            operations = {"controls": controls, "operator_events": events, "handler_jobs": jobs, "endpoints": held}
             self._found[RECONCILE] = min(moment for name, moment in self._found.items() if name != "run_times")
+            self._found |= {name: _seconds(moment) for name, moment in operations.items()}
         return self._found
 
     def any(self, query: str, values: dict[str, Any]) -> bool:
@@ -120,6 +136,7 @@ class SimScheduler:
         self._began = 0.0
         self._moved_at = 0.0
         self._run_times_seen = 0.0
+        self._version_seen = 0
         self._sweep_until = 0.0
         self._scheduling = False
         self.running = False
@@ -186,6 +203,8 @@ class SimScheduler:
             wanted = 0.0 if self._loop.time() < self._renewed_until else math.inf
         elif job.name == "estimates":
             wanted = 0.0 if found["run_times"] != self._run_times_seen else math.inf
+        elif job.name == "controls" and self._due_times.version != self._version_seen:
+            wanted = 0.0
         else:
             wanted = found.get(job.name, math.inf) - self._ahead()
         if math.isinf(wanted):
@@ -206,6 +225,9 @@ class SimScheduler:
         job.at = math.inf
         if job.name == "estimates" and not self._faithful:
             self._run_times_seen = self._due_times.read()["run_times"]
+        if job.name == "controls":
+            self._due_times.read()
+            self._version_seen = self._due_times.version
         if not self._faithful:  # a faithful one finds nothing at most times of the grid
             job.pause = min(self._max_pause(), job.pause * 2 + job.every / 2)
         job.fired = self._loop.time()

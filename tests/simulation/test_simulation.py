@@ -8,9 +8,17 @@ import pytest
 from service.domain.task import Status
 from tests.simulation.crash_points import BY_POSITION, POINTS
 from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.operation_mutations import erased_task_replayed, pause_ignored, stream_skips_an_event
 from tests.simulation.patches import ENGINES, stand_ins
 from tests.simulation.runner import result_of, results_of, run_and_check
-from tests.simulation.scenario import PROVIDER_FAULTS, Scenario, TaskRequest, base_scenario_of, scenario_of
+from tests.simulation.scenario import (
+    PROVIDER_FAULTS,
+    Scenario,
+    TaskRequest,
+    base_scenario_of,
+    plain_scenario_of,
+    scenario_of,
+)
 
 IN_A_ROW = 25
 REGRESSIONS = {
@@ -53,6 +61,9 @@ EXTENDED_REGRESSIONS = {
 QUICK = ("ack_before_commit", "lost_reply_retried", "order_ignored", "poll_never_set", "token_not_checked", "no_sweep")
 """Mutations that a few runs detect."""
 
+QUICK_OPERATIONS = (stream_skips_an_event, pause_ignored, erased_task_replayed)
+"""Mutations of operations that one run detects."""
+
 
 def test_consecutive_seeds_violate_nothing() -> None:
     """Runs from BOOMERANG_TEST_SEED on violate no promise; a failed one names its seed.
@@ -74,7 +85,7 @@ def test_seeds_that_failed_pass(seed: int) -> None:
 @pytest.mark.parametrize("seed", EXTENDED_REGRESSIONS, ids=str)
 def test_extended_seeds_that_failed_pass(seed: int) -> None:
     """A seed that once failed violates nothing."""
-    assert result_of(seed).broken == ()
+    assert result_of(plain_scenario_of(seed)).broken == ()
 
 
 @pytest.mark.parametrize("seed", [3, 13, 60])
@@ -94,7 +105,7 @@ def test_running_handlers_are_canceled_in_one_order() -> None:
 def test_first_faithful_run_equals_later_ones(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the state of a new engine nor the garbage collector changes the history."""
     monkeypatch.setattr(ENGINES, "_engines", {})
-    scenario = replace(scenario_of(seed), faithful=True)
+    scenario = replace(plain_scenario_of(seed), faithful=True)
     assert len({result_of(scenario).digest for _ in range(3)}) == 1
 
 
@@ -102,6 +113,23 @@ def test_first_faithful_run_equals_later_ones(seed: int, monkeypatch: pytest.Mon
 def test_injected_fault_is_detected(mutation: Mutation) -> None:
     """A known fault causes a violation within a few runs."""
     assert any(result.broken for result in results_of(range(40), mutation=mutation))
+
+
+OPERATED = 7105
+"""A seed with operations in which every one of them is done."""
+
+
+def test_operations_violate_nothing() -> None:
+    """A handler is paused, tasks are erased and submitted again, dead letters replayed, the stream read with cuts."""
+    scenario = scenario_of(OPERATED)
+    assert scenario.operations is not None
+    assert result_of(replace(scenario, operations=replace(scenario.operations, gone=True))).broken == ()
+
+
+@pytest.mark.parametrize("mutation", QUICK_OPERATIONS, ids=lambda one: one.__name__)
+def test_injected_fault_of_an_operation_is_detected(mutation: Mutation) -> None:
+    """A known fault of what operators do causes a violation in one run that has operations."""
+    assert any(result.broken for result in results_of([OPERATED], mutation=mutation))
 
 
 def test_plain_run_settles_everything() -> None:
@@ -127,6 +155,9 @@ def test_scenarios_differ_in_every_way() -> None:
     assert {one.burst_share for one in drawn} == {0.0, 0.5, 1.0}
     assert {one.wake_interval for one in drawn} == {None, 10.0, 60.0}
     assert {one.settings["budget"] is None for one in drawn} == {True, False}
+    operations = [one.operations for one in drawn if one.operations]
+    assert {each.crash_process for each in operations} == {None, 0, 1}
+    assert {each.gone for each in operations} == {True, False}
 
 
 def test_processes_crash_at_many_code_positions() -> None:
