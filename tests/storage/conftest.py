@@ -1,4 +1,4 @@
-"""The store on each database: each test has a new copy of a migrated one, and no connection may stay open."""
+"""The store on each database: each test has an empty, migrated one, and no connection may stay open."""
 
 import asyncio
 import os
@@ -13,6 +13,7 @@ import pytest
 
 from service.storage import Store, migrate, open_store
 from tests.support.postgres import connections, create_database, drop_database, running_postgres
+from tests.support.reused_databases import ReusedDatabases
 
 OpenStore = Callable[[], Store]
 """Opens one more store on the test's database, as another process would."""
@@ -32,6 +33,7 @@ class Server:
 
     base_url: str
     template: str
+    databases: ReusedDatabases
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +42,9 @@ def postgres() -> Iterator[Server]:
     with running_postgres() as base_url:
         template = create_database(base_url)
         asyncio.run(migrate(template))
-        yield Server(base_url=base_url, template=template)
+        databases = ReusedDatabases(base_url, template)
+        yield Server(base_url=base_url, template=template, databases=databases)
+        databases.close()
         drop_database(base_url, template)
 
 
@@ -62,10 +66,10 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EmptyDa
         assert _open_files(path) == 0
         return
     server: Server = request.getfixturevalue("postgres")
-    url = create_database(server.base_url, template=server.template)
+    url = server.databases.take()
     yield EmptyDatabase(url=url, sessions=lambda: connections(server.base_url, url))
     assert _none_within(lambda: connections(server.base_url, url), seconds=10)
-    drop_database(server.base_url, url)
+    server.databases.release(url)
 
 
 @pytest.fixture
