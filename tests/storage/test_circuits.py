@@ -263,6 +263,7 @@ async def test_circuit_closed_manually_lets_go_what_waits(store: Store, open_ano
     assert closed is not None
     assert closed.state == "closed"
     first.receivers.requests.clear()
+    await first.submit(*await first.tasks(8))  # how many of the first ones still wait depends on the machine's speed
     await other.run()
     assert len(first.receivers.requests) >= 5  # they failed again
     assert [each.state for each in await store.circuits.listed(limit=10, after=None)] == ["open"]

@@ -156,6 +156,7 @@ async def test_disconnect_ends_the_wait(fake: FakeApplication) -> None:
 
     scope = {
         "type": "http",
+        "http_version": "1.1",
         "method": "GET",
         "path": "/v1/tasks/task-1",
         "query_string": b"wait=60",
