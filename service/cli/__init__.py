@@ -1,5 +1,6 @@
 """The command `boomerang`. The module of a command is imported only when the command is used."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -111,6 +112,8 @@ class Commands(click.Group):
             with _click_errors():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
+            if sys.stderr is not None and sys.stderr.isatty():
+                click.echo(err=True)  # ends the line with ^C
             raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
 
 

@@ -64,4 +64,5 @@ def _summary(counts: Counter[str]) -> str:
     faults, warnings = counts["fault"], counts["warning"]
     if not faults and not warnings:
         return "Everything is in order."
-    return f"{faults} {'fault' if faults == 1 else 'faults'}, {warnings} {'warning' if warnings == 1 else 'warnings'}."
+    found = f"{faults} {'fault' if faults == 1 else 'faults'}, {warnings} {'warning' if warnings == 1 else 'warnings'}"
+    return f"{found}; the settings are those of this shell and .env."

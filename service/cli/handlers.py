@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +117,8 @@ def new(name: str, as_json: bool) -> None:
         return
     for path in files:
         result_console().print(f"{path} written", soft_wrap=True)
-    result_console().print(f"Try `pytest {folder}/test_{module}.py`.", soft_wrap=True)
+    install = "" if find_spec("pytest") else ", after `pip install pytest`"
+    result_console().print(f"Try `pytest {folder}/test_{module}.py`{install}.", soft_wrap=True)
 
 
 def _check_free(name: str, module: str) -> None:

@@ -27,6 +27,9 @@ WIDE = 72
 WITH_BAR = 100
 """Columns from which the progress has a bar."""
 
+ECHO_WIDTH = 2
+"""Columns that a terminal needs to show ^C: a line that it continues would move all that is drawn again."""
+
 HEAD_LINES = 2
 BAR_WIDTH = 10
 STATUS_WIDTH, DONE_WIDTH, AGE_WIDTH = 11, 4, 5
@@ -176,7 +179,7 @@ async def _live(feed: TaskFeed, out: Console) -> None:
 
         def refresh() -> None:
             nonlocal drawn
-            lines = board.render(datetime.now(UTC), width=out.width, height=out.height)
+            lines = board.render(datetime.now(UTC), width=out.width - ECHO_WIDTH, height=out.height)
             if lines != drawn:  # what is drawn again cannot be selected and copied
                 drawn = lines
                 live.update(Group(*lines), refresh=True)

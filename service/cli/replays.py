@@ -159,7 +159,7 @@ def _selection(counted: Json) -> str:
     """Return a line that counts what is selected, by status and handler."""
     matched = counted["matched"]
     if not matched:
-        return "No delivery is selected."
+        return "No delivery is selected: dead letters are, and with --status pending what waits for a retry."
     parts = [
         ", ".join(f"{count:,} {clean(name)}" for name, count in counted[by].items())
         for by in ("by_status", "by_handler")

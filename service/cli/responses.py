@@ -18,6 +18,10 @@ MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """Maximum response size in bytes; a page of any list fits, of an earlier release too."""
 
 
+OPTIONS = {"params.prompt": "--prompt", "params.images": "--image", "params.videos": "--video"}
+"""The options that give parameters of a model."""
+
+
 async def read_body(response: httpx.Response) -> bytes:
     """Return the body. Raises CommandFailed if it is compressed or longer than MAX_RESPONSE_BYTES."""
     content = bytearray()
@@ -54,6 +58,8 @@ def _error_message(response: httpx.Response, body: object) -> str:
     message = summary.removesuffix("; see errors")
     if response.status_code == httpx.codes.UNAUTHORIZED:
         message += " (set BOOMERANG_API_KEY or --api-key)"
+    if response.status_code == httpx.codes.NOT_FOUND and problem.get("type") == "about:blank":
+        message += f": {clean(response.url.path)} (is BOOMERANG_URL, or --url, the address of the service alone?)"
     errors = problem.get("errors")
     return "\n".join([message, *map(_field_error, errors if isinstance(errors, list) else [])])
 
@@ -68,4 +74,5 @@ def _field_error(error: object) -> str:
         return f"  {clean(error)}"
     loc = error.get("loc")
     path = ".".join(clean(part) for part in (loc if isinstance(loc, list) else ()))
-    return f"  {path}: {clean(error.get('msg', ''))}"
+    option = f" ({OPTIONS[path]})" if path in OPTIONS else ""
+    return f"  {path}{option}: {clean(error.get('msg', ''))}"

@@ -203,7 +203,7 @@ def _show_secrets(client: str | None, *, as_json: bool) -> None:
     if len(found) > 1:
         count = len(found) - 1
         others = "1 more secret signs" if count == 1 else f"{count} more secrets sign"
-        click.echo(f"{others} beside it: older keys and the shared secret, see README.md", err=True)
+        click.echo(f"{others} beside it: older keys and the shared secret, see handlers/README.md", err=True)
     if made:
         click.echo(f"{file} was not there and is made now; a service elsewhere has another key", err=True)
     names = sorted({key.name for key in settings.api_keys})

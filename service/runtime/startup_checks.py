@@ -89,7 +89,8 @@ def check_archive(folder: Path) -> None:
         if error.errno in TRANSIENT_ERRORS:
             log.warning("archive not writable", setting="BOOMERANG_ARCHIVE_URL", error=error.strerror)
             return
+        reason = f"{folder} is a file" if isinstance(error, FileExistsError) else error.strerror
         raise BadSetting(
-            f"BOOMERANG_ARCHIVE_URL must name a directory that can be written: {error.strerror}; "
+            f"BOOMERANG_ARCHIVE_URL must name a directory that can be written: {reason}; "
             "make it and give it to the user that Boomerang runs as, or name another"
         ) from None

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import anyio
 import click
+from rich.text import Text
 
 from service.cli import EXIT_FAILED, UsageError
 from service.cli.media_options import media_values
+from service.cli.output import console, wrapped
 
 PROMPT = "A boomerang turns over the evening hills and comes back to the hand that threw it."
+HEAD = "Boomerang demo: one task from a prompt to an archived video, on this machine only."
 EXTRAS = {"PIL": "Pillow", "av": "PyAV"}
 
 files = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -55,6 +58,8 @@ def demo(
         )
     for kind, paths in (("image", image), ("video", (video,) if video else ())):
         media_values(kind, [str(path) for path in paths])  # reject invalid files before anything starts
+    out = console()
+    out.print(Text(wrapped(HEAD, 0, out)), end="\n\n", soft_wrap=True)  # before the slow import
     from service.cli.demo.run import DemoOptions, run_demo  # noqa: PLC0415 - requires the extra
 
     options = DemoOptions(

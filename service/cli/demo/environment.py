@@ -5,11 +5,13 @@ import logging
 import random
 import secrets
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 from urllib.parse import quote
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
@@ -19,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.server import listen, serving
+from service.cli import UsageError
 from service.cli.api_client import Client
 from service.runtime.config.required_settings import ensure_secret_keys
 from service.runtime.config.settings import load_settings
@@ -27,7 +30,9 @@ from service.runtime.process import running
 from service.sandbox import Sandbox, Switches
 
 HOST = "127.0.0.1"
-DATABASE = "boomerang.db"
+DATABASE, LOG = "demo.db", "demo.log"
+"""Names that no service uses: `--dir .` beside a real `boomerang.db` must not delete it."""
+
 HANDLERS = ("log", "webhook", "archive")
 RUN_SECONDS = 4.0
 
@@ -83,14 +88,17 @@ def _is_signed(verifier: Webhook, body: bytes, request: Request) -> bool:
 
 @asynccontextmanager
 async def demo_environment(directory: Path, *, lose_callbacks: bool) -> AsyncIterator[DemoEnvironment]:
-    """Run the environment inside the block, with a new database in `directory`."""
-    _remove_old_database(directory)
+    """Run the environment inside the block, with a new database in `directory`.
+
+    Raises UsageError while another demo runs there.
+    """
     key = secrets.token_urlsafe()
     switches = Switches(key=key, run_time=RUN_SECONDS, callbacks=not lose_callbacks)
     sandbox = Sandbox(switches, now=lambda: datetime.now(UTC), random=random.SystemRandom())
     receiver = Receiver()
     async with AsyncExitStack() as stack:
-        stack.enter_context(_logging_to(directory / "boomerang.log"))
+        stack.enter_context(_logging_to(directory / LOG))
+        _remove_old_database(directory)
         await stack.enter_async_context(sandbox.running())
         provider_url = await stack.enter_async_context(serving(sandbox.app, listen(HOST, 0)))
         receiver_url = await stack.enter_async_context(serving(receiver.app, listen(HOST, 0)))
@@ -104,7 +112,6 @@ async def demo_environment(directory: Path, *, lose_callbacks: bool) -> AsyncIte
 
 
 def _remove_old_database(directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
     for file in directory.glob(f"{DATABASE}*"):
         file.unlink()
 
@@ -139,10 +146,16 @@ def _free_port() -> int:
 
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    """Write log lines to the file at `path` instead of the terminal inside the block."""
+    """Write log lines to the file at `path` instead of the terminal inside the block.
+
+    Raises UsageError if the file belongs to another demo that runs.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("a", encoding="utf-8") as file:
+        _lock(file, path.parent)
+        file.truncate(0)
         configure_logging("json", "info")
         (handler,) = root.handlers
         if isinstance(handler, logging.StreamHandler):
@@ -151,3 +164,17 @@ def _logging_to(path: Path) -> Iterator[None]:
             yield
         finally:
             root.handlers, root.level = handlers, level
+
+
+def _lock(file: TextIO, directory: Path) -> None:
+    """Lock the open file until it is closed. Raises UsageError if another process has locked it."""
+    if sys.platform == "win32":
+        return
+    import fcntl  # noqa: PLC0415 - not on every platform
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"another demo runs in {directory}; stop it, or name another directory with --dir") from None
+    except OSError:  # a file system without locks
+        return

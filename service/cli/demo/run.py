@@ -1,6 +1,9 @@
 """The steps of the demo: run one task, print each step, and check the results."""
 
+import shlex
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +16,8 @@ from rich.console import Console
 from rich.text import Text
 
 from service.cli import CommandFailed, UsageError
-from service.cli.demo.environment import HANDLERS, DemoEnvironment, demo_environment
-from service.cli.demo.sample_media import decode_video, draw_images
+from service.cli.demo.environment import HANDLERS, LOG, DemoEnvironment, demo_environment
+from service.cli.demo.sample_media import HILLS, decode_video, draw_images
 from service.cli.media_options import media_values
 from service.cli.output import clean, console, print_json, wrapped
 from service.cli.progress import follow
@@ -52,6 +55,11 @@ class DemoOutput:
         """Print a line of text; on a terminal it is wrapped between words."""
         self.out.print(Text(wrapped(text, 0, self.out)), soft_wrap=True)
 
+    def command(self, text: str, command: str) -> None:
+        """Print a command below its introduction; it is never wrapped, so that it can be copied."""
+        self.print(text)
+        self.out.print(Text(f"  {clean(command)}"), soft_wrap=True)
+
     def step(self, name: str, text: str) -> None:
         """Print a successful step."""
         self.steps.append({"step": name, "ok": True, "text": text})
@@ -73,8 +81,6 @@ class DemoOutput:
 async def run_demo(options: DemoOptions) -> bool:
     """Run the demo and return whether every check passed."""
     output = DemoOutput(console())
-    output.print("Boomerang demo: one task from a prompt to an archived video, on this machine only.")
-    output.print()
     started = time.monotonic()
     async with demo_environment(options.directory, lose_callbacks=options.lose_callbacks) as environment:
         output.step("provider", f"stand-in (sandbox) at {environment.provider_url}")
@@ -87,7 +93,7 @@ async def run_demo(options: DemoOptions) -> bool:
                 "failed", getattr(error, "message", "") or f"timed out after {TASK_SECONDS + HANDLER_SECONDS} s"
             )
             if not isinstance(error, UsageError):
-                output.print(f"\nLog: {display_path(options.directory / 'boomerang.log')}")
+                output.print(f"\nLog: {display_path(options.directory / LOG)}")
             if options.as_json:
                 print_json({"ok": False, "steps": output.steps})
             return False
@@ -97,18 +103,31 @@ async def run_demo(options: DemoOptions) -> bool:
             running = {"dashboard": f"{url}/"} if options.stay else {}
             print_json({"ok": True, "steps": output.steps, "video": str(video), **running})
         if options.stay:
-            await _stay(output, url)
+            await _stay(output, url, options)
+        elif not options.as_json:
+            output.command("\nNext, with a dashboard, until you press Ctrl-C:", f"{_program()} demo --stay")
     return True
 
 
-async def _stay(output: DemoOutput, url: str) -> None:
+async def _stay(output: DemoOutput, url: str, options: DemoOptions) -> None:
     """Print the addresses, and wait until the demo is interrupted."""
+    image = display_path((*options.images, options.directory / HILLS)[0])
     output.print(f"\nStill running. Press Ctrl-C to stop. API: {url}/v1/tasks")
-    output.print(f"Try: boomerang submit --wait --url {url} --prompt 'A walk' --image FILE")
+    submit = f"{_program()} submit --url {url} --prompt 'A walk' --image {shlex.quote(image)} --wait"
+    output.command("Submit another task, in another terminal:", submit)
     output.print(f"Dashboard: {url}/")
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             break
+    output.print("\nStopping.")
+
+
+def _program() -> str:
+    """Return how this command is run from here: by its path unless the shell finds it by its name."""
+    program, found = Path(sys.argv[0]), shutil.which("boomerang")
+    if program.name != "boomerang" or (found and Path(found).resolve() == program.resolve()):
+        return "boomerang"
+    return shlex.quote(str(program))
 
 
 async def _run_task(output: DemoOutput, environment: DemoEnvironment, options: DemoOptions) -> Path:

@@ -8,12 +8,13 @@ import av
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 SIDE = 640
+HILLS = "hills.png"
 Colour = tuple[int, int, int]
 
 
 def draw_images(directory: Path) -> list[Path]:
     """Draw three images, write them to `directory` as PNG and return their paths."""
-    pictures = {"evening-sky.png": _sky(), "hills.png": _hills(), "boomerang.png": _boomerang()}
+    pictures = {"evening-sky.png": _sky(), HILLS: _hills(), "boomerang.png": _boomerang()}
     paths = []
     for name, picture in pictures.items():
         path = directory / name
