@@ -136,5 +136,5 @@ def _vtrix_loc(fault: Fault) -> tuple[str | int, ...]:
 
 def _message(problem: Problem) -> str:
     """Return one text: every fault with its parameter, or the detail."""
-    faults = [f"{'.'.join(map(str, fault.loc))}: {fault.msg}".removeprefix(": ") for fault in problem.faults]
+    faults = [f"{'.'.join(map(str, fault.loc))} {fault.msg}".strip() for fault in problem.faults]
     return "; ".join(faults) or problem.detail or "the request failed"

@@ -169,7 +169,9 @@ def _default_text(field: FieldInfo) -> str | None:
         return None
     if is_secret(field.annotation):
         return SHOWN_SECRET
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, set | frozenset):
+        return ",".join(sorted(map(str, value)))  # the same in every process
+    if isinstance(value, list | tuple):
         return ",".join(map(str, value))
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"

@@ -1,5 +1,6 @@
 """`boomerang demo` in its own process: from an empty directory to a playable video."""
 
+import fcntl
 import json
 import os
 import re
@@ -13,6 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.cli import UsageError
+from service.cli.demo.environment import demo_environment
+from service.cli.demo.run import program
 from service.cli.demo.sample_media import decode_video, draw_images
 from tests.support.sample_media import image, video
 from tests.unit.cli.fake_service import run
@@ -62,9 +66,9 @@ def check_plain_output(done: subprocess.CompletedProcess[str], directory: Path) 
     output = done.stderr
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", output)
     assert "duration_ms" not in output
-    log = (directory / "boomerang.log").read_text()
+    log = (directory / "demo.log").read_text()
     assert '"event": "submission"' in log
-    key = (directory / "boomerang.db.key").read_text().splitlines()[0].partition("=")[2]
+    key = (directory / "demo.db.key").read_text().splitlines()[0].partition("=")[2]
     assert key not in log + output
 
 
@@ -91,6 +95,8 @@ def test_demo_ends_with_a_playable_video_and_can_run_again(tmp_path: Path, home:
 
 def test_demo_succeeds_without_callbacks(tmp_path: Path, home: dict[str, str]) -> None:
     """Without callbacks, polling settles the task, and the output reports it; as JSON too, alone on standard output."""
+    (tmp_path / "elsewhere? with %20 blanks").mkdir()
+    (tmp_path / "elsewhere? with %20 blanks" / "boomerang.db").write_text("the database of a service")
     done = demo(tmp_path, home, "--lose-callbacks", "--json", "--dir", "elsewhere? with %20 blanks")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -99,6 +105,31 @@ def test_demo_succeeds_without_callbacks(tmp_path: Path, home: dict[str, str]) -
     assert decode_video(video_in(tmp_path / "elsewhere? with %20 blanks")).seconds > 0
     assert "completed, by poll" in done.stderr
     assert "none received" in done.stderr
+    assert (tmp_path / "elsewhere? with %20 blanks" / "boomerang.db").read_text() == "the database of a service"
+
+
+async def test_second_demo_in_a_directory_is_refused(tmp_path: Path) -> None:
+    """It would delete the database of the first one, which stays."""
+    (tmp_path / "demo.db").write_text("of the first one")
+    with (tmp_path / "demo.log").open("w") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match=r"another demo runs in .*; stop it, or name another directory with --dir"):
+            async with demo_environment(tmp_path, lose_callbacks=False):
+                pass
+    assert (tmp_path / "demo.db").read_text() == "of the first one"
+
+
+def test_commands_that_are_printed_can_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name is enough where the shell finds this program by it; otherwise its path is given."""
+    ours, other = tmp_path / "my venv" / "boomerang", tmp_path / "other" / "boomerang"
+    for path in (ours, other):
+        path.parent.mkdir()
+        path.touch(mode=0o755)
+    monkeypatch.setattr(sys, "argv", [str(ours), "demo"])
+    monkeypatch.setenv("PATH", str(other.parent))
+    assert program() == f"'{ours}'"
+    monkeypatch.setenv("PATH", str(ours.parent))
+    assert program() == "boomerang"
 
 
 def test_invalid_image_ends_the_demo_with_the_error(tmp_path: Path, home: dict[str, str]) -> None:

@@ -105,7 +105,7 @@ async def run_demo(options: DemoOptions) -> bool:
         if options.stay:
             await _stay(output, url, options)
         elif not options.as_json:
-            output.command("\nNext, with a dashboard, until you press Ctrl-C:", f"{_program()} demo --stay")
+            output.command("\nNext, with a dashboard, until you press Ctrl-C:", f"{program()} demo --stay")
     return True
 
 
@@ -113,7 +113,7 @@ async def _stay(output: DemoOutput, url: str, options: DemoOptions) -> None:
     """Print the addresses, and wait until the demo is interrupted."""
     image = display_path((*options.images, options.directory / HILLS)[0])
     output.print(f"\nStill running. Press Ctrl-C to stop. API: {url}/v1/tasks")
-    submit = f"{_program()} submit --url {url} --prompt 'A walk' --image {shlex.quote(image)} --wait"
+    submit = f"{program()} submit --url {url} --prompt 'A walk' --image {shlex.quote(image)} --wait"
     output.command("Submit another task, in another terminal:", submit)
     output.print(f"Dashboard: {url}/")
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -122,7 +122,7 @@ async def _stay(output: DemoOutput, url: str, options: DemoOptions) -> None:
     output.print("\nStopping.")
 
 
-def _program() -> str:
+def program() -> str:
     """Return how this command is run from here: by its path unless the shell finds it by its name."""
     program, found = Path(sys.argv[0]), shutil.which("boomerang")
     if program.name != "boomerang" or (found and Path(found).resolve() == program.resolve()):

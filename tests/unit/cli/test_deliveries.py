@@ -135,7 +135,7 @@ def test_bulk_replay_without_a_match_is_done(service: FakeService) -> None:
     service.respond_to(BULK, (200, REPORT | {"matched": 0, "by_status": {}, "by_handler": {}, "sample": []}))
     result = run("replay", "--handler", "slack", url=service.url)
     assert (result.exit_code, len(service.requests)) == (0, 1)
-    assert result.stderr == "No delivery is selected.\n"
+    assert result.stderr.startswith("No delivery is selected: dead letters are, and with --status pending ")
 
 
 def test_deliveries_that_cannot_be_signed_fail_the_command(service: FakeService) -> None:

@@ -41,7 +41,9 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOOMERANG_LOG_LEVEL", "critical")
 
 
-def test_new_handler_is_listed_with_its_settings_and_its_test_passes(tmp_path: Path) -> None:
+def test_new_handler_is_listed_with_its_settings_and_its_test_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The files are a working start; nothing is overwritten."""
     written = run("handlers", "new", "publish-video", "--json")
     files = ["handlers/publish_video.py", "handlers/test_publish_video.py"]
@@ -57,6 +59,8 @@ def test_new_handler_is_listed_with_its_settings_and_its_test_passes(tmp_path: P
     module.write_text(module.read_text() + "# changed\n")
     assert run("handlers", "new", "publish-video").exit_code == 2
     assert module.read_text().endswith("# changed\n")
+    monkeypatch.setattr("service.cli.handlers.find_spec", lambda _: None)
+    assert "Try `pytest handlers/test_other.py`, after `pip install pytest`." in run("handlers", "new", "other").stderr
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - our own
     assert result.returncode == 0, result.stdout

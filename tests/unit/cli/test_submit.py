@@ -119,10 +119,11 @@ def test_wait_survives_a_restart_of_the_service(service: FakeService, monkeypatc
 
 
 def test_every_invalid_field_is_reported(service: FakeService) -> None:
-    """A refused task prints every invalid field with its path; the exit code is 2."""
+    """A refused task prints every invalid field with its path, and the option that gives it; the exit code is 2."""
     errors = [
         {"loc": ["params", "images", 0], "msg": "is too small"},
         {"loc": ["params", "duration"], "msg": "is text"},
+        {"loc": ["params", "videos"], "msg": "is missing"},
     ]
     service.respond_to("POST /v1/tasks", (422, problem("the parameters break limits", errors=errors)))
     result = run("submit", "--prompt", "A walk", url=service.url)
@@ -130,6 +131,14 @@ def test_every_invalid_field_is_reported(service: FakeService) -> None:
     assert "Error: the parameters break limits" in result.stderr
     assert "  params.images.0: is too small" in result.stderr
     assert "  params.duration: is text" in result.stderr
+    assert "  params.videos (--video): is missing" in result.stderr
+
+
+def test_address_with_a_path_is_named(service: FakeService) -> None:
+    """The base address of a drop-in API is a common mistake: the error shows what was requested."""
+    service.respond_to("GET /v1/v1/tasks", (404, {"type": "about:blank", "detail": "there is nothing at this address"}))
+    result = run("tasks", url=f"{service.url}/v1")
+    assert "nothing at this address: /v1/v1/tasks (is BOOMERANG_URL, or --url, " in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ class Sample(HandlerSettings):
     sample_token: SecretStr = Field(description="token of the account")
     sample_chats: tuple[int, ...] = Field(default=(), description="chats")
     sample_names: frozenset[str] | None = None
+    sample_days: frozenset[str] = frozenset({"tue", "mon", "wed", "fri"})
     sample_pause: timedelta = timedelta(minutes=1)
     sample_mode: Literal["fast", "slow"] = "fast"
     sample_limit: int = Field(default=5, ge=1)
@@ -142,6 +143,7 @@ def test_list_shows_defaults_and_no_values() -> None:
         set=True,
     )
     assert {name: row.default for name, row in rows.items() if row.default} == {
+        "DAYS": "fri,mon,tue,wed",
         "PAUSE": "60s",
         "MODE": "fast",
         "LIMIT": "5",
