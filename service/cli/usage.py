@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 import click
 
@@ -18,7 +19,19 @@ COLUMNS = ("day", "model", "client", "tasks", "cost (USD)", "unpriced", "paid wi
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings of a cell that a spreadsheet would take for a formula."""
 
-day = click.DateTime(["%Y-%m-%d"])
+
+class Day(click.DateTime):
+    """A day such as 2026-05-31."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the day as a datetime; raises click.BadParameter."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is no day; write it like 2026-05-31", param, ctx)
+
+
+day = Day(["%Y-%m-%d"])
 
 
 @click.command()

@@ -73,7 +73,8 @@ def test_csv(service: FakeService) -> None:
 
 def test_wrong_use(service: FakeService) -> None:
     """A day that is none and two formats are refused; an empty report says so."""
-    assert run("usage", "--from", "yesterday", url=service.url).exit_code == 2
+    wrong_day = run("usage", "--from", "yesterday", url=service.url)
+    assert (wrong_day.exit_code, "'yesterday' is no day; write it like 2026-05-31" in wrong_day.stderr) == (2, True)
     assert run("usage", "--csv", "--json", url=service.url).exit_code == 2
     service.respond_to("GET /v1/usage", (200, report(total=sums(0, "0"))))
     assert run("usage", url=service.url).stderr == "No task was submitted.\n"
