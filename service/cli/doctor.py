@@ -65,4 +65,4 @@ def _summary(counts: Counter[str]) -> str:
     if not faults and not warnings:
         return "Everything is in order."
     found = f"{faults} {'fault' if faults == 1 else 'faults'}, {warnings} {'warning' if warnings == 1 else 'warnings'}"
-    return f"{found}; the settings are those of this shell and .env."
+    return f"{found} (settings of this shell and .env)."

@@ -23,7 +23,7 @@ async def events(client: Client, *, task_id: str, as_json: bool) -> None:
     types = {row.get("id"): row.get("type") for row in found if row.get("kind") == "event"}
     types |= {row.get("id"): types.get(row.get("event_id")) for row in found if row.get("kind") == "delivery"}
     rows = [_row(row, text_of(types.get(row.get("delivery_id") or row.get("id")))) for row in found]
-    show_table(COLUMNS, rows, empty="No entries yet.", below=0)
+    show_table(COLUMNS, rows, empty="No entries yet.", below=0, fold=True)
 
 
 def _row(row: Json, event: str) -> tuple[object, ...]:

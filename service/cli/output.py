@@ -118,13 +118,14 @@ def show_table(
     empty: str,
     below: int = 1,
     cut: bool = False,
+    fold: bool = False,
     numbers: Collection[str] = (),
 ) -> None:
     """Print rows under their column headers, or the line `empty` if there are none. Columns of `numbers` end in line.
 
     On a terminal that is too narrow, the last `below` columns of each row are printed below it; with `cut` the last
-    column is cut instead, where enough of it remains. On a still narrower one each row is printed as a paragraph, in
-    which each value has the name of its column.
+    column is cut instead, where enough of it remains; with `fold` it is printed below in rows that do not fit. On a
+    still narrower one each row is printed as a paragraph, in which each value has the name of its column.
     """
     if not rows:
         console().print(empty)
@@ -145,7 +146,8 @@ def show_table(
             _print_paragraph(head, row, out)
         return
     for row in (head, *cells):
-        _print_row(row, widths, split, out)
+        whole_row = not fold or not out.is_terminal or _line(row, widths).cell_len <= out.width
+        _print_row(row, widths, split if whole_row else split - 1, out)
 
 
 def _align_right(column: Sequence[Text], width: int) -> None:

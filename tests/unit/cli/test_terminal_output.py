@@ -20,7 +20,19 @@ DELIVERY: Json = {
     "last_error": "the address could not be reached: ConnectError: connection refused",
     "finished_at": "2026-01-02T03:04:05Z",
 }
-LISTS = [("tasks",), ("dead",), ("status", ID), ("usage",), ("watch", ID)]
+HISTORY: list[Json] = [
+    {"kind": "event", "at": "2026-01-02T03:04:05Z", "id": "e1", "type": "task.completed"},
+    {
+        "kind": "delivery",
+        "at": "2026-01-02T03:04:05Z",
+        "id": "d1",
+        "event_id": "e1",
+        "handler": "log",
+        "status": "sent",
+    },
+    {**DELIVERY, "kind": "delivery", "at": "2026-01-02T03:04:05Z", "event_id": "e1", "status": "dead"},
+]
+LISTS = [("tasks",), ("dead",), ("status", ID), ("usage",), ("watch", ID), ("events", ID)]
 
 
 @pytest.fixture
@@ -35,6 +47,7 @@ def service() -> Iterator[FakeService]:
         fake.respond_to(f"GET /v1/tasks/{ID}", (200, one))
         fake.respond_to("GET /v1/deliveries", (200, {"data": [DELIVERY], "next_cursor": None}))
         fake.respond_to("GET /v1/usage", (200, usage))
+        fake.respond_to(f"GET /v1/tasks/{ID}/events", (200, {"data": HISTORY}))
         yield fake
 
 
@@ -48,13 +61,13 @@ def shown(service: FakeService, *arguments: str, columns: int, **env: str) -> st
 @pytest.mark.parametrize("arguments", LISTS)
 @pytest.mark.parametrize("columns", [40, 60, 80, 120])
 def test_nothing_is_wider_than_the_terminal(service: FakeService, arguments: tuple[str, ...], columns: int) -> None:
-    """Lines are cut, wrapped between words or put below, but the id and the status are always there."""
+    """Lines are cut, wrapped between words or put below, but the id, the status and an error are always there."""
     lines = ESCAPES.sub("", shown(service, *arguments, columns=columns)).splitlines()
     assert max(map(cell_len, lines)) <= columns
     text = "\n".join(lines)
-    assert arguments[0] == "usage" or ID in text or DELIVERY["id"] in text
+    assert arguments[0] in {"usage", "events"} or ID in text or DELIVERY["id"] in text
     assert arguments[0] not in {"tasks", "status"} or "completed" in text
-    assert arguments[0] != "dead" or "connection refused" in " ".join(text.split())
+    assert arguments[0] not in {"dead", "events"} or "connection refused" in " ".join(text.split())
 
 
 def test_values_are_named_where_columns_do_not_fit(service: FakeService) -> None:
