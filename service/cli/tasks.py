@@ -250,7 +250,7 @@ def _print_task(task: Json) -> None:
             "cost": f"{usage['cost']} USD" if usage.get("cost") else None,
             "resubmission of": task.get("resubmission_of"),
             "created": task.get("created_at"),
-            "submitted": task.get("submitted_at"),
+            "submitted": None if task["status"] == "queued" else task.get("submitted_at"),  # was not sent then
             "settled": task.get("settled_at"),
             **_outputs(task),
             **_warnings(task),

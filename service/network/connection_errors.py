@@ -26,11 +26,12 @@ def tls_reason(error: BaseException) -> str | None:
 
 
 def transport_reason(error: BaseException) -> str:
-    """Return why a request failed, without hosts and addresses: TLS, the proxy, or the class of the error."""
+    """Return why a request failed, without hosts and addresses: TLS, the proxy, the system, or the error's class."""
     if isinstance(error, httpx.ProxyError):
         faults = [str(each) for each in _chain(error) if isinstance(each, ProxyFault)]
         return faults[-1] if faults else "the proxy failed"  # the first one may name the host
-    return tls_reason(error) or type(error).__name__
+    reason = _system_reason(error) if isinstance(error, httpx.ConnectError) else tls_reason(error)
+    return reason or type(error).__name__
 
 
 def connect_reason(error: BaseException) -> str:

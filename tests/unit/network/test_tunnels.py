@@ -1,6 +1,7 @@
 """Requests through a real forward proxy: tunnels, forwarding, passwords, faults."""
 
 import asyncio
+import errno
 import socket
 from pathlib import Path
 
@@ -223,3 +224,18 @@ async def test_wrong_address_of_the_proxy_is_named(scheme: str, host: str, reaso
                 await http.post(f"{scheme}://{NAME}/tasks", json={})
     assert transport_reason(failed.value) == f"the proxy could not be connected to: {reason}"
     assert str(failed.value).endswith(transport_reason(failed.value))
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "10.1.2.3 refused"), "Connection refused"),
+        (socket.gaierror(socket.EAI_NONAME, "unknown"), "the name does not resolve"),
+        (None, "ConnectError"),
+    ],
+)
+def test_reason_of_a_direct_connection_has_no_host(cause: OSError | None, reason: str) -> None:
+    """What the system says tells a wrong name from a service that does not run."""
+    error = httpx.ConnectError("10.1.2.3 refused")
+    error.__cause__ = cause
+    assert transport_reason(error) == reason
