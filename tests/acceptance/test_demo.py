@@ -121,14 +121,14 @@ async def test_second_demo_in_a_directory_is_refused(tmp_path: Path) -> None:
 
 def test_commands_that_are_printed_can_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The name is enough where the shell finds this program by it; otherwise its path is given."""
-    ours, other = tmp_path / "my venv" / "boomerang", tmp_path / "other" / "boomerang"
-    for path in (ours, other):
+    local, other = tmp_path / "my venv" / "boomerang", tmp_path / "other" / "boomerang"
+    for path in (local, other):
         path.parent.mkdir()
         path.touch(mode=0o755)
-    monkeypatch.setattr(sys, "argv", [str(ours), "demo"])
+    monkeypatch.setattr(sys, "argv", [str(local), "demo"])
     monkeypatch.setenv("PATH", str(other.parent))
-    assert program() == f"'{ours}'"
-    monkeypatch.setenv("PATH", str(ours.parent))
+    assert program() == f"'{local}'"
+    monkeypatch.setenv("PATH", str(local.parent))
     assert program() == "boomerang"
 
 

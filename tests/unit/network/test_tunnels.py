@@ -235,7 +235,7 @@ async def test_wrong_address_of_the_proxy_is_named(scheme: str, host: str, reaso
     ],
 )
 def test_reason_of_a_direct_connection_has_no_host(cause: OSError | None, reason: str) -> None:
-    """What the system says tells a wrong name from a service that does not run."""
+    """A wrong name and a service that does not run have different reasons."""
     error = httpx.ConnectError("10.1.2.3 refused")
     error.__cause__ = cause
     assert transport_reason(error) == reason
