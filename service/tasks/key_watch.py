@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from service.domain.ports.operator_events import KeyRejections
+from service.domain.ports.key_rejections import KeyRejections
 from service.domain.ports.signals import Clock
 from service.domain.provider_key import KeyAnswers
 

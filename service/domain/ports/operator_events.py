@@ -1,4 +1,4 @@
-"""Operator events: stored once for each condition, and handed to the handlers that ask for them."""
+"""Operator events: stored once for each condition, and handed to the handlers and endpoints that ask for them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,19 +14,8 @@ OPERATOR_EVENTS = "operator_events"
 OPERATOR_JOB = "operator-event"
 """The job of a handler that receives operator events."""
 
-
 ENDPOINT_JOB = "endpoint-operator-event"
 """The job of the webhook handler that posts an operator event to an endpoint."""
-
-
-class KeyRejections(Protocol):
-    """Since when the provider rejects our key, known to all processes."""
-
-    async def rejected(self, now: datetime) -> bool:
-        """Store that the key is rejected since `now`, unless it was before; return whether that is new."""
-
-    async def accepted(self) -> bool:
-        """Store that the key is accepted; return whether it was rejected before."""
 
 
 @dataclass(frozen=True, kw_only=True)
