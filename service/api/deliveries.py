@@ -18,7 +18,7 @@ from service.api.replays import replay_request, report_object
 from service.api.request_bodies import BodyReader, require_json
 from service.api.request_context import TASK
 from service.api.request_work import RequestWork
-from service.api.task_filters import DeliveryReader
+from service.api.window_reader import delivery_reader
 from service.domain.errors import Conflict, Fault, InvalidParams, NotFound
 from service.domain.ports.queues import ResponsibleParty
 from service.domain.ports.replays import Replayer
@@ -75,7 +75,7 @@ class DeliveryApi:
             raise InvalidParams([Fault(loc=("query", "fault"), msg="is for dead letters: give status=dead, or none")])
         caller = caller_of(request)
         wanted = DeliverySelection(client=caller.scope, status=status, handler=handler, fault=fault, cursor=cursor)
-        reader = DeliveryReader(queries=self.queries, wanted=wanted)
+        reader = delivery_reader(self.queries, wanted)
 
         def render(found: DeliveryView) -> Json:
             return delivery_object(found, caller)

@@ -23,8 +23,9 @@ from service.api.request_context import TASK
 from service.api.request_work import RequestWork
 from service.api.resubmissions import requested_changes, resubmitted
 from service.api.task_acceptor import TaskAcceptor
-from service.api.task_filters import FILTERS, WindowReader, task_filter
+from service.api.task_filters import FILTERS, task_filter
 from service.api.task_responses import retry_after, task_response
+from service.api.window_reader import task_reader
 from service.domain.errors import NotFound
 from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import BlobStore, TaskQueries
@@ -99,7 +100,7 @@ class TaskApi:
         limit = query.integer("limit", 50, minimum=1, maximum=MAX_ROWS)
         cursor = query.cursor("task")
         query.reject_errors()
-        reader = WindowReader(queries=self.queries, notes=self.notes, wanted=replace(wanted, cursor=cursor))
+        reader = task_reader(self.queries, self.notes, replace(wanted, cursor=cursor))
         render = task_json if metadata else _without_metadata
         async with self.turns.turn(caller_of(request).name) as pause:
             return await page_response(

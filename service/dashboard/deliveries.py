@@ -13,7 +13,7 @@ from service.api.deliveries import FAULTS, RUNNING, SECRET_DELETED, STATUSES
 from service.api.delivery_views import delivery_object, history_object
 from service.api.problems import NOT_REQUESTED, ProblemError
 from service.api.query_params import QueryParams, cursor_of, path_id
-from service.api.task_filters import DeliveryReader
+from service.api.window_reader import delivery_reader
 from service.dashboard.forms import Form
 from service.dashboard.layout import Layout, Page
 from service.dashboard.request_checks import own_path
@@ -87,7 +87,7 @@ class DeliveriesPage:
             fault=wanted.fault,
             cursor=cursor,
         )
-        reader = DeliveryReader(queries=self.services.queries, wanted=selection)
+        reader = delivery_reader(self.services.queries, selection)
         found = await reader.read(ROWS + 1, cursor)
         rows = found[:ROWS]
         details = await self.details.details([row.id for row in rows]) if rows else {}

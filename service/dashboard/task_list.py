@@ -8,7 +8,7 @@ from starlette.routing import Route
 from service.api.app import Services
 from service.api.authentication import Caller
 from service.api.query_params import cursor_of
-from service.api.task_filters import WindowReader
+from service.api.window_reader import task_reader
 from service.dashboard.attention import UNSHOWN
 from service.dashboard.bulk import ACTIONS
 from service.dashboard.layout import Layout, Page
@@ -37,7 +37,7 @@ class TaskListPage:
         cursor = query.cursor("task")
         query.reject_errors()
         wanted = replace(current.wanted, without=UNSHOWN, cursor=cursor)
-        reader = WindowReader(queries=self.services.queries, notes=self.services.notes, wanted=wanted)
+        reader = task_reader(self.services.queries, self.services.notes, wanted)
         found = await reader.read(ROWS + 1, cursor)
         counts = await self.services.queries.status_counts(replace(wanted, statuses=frozenset()))
         tasks = found[:ROWS]
