@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from service.deliveries.endpoint_tester import claim_for, sample_event
+from service.deliveries.endpoint_messages import endpoint_test_event, unstored_claim
 from service.deliveries.handler_api import Handler
 from service.deliveries.handler_parts import HandlerJob, Job
 from service.deliveries.tools import Tools
@@ -59,5 +59,5 @@ class EndpointOperatorEvents:
         event = job.data["event"]
         body = {"id": event["id"], "type": event["type"], "timestamp": event["at"], "data": event["data"]}
         target = self.targets.target(endpoint.id, endpoint.url, endpoint.sealed) | {"body": body}
-        claim = claim_for(endpoint, target, f"msg_{job.id}", job.created_at)
-        await handler.handle(sample_event(claim), self.tools(claim, handler))
+        claim = unstored_claim(endpoint, target, f"msg_{job.id}", job.created_at)
+        await handler.handle(endpoint_test_event(claim), self.tools(claim, handler))  # the handler posts the body

@@ -3,24 +3,19 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 
 from service.deliveries.attempt_outcome import root_error
+from service.deliveries.endpoint_messages import endpoint_test_event, unstored_claim
 from service.deliveries.error_text import SecretMask, describe_error, is_unreachable, unreachable_text
-from service.deliveries.handler_api import Event, Handler, Tools
+from service.deliveries.handler_api import Handler, Tools
 from service.deliveries.receiver_answer import receiver_answer, target_secrets
 from service.domain.endpoint import Endpoint
 from service.domain.errors import Conflict
 from service.domain.ports.endpoints import EndpointTestResult
 from service.domain.ports.queues import ReceiverAnswer
 from service.domain.ports.signals import Clock
-from service.domain.ports.unit_of_work import DeliveryClaim, EventRow
-from service.domain.task import EventType, Json, TaskId
-from service.domain.task_view import TaskView
+from service.domain.ports.unit_of_work import DeliveryClaim
 from service.tasks.endpoint_targets import EndpointTargets
-
-TEST_EVENT = "endpoint.test"
-"""The type of a test event: no task has events of this type."""
 
 TESTS_AT_ONCE = 8
 """Test events that one process sends at once."""
@@ -57,7 +52,7 @@ class EndpointTester:
         target = self.targets.target(endpoint.id, endpoint.url, endpoint.sealed)
         secrets = target_secrets(target)
         answers: list[ReceiverAnswer] = []
-        claim = claim_for(endpoint, target, f"msg_test_{self.new_id()}", self.clock.now())
+        claim = unstored_claim(endpoint, target, f"msg_test_{self.new_id()}", self.clock.now())
         tools = self.tools(claim, handler)
         tools = Tools(
             **vars(tools) | {"keep_answer": lambda status, body: answers.append(receiver_answer(status, body, secrets))}
@@ -67,7 +62,7 @@ class EndpointTester:
         error: str | None = None
         try:
             async with asyncio.timeout(handler.timeout):
-                await handler.handle(sample_event(claim), tools)
+                await handler.handle(endpoint_test_event(claim), tools)
         except Exception as failure:  # noqa: BLE001 - a handler may raise anything
             cause = root_error(failure)
             error = describe_error(cause, secrets, self.mask)
@@ -78,47 +73,3 @@ class EndpointTester:
             error=error,
             answer=answers[-1] if answers else None,
         )
-
-
-def claim_for(endpoint: Endpoint, target: Json, message_id: str, now: datetime) -> DeliveryClaim:
-    """Return a claim on a delivery that is stored nowhere."""
-    event = EventRow(
-        id=message_id.replace("msg_", "evt_", 1),
-        task_id=TaskId("test"),
-        client=endpoint.client,
-        type=EventType.COMPLETED,
-        at=now,
-        data={},
-    )
-    return DeliveryClaim(
-        id=message_id,
-        fence=0,
-        attempt=1,
-        handler=target["handler"],
-        message_id=message_id,
-        target=target,
-        event=event,
-        created_at=now,
-    )
-
-
-def sample_event(claim: DeliveryClaim) -> Event:
-    """Return an event that looks like that of a completed task, and says in every part that it is a test."""
-    now = claim.event.at
-    task = TaskView(
-        id="test",
-        model="test",
-        status="completed",
-        upstream_id=None,
-        params={},
-        metadata={"test": True},
-        progress=1.0,
-        note="This is a test event. No task was submitted.",
-        created_at=now,
-        submitted_at=now,
-        settled_at=now,
-        deadline_at=now + timedelta(hours=1),
-    )
-    return Event(
-        id=claim.event.id, type=TEST_EVENT, at=now, task=task, metadata=task.metadata, client=claim.event.client
-    )

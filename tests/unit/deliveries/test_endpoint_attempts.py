@@ -5,7 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.deliveries.endpoint_tester import TEST_EVENT, EndpointTester
+from service.deliveries.endpoint_messages import TEST_EVENT
+from service.deliveries.endpoint_tester import EndpointTester
 from service.deliveries.error_text import SecretMask
 from service.domain.endpoint import DELETED, Endpoint
 from service.domain.errors import Conflict, StoreUnavailable
