@@ -47,7 +47,7 @@ FORWARDED_PREFIXES = ("x-forwarded", "x-original-")
 LOGIN_PATH = "/v1/login-links"
 MCP_PATH = "/mcp"
 READABLE_BY_POST = frozenset({LOGIN_PATH, MCP_PATH, MCP_PATH + "/"})
-"""Paths whose POST may change nothing: a read-only caller may use them, and they check what they change."""
+"""Paths to which a read-only caller may POST: not each request changes something, and they refuse one that does."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 SAME_SITE = frozenset({"same-origin", "none"})
 """Values of Sec-Fetch-Site for requests that no page of another site made."""

@@ -52,16 +52,17 @@ class CircuitApi:
         """Close a circuit: what waits for its destination is due at once."""
         require_admin(request)
         QueryParams(request).reject_errors()
-        circuit = await self.closed(str(request.path_params["key"]))
+        circuit = await close_circuit(self.circuits, str(request.path_params["key"]), self.clock.now())
         setattr(request.state, DETAIL, destination_text(circuit))
         return json_response(circuit_object(circuit))
 
-    async def closed(self, key: str) -> Circuit:
-        """Close a circuit and return it; raises NotFound for an unknown one."""
-        circuit = await self.circuits.close(key, now=self.clock.now())
-        if circuit is None:
-            raise NotFound("there is no such circuit: its destination works, or nothing waits for it any more")
-        return circuit
+
+async def close_circuit(circuits: Circuits, key: str, now: datetime) -> Circuit:
+    """Close a circuit and return it; raises NotFound for an unknown one."""
+    circuit = await circuits.close(key, now=now)
+    if circuit is None:
+        raise NotFound("there is no such circuit: its destination works, or nothing waits for it any more")
+    return circuit
 
 
 def destination_text(circuit: Circuit) -> str:

@@ -41,9 +41,10 @@ NOT_SUPPORTED = (
 )
 """Message for an address or a method that only OpenAI's own API has, its code is `not_supported`."""
 
-UNPROCESSABLE, BAD_REQUEST, CONFLICT, TOO_MANY, INTERNAL = 422, 400, 409, 429, 500
-NOT_FOUND, NOT_ALLOWED = 404, 405
+UNPROCESSABLE, BAD_REQUEST = 422, 400
 """The provider answers 400 to what our own API answers 422."""
+
+NOT_FOUND, NOT_ALLOWED, CONFLICT, TOO_MANY, INTERNAL = 404, 405, 409, 429, 500
 
 
 def vtrix_response(problem: Problem, scope: Scope) -> Response:

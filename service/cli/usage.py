@@ -15,7 +15,9 @@ from service.cli.tasks import as_json
 from service.domain.task import Json
 
 FIELDS = ("day", "model", "client", "tasks", "cost", "unpriced", "without_result", "without_result_cost")
-COLUMNS = ("day", "model", "client", "tasks", "cost (USD)", "unpriced", "paid without result")
+NUMBERS = ("tasks", "cost (USD)", "unpriced")
+PAID_WITHOUT_RESULT = "paid without result"
+COLUMNS = ("day", "model", "client", *NUMBERS, PAID_WITHOUT_RESULT)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings of a cell that a spreadsheet would take for a formula."""
 
@@ -65,8 +67,8 @@ def _show(rows: Sequence[Sequence[object]]) -> None:
     """Print the table without the columns in which no row has anything."""
     kept = [at for at in range(len(COLUMNS)) if not rows or any(row[at] != "" for row in rows)]
     columns, cells = [COLUMNS[at] for at in kept], [[row[at] for at in kept] for row in rows]
-    lost = COLUMNS[-1] in columns
-    show_table(columns, cells, empty="No task was submitted.", below=int(lost), numbers=COLUMNS[3:6])
+    has_lost = PAID_WITHOUT_RESULT in columns
+    show_table(columns, cells, empty="No task was submitted.", below=int(has_lost), numbers=NUMBERS)
 
 
 async def _whole_report(client: Client, first: datetime | None, last: datetime | None) -> Json:

@@ -82,7 +82,7 @@ class BulkRequest:
     more: bool = False
 
     @property
-    def many(self) -> str:
+    def count_text(self) -> str:
         """Return how many tasks there are, for a person."""
         if self.more and not self.total:
             return "all tasks that match"
@@ -115,7 +115,7 @@ class BulkPage:
             return self.layout.done(request, address, "Select tasks first, or choose all that match.", level="problem")
         total, more = (len(wanted.selected), False) if wanted.selected else await self._count(wanted.wanted.wanted)
         counted = replace(wanted, total=total, more=more)
-        return self._page(counted, title=f"{wanted.action.label}: {counted.many}?", state="confirm")
+        return self._page(counted, title=f"{wanted.action.label}: {counted.count_text}?", state="confirm")
 
     async def run(self, request: Request, caller: Caller, form: Form) -> Page:
         """Act on one batch, and show how far it is."""
@@ -130,7 +130,7 @@ class BulkPage:
             counts[await self._act(wanted.action, task, caller)] += 1
             done, last = done + 1, task.id
             remaining = [each for each in remaining if each != task.id]
-        detail = f"{counts['done']} {wanted.action.past} of {wanted.many} ({wanted.wanted.words})"
+        detail = f"{counts['done']} {wanted.action.past} of {wanted.count_text} ({wanted.wanted.words})"
         await self.layout.auditor.record(caller, f"task.{wanted.action.name}_many", "", detail, road="dashboard")
         after = replace(
             wanted,
@@ -200,7 +200,7 @@ class BulkPage:
             "action": wanted.action,
             "state": state,
             "total": wanted.total,
-            "many": wanted.many,
+            "count_text": wanted.count_text,
             "handled": handled,
             "more": wanted.more,
             "counts": wanted.counts,

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from service.api.app import Services
 from service.api.authentication import Caller
-from service.api.circuits import CircuitApi, circuit_object, destination_text
+from service.api.circuits import circuit_object, close_circuit, destination_text
 from service.api.query_params import QueryParams
 from service.dashboard.forms import Form
 from service.dashboard.layout import Layout, Page
@@ -41,7 +41,7 @@ class CircuitsPage:
     async def close(self, request: Request, caller: Caller, _: Form) -> Response:
         """Close the circuit of a destination: what waits is due at once."""
         key = str(request.path_params["key"])
-        circuit = await CircuitApi(circuits=self.services.circuits, clock=self.layout.clock).closed(key)
+        circuit = await close_circuit(self.services.circuits, key, self.layout.now())
         destination = destination_text(circuit)
         await self.layout.auditor.record(caller, "circuit.close", key, destination, road="dashboard")
         return self.layout.done(request, PATH, f"The circuit of {destination} is closed: what waits is due now.")

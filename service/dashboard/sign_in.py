@@ -47,7 +47,7 @@ class SignIns:
 
     def __post_init__(self) -> None:
         self._key_ids = {key_fingerprint(each.key): each for each in self.api_keys}
-        self.layout.sign_in_page = self._keeping
+        self.layout.sign_in_page = self._form_with_unsent
 
     def routes(self) -> list[Route]:
         """Return the routes, which need no caller but the one that signs out."""
@@ -155,7 +155,7 @@ class SignIns:
         await self.layout.auditor.record(caller, "session.begin", road="dashboard")
         return response
 
-    def _keeping(self, request: Request, unsent: UnsentForm) -> Response:
+    def _form_with_unsent(self, request: Request, unsent: UnsentForm) -> Response:
         """Return the page to sign in for a form that was sent without a session."""
         return self._form(request, "/", unsent=unsent)
 

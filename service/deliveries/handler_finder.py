@@ -134,7 +134,7 @@ def _package(name: str, path: Path) -> ModuleType:
 
 
 @lru_cache(maxsize=1)
-def packaged(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:  # noqa: ARG001 - what is installed depends on it
+def installed_entry_points(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:  # noqa: ARG001 - what is installed depends on it
     """Return the entry points of handlers, by name, of the packages that are installed in the directories of `path`.
 
     A start needs them several times, and each search reads a file of every installed package.
@@ -143,7 +143,7 @@ def packaged(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:  # noqa: ARG001 -
 
 
 def _installed() -> Iterator[Registered]:
-    for point in packaged(tuple(sys.path)):
+    for point in installed_entry_points(tuple(sys.path)):
         origin = f"{point.value} ({point.dist.name if point.dist else GROUP})"
         for _, found in _loaded(origin, point.load, fix="repair the package, or uninstall it"):
             named = BadHandler(f"{origin} has no handlers: {WRITE}") if isinstance(found, PassedOver) else found

@@ -59,7 +59,7 @@ class ToolsFactory:
 
         Raises Reject for a stored target that does not fit the handler's declaration any more.
         """
-        tools = self._known(handler)
+        tools = self._shared_tools(handler)
         if not claim.target:
             return replace_fields(tools, message_id=claim.message_id, attempt=claim.attempt)
         secrets = ",".join(self.client_secrets.for_client(claim.event.client))
@@ -73,7 +73,7 @@ class ToolsFactory:
             attempt=claim.attempt,
         )
 
-    def _known(self, handler: Handler) -> Tools[Any, Any]:
+    def _shared_tools(self, handler: Handler) -> Tools[Any, Any]:
         """Return the tools of a handler, which differ between its attempts only by the delivery."""
         known = self._tools.get(handler.name)
         if known is None or known[0] is not handler:

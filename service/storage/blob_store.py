@@ -58,9 +58,9 @@ MAX_LOADS = 64
 
 
 class TasksWithoutBlobs:
-    """Tasks that this process has stored without blobs and has not submitted yet: most tasks have none.
+    """Tasks that this process has stored without blobs and has not submitted yet: their submission reads none.
 
-    Blobs are stored with their task and never added later.
+    Most tasks have no blobs. Blobs are stored with their task and never added later.
     """
 
     def __init__(self) -> None:
@@ -73,8 +73,11 @@ class TasksWithoutBlobs:
             del self._ids[next(iter(self._ids))]
 
     def take(self, task_id: TaskId) -> bool:
-        """Return whether the task is remembered, and drop it."""
-        return self._ids.pop(task_id, self) is not self
+        """Return whether the task is remembered, and drop it: it is submitted now."""
+        if task_id not in self._ids:
+            return False
+        del self._ids[task_id]
+        return True
 
 
 class SqlBlobStore:

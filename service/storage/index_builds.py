@@ -29,7 +29,7 @@ FOUND = """
     SELECT indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
     WHERE relname = %s AND relnamespace = current_schema()::regnamespace
 """
-INVALID = """
+INTERRUPTED = """
     SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
     WHERE NOT indisvalid AND relnamespace = current_schema()::regnamespace
 """

@@ -13,7 +13,7 @@ from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import SafeText, UtcDateTime, in_list
 from service.storage.search_tables import search_words
 from service.storage.tables import events, tasks
-from service.storage.task_filters import WHOLE_LIST, filtered, passing, source_of, sources_of
+from service.storage.task_filters import NEWEST, WHOLE_LIST, filtered, passing, source_of, sources_of
 from service.storage.task_rows import TASK_COLUMNS, task_from_row
 
 WINDOW = 1500
@@ -40,7 +40,6 @@ MAX_COUNT = 1000
 EMPTY: dict[str, Any] = {"metadata": {}, "notify": (), "hinted_fact": None}
 """The values of fields that a list leaves out."""
 
-NEWEST = (tasks.c.created_at.desc(), tasks.c.id.desc())
 PLACE = (tasks.c.created_at, tasks.c.id, tasks.c.deadline_at)
 """The deadline is read because the index of all tasks lacks it: SQLite then takes that of the queued ones."""
 SEARCHED = frozenset({"notify", "hinted_fact"})

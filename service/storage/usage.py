@@ -23,13 +23,16 @@ BEGIN, END = bindparam("begins", type_=UtcDateTime()), bindparam("ends", type_=U
 OF_DAY = (tasks.c.submitted_at >= BEGIN) & (tasks.c.submitted_at < END)
 MODEL, CLIENT = unindexed(tasks.c.model).label("of_model"), CLIENT_IN_GROUPS.label("of_client")
 SUM = func.sum(func.coalesce(tasks.c.cost, 0.0)).label("cost")
-HAS_COST = case((tasks.c.cost > 0, 2), (tasks.c.cost.is_not(None), 1), else_=0).label("has_cost")
+UNKNOWN_COST, NO_COST, SOME_COST = 0, 1, 2
+COST_KIND = case((tasks.c.cost > 0, SOME_COST), (tasks.c.cost.is_not(None), NO_COST), else_=UNKNOWN_COST).label(
+    "cost_kind"
+)
 STATUS = unindexed(tasks.c.status).label("of_status")
 
 SUBMISSIONS = (
-    select(MODEL, CLIENT, STATUS, HAS_COST, func.count().label("tasks"), SUM)
+    select(MODEL, CLIENT, STATUS, COST_KIND, func.count().label("tasks"), SUM)
     .where(OF_DAY)
-    .group_by(MODEL, CLIENT, STATUS, HAS_COST)
+    .group_by(MODEL, CLIENT, STATUS, COST_KIND)
 )
 """An index has all that the sums of a day need."""
 
@@ -69,7 +72,7 @@ class SqlUsageReports:
                 return found
 
             for row in await read(SUBMISSIONS):
-                sums[row.of_model, row.of_client].add(row.of_status, row.has_cost, int(row.tasks), float(row.cost))
+                sums[row.of_model, row.of_client].add(row.of_status, row.cost_kind, int(row.tasks), float(row.cost))
             for row in await read(GUESSED) if any(each.maybe_guessed for each in sums.values()) else ():
                 sums[row.of_model, row.of_client].unpriced += int(row.tasks)
             for row in await read(ERASED) if any(each.without_result for each in sums.values()) else ():
@@ -90,15 +93,15 @@ class _Sums:
     without_result_cost: float = 0.0
     maybe_guessed: int = 0
 
-    def add(self, status: str, has_cost: int, tasks: int, cost: float) -> None:
-        """Add tasks of a status; `has_cost` is 2 for a cost above zero, 1 for zero, 0 for an unknown one."""
+    def add(self, status: str, cost_kind: int, tasks: int, cost: float) -> None:
+        """Add tasks of a status; `cost_kind` is UNKNOWN_COST, NO_COST or SOME_COST."""
         self.tasks += tasks
         self.cost += cost
-        if not has_cost and status in FREE_UNLESS_GUESSED:
+        if cost_kind == UNKNOWN_COST and status in FREE_UNLESS_GUESSED:
             self.maybe_guessed += tasks
-        elif not has_cost and status not in FREE:
+        elif cost_kind == UNKNOWN_COST and status not in FREE:
             self.unpriced += tasks
-        if has_cost == 2 and status in FAILED:  # noqa: PLR2004 - see above
+        if cost_kind == SOME_COST and status in FAILED:
             self.add_without_result(tasks, cost)
 
     def add_without_result(self, tasks: int, cost: float) -> None:

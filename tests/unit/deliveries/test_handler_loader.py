@@ -206,7 +206,7 @@ def _install_entry_points(monkeypatch: pytest.MonkeyPatch, *values: str) -> None
     points = [
         EntryPoint(name=f"p{number}", value=value, group=handler_finder.GROUP) for number, value in enumerate(values)
     ]
-    monkeypatch.setattr(handler_finder, "packaged", lambda _: points)
+    monkeypatch.setattr(handler_finder, "installed_entry_points", lambda _: points)
 
 
 def test_entry_point_adds_handlers(installed: Handlers, directory: Path) -> None:
