@@ -69,7 +69,7 @@ class McpApi:
         except ImportError:
             raise ProblemError(NOT_INSTALLED) from None
 
-        class Tools(MCPServer[Any]):
+        class Tools(MCPServer[Any]):  # here, since the library is imported here
             async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
                 if name == GENERATE:
                     arguments = _with_others_as_params(arguments)

@@ -25,7 +25,7 @@ class FairSemaphore:
 
 
 class Held:
-    """A block that holds what `request` asks for. Not a generator: every delivery enters one."""
+    """A block that holds what `request` asks for. Every delivery enters one, and a generator would take longer."""
 
     __slots__ = ("_queue", "_request", "_seconds")
 

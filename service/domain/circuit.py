@@ -21,10 +21,10 @@ HealthSign = Literal["failed", "answered", "busy"]
 
 FIRST_PAUSE = timedelta(seconds=5)
 DOUBLED_PAUSE = timedelta(minutes=5)
-"""The pause before the first probe, which doubles with each that fails, and where that ends."""
+"""The pause before the first probe; it doubles with each probe that fails, up to the second one."""
 
 OPEN_SHARE = 12
-"""Then the pause is this part of the time for which the circuit has been open, a twelfth, up to the longest one."""
+"""Later the pause is a twelfth of the time for which the circuit has been open, at most CircuitLimits.max_pause."""
 
 PROBE_TIME = timedelta(minutes=2)
 """Time within which the result of a probe is expected; then there is another one."""
@@ -53,7 +53,7 @@ MAX_HOST = 253
 class CircuitLimits:
     """When a circuit opens, and the longest pause between its probes.
 
-    So many consecutive failures as `opens_after` open it, 0 for never.
+    `opens_after` is the number of consecutive failures that open it, 0 for never.
     """
 
     opens_after: int = 5
@@ -61,7 +61,7 @@ class CircuitLimits:
 
 
 LIMITS = CircuitLimits()
-"""The limits by default."""
+"""The default limits."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ class DeliveryRoute:
     of the name in the entry, and for a handler without a target of the oldest name of the handler. `host_key` is the
     same for all entries with the same handler and host, None for a target without an address. `endpoint_id` is set
     where the target is an endpoint; a delivery that is `held` waits until the endpoint is resumed, and one that is
-    `limited` is claimed, since a claim counts what the rate of the endpoint allows.
+    `limited` is not leased when it is stored: only a claim counts what the rate of the endpoint allows.
     """
 
     handler: str

@@ -287,7 +287,8 @@ def construct_unchecked(kind: type[T], fields: dict[str, Any]) -> T:
 def replace_fields(value: T, **changes: object) -> T:
     """Return a copy of `value` with `changes`, or `value` itself if nothing differs; see `construct_unchecked`.
 
-    Raises TypeError for a field that it lacks.
+    Raises TypeError for a field that it lacks. It runs many times for each task, so that unknown fields are only looked
+    for where one shows.
     """
     fields = vars(value)
     try:

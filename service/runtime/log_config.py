@@ -160,7 +160,7 @@ def render_json(lines: LineLogger, method: str, line: MutableMapping[str, Any]) 
     if line.get("exc_info"):
         line = structlog.processors.format_exc_info(lines, method, line)
     line = mask_secrets(lines, method, line)
-    line.update(level=method, logger=lines.name, timestamp=f"{datetime.now(UTC).isoformat()[:-6]}Z")
+    line.update(level=method, logger=lines.name, timestamp=f"{datetime.now(UTC).isoformat()[:-6]}Z")  # without +00:00
     return ENCODER.encode(line)
 
 

@@ -49,7 +49,7 @@ class SqlEndedSignIns:
     async def end(self, sign_in_id: str, *, expires: datetime, now: datetime) -> bool:
         """Store that a sign-in ended, and delete what expired long ago; return whether it had not ended before."""
         old = select(ended_sign_ins.c.id).where(ended_sign_ins.c.expires_at < now - KEPT_FOR)
-        unlocked = old.with_for_update(skip_locked=True)
+        unlocked = old.with_for_update(skip_locked=True)  # another process deletes the others at this moment
         async with self._database.writing() as write:
             await write.connection.execute(delete(ended_sign_ins).where(ended_sign_ins.c.id.in_(unlocked)))
             statement = insert(write.connection, ended_sign_ins).values(id=sign_in_id, expires_at=expires)

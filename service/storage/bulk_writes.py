@@ -33,7 +33,10 @@ Processor = Callable[[list[Any]], list[Any]]
 
 
 async def insert_many(connection: AsyncConnection, table: Table, rows: Rows) -> None:
-    """Insert `rows`, which all name the same columns, in their order; skip rows that collide with existing ones."""
+    """Insert `rows`, which all name the same columns, in their order; skip rows that collide with existing ones.
+
+    They are inserted with the next statement of the transaction, or its COMMIT; see `service.storage.deferred`.
+    """
     if not rows:
         return
     statement, parameters = insertion(connection.dialect, table, rows)
@@ -57,7 +60,10 @@ def insertion(dialect: Dialect, table: Table, rows: Rows, unless: ColumnElement[
 
 
 async def update_many(connection: AsyncConnection, table: Table, rows: Rows) -> None:
-    """Update the rows of `table` that `rows` name by its single primary key; all of them name the same columns."""
+    """Update the rows of `table` that `rows` name by its single primary key; all of them name the same columns.
+
+    They are updated with the next statement of the transaction, or its COMMIT.
+    """
     if not rows:
         return
     (key,) = table.primary_key.columns.keys()

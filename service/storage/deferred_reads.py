@@ -17,7 +17,11 @@ Process = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A query as text of the driver; `names` are its parameters in their order, None for a driver that takes names."""
+    """A query as text of the driver.
+
+    `values` are the parameters that the query has itself, and `bind` converts those of some types, by name. `names` are
+    all of them in their order, None for a driver that takes names.
+    """
 
     statement: str
     values: Mapping[str, Any]

@@ -12,7 +12,7 @@ from service.storage.delivery_tables import IS_DEAD, IS_PENDING, REQUESTED, deli
 from service.storage.tables import coalesced, events, unindexed
 
 WINDOW = 1500
-"""Entries of an index that one read of a list looks at; so many pending deliveries are read and sorted."""
+"""Entries of an index that one read of a list looks at; up to as many pending deliveries are read and sorted."""
 
 DELIVERY_COLUMNS = (
     deliveries.c.id,
@@ -36,7 +36,7 @@ CREATED_AT = coalesced(deliveries.c.created_at)
 """The time as an expression, which is in no index: the pending deliveries are then read from theirs."""
 
 SOME_PENDING = select(deliveries.c.due_at).where(IS_PENDING).limit(WINDOW + 1).subquery()
-MANY_PENDING = select(func.count()).select_from(SOME_PENDING)
+PENDING_COUNT = select(func.count()).select_from(SOME_PENDING)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,7 +49,7 @@ class _Source:
 
 async def read_deliveries(connection: AsyncConnection, wanted: DeliverySelection) -> DeliveryWindow:
     """Return the next deliveries that pass the filter, at most its limit, and where to continue if not at the end."""
-    if wanted.status == "pending" and (await connection.execute(MANY_PENDING)).scalar_one() <= WINDOW:
+    if wanted.status == "pending" and (await connection.execute(PENDING_COUNT)).scalar_one() <= WINDOW:
         query = _after(DELIVERIES.where(IS_PENDING, *_checks(wanted)), wanted, CREATED_AT)
         rows = await connection.execute(query.order_by(CREATED_AT.desc(), deliveries.c.id.desc()).limit(wanted.limit))
         return DeliveryWindow(deliveries=[DeliveryView(**row) for row in rows.mappings()])

@@ -44,7 +44,8 @@ class SqlOverview:
 def _tasks(where: ColumnElement[bool], client: str | None, *, by_client: bool = False) -> Select[Any]:
     """Return the query of the tasks in a partial index; `by_client`: one of its indexes begins with the client.
 
-    Else the index contains the client. SQLite takes no other index for it: none of all tasks has the deadline.
+    Else the index contains the client. What the query selects decides which index SQLite reads, since it prefers one
+    that has all columns: where that could be an index of all tasks, the deadline is selected, which none of them has.
     """
     query = select(tasks.c.deadline_at if by_client and client is None else tasks.c.client).where(where)
     column = tasks.c.client if by_client else unindexed(tasks.c.client)

@@ -24,6 +24,8 @@ from service.storage.tables import events, tasks
 NAME = "events"
 LOCK = "search"
 HEADS_AT_ONCE = 250
+"""Events of the log that one run looks at."""
+
 TASKS_AT_ONCE = 60
 """Tasks whose words are written in one transaction: other writers do not wait long."""
 

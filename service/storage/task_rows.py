@@ -50,7 +50,10 @@ def task_values(task: Task) -> Values:
 
 
 def changed_task_values(before: Task, after: Task) -> Values:
-    """Return the columns in which `after` differs from `before`, so that unchanged ones cost nothing."""
+    """Return the columns in which `after` differs from `before`, so that unchanged ones cost nothing.
+
+    Most fields are the same objects: `compress` passes over them without a step of Python for each.
+    """
     old, new, changed = vars(before), vars(after), {}
     for name, value in compress(new.items(), map(is_not, new.values(), old.values())):  # both in the order of fields
         if value != old[name]:

@@ -31,7 +31,7 @@ FIRST_PART = 150
 MAX_OF_ID = 20
 """Tasks that one id of the provider may belong to: usually it is one."""
 
-PROBE = 100
+SAMPLE = 100
 """The newest entries of a word, which show how rare it is."""
 
 MAX_COUNT = 1000
@@ -167,8 +167,8 @@ async def rarest_first(connection: AsyncConnection, numbers: Sequence[int]) -> l
     ranks: dict[int, tuple[bool, int]] = {}
     for word in numbers if len(numbers) > 1 else ():
         query = select(search_words.c.seq).where(search_words.c.word == word).order_by(search_words.c.seq.desc())
-        newest = (await connection.scalars(query.limit(PROBE))).all()
-        ranks[word] = (True, newest[-1]) if len(newest) == PROBE else (False, len(newest))
+        newest = (await connection.scalars(query.limit(SAMPLE))).all()
+        ranks[word] = (True, newest[-1]) if len(newest) == SAMPLE else (False, len(newest))
     return sorted(numbers, key=lambda word: ranks.get(word, (False, 0)))
 
 
