@@ -12,9 +12,10 @@ from service.callbacks.refusals import Refusals
 from service.concurrency.batcher import Batcher
 from service.domain.callback import Callback, ReadFact, UnreadableCallback, Verifier, read_callback, token_in
 from service.domain.errors import BadSignature, BadToken, BodyTooLarge, KeyMissing
+from service.domain.fast_copy import replace_fields
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import UNUSED, Inbox, InboxEntry, InboxUsage
-from service.domain.task import TaskId, replace_fields
+from service.domain.task import TaskId
 from service.domain.task_update import TaskUpdate
 from service.domain.tokens import TokenClaims, Tokens
 from service.tasks.recorder import Recorder

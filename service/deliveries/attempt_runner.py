@@ -21,10 +21,11 @@ from service.deliveries.handler_api import Handler, Tools
 from service.deliveries.running_delivery import RunningDelivery
 from service.domain.callback_forms import has_form
 from service.domain.errors import Reject, Retry
+from service.domain.fast_copy import replace_fields
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.retry_schedule import OWN_SCHEDULE, schedule_name
-from service.domain.task import Json, replace_fields
+from service.domain.task import Json
 from service.tasks.endpoint_targets import EndpointTargets
 from service.tasks.webhook_secrets import WebhookSecrets
 

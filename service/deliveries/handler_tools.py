@@ -20,9 +20,10 @@ from service.deliveries.shared_resources import HandlerResources, SharedResource
 from service.deliveries.task_content import ContentOpener
 from service.deliveries.tools import Tools
 from service.domain.errors import Reject
+from service.domain.fast_copy import replace_fields
 from service.domain.ports.handler_store import HandlerJobStore, HandlerStateStore
 from service.domain.ports.unit_of_work import DeliveryClaim
-from service.domain.task import Json, replace_fields
+from service.domain.task import Json
 from service.domain.webhook_secrets import ClientSecrets
 
 

@@ -5,21 +5,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from service.domain.artifact import Artifact
+from service.domain.fast_copy import replace_fields
 from service.domain.poll_planner import PollPlanner
 from service.domain.prices import Pricing
 from service.domain.result_wait import await_result, note_on_word, with_observations
-from service.domain.task import (
-    EventType,
-    Fact,
-    Source,
-    Status,
-    Step,
-    Task,
-    TaskId,
-    UpstreamId,
-    advance,
-    replace_fields,
-)
+from service.domain.task import EventType, Fact, Source, Status, Step, Task, TaskId, UpstreamId, advance
 from service.domain.task_update import NOTHING_MADE, UNREADABLE, Hint, TaskUpdate, UpdateResult
 
 CONFLICTING_ID_NOTE = "the upstream named this task as it had named another one: what became of it is not known"

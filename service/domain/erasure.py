@@ -3,7 +3,8 @@
 from datetime import datetime
 
 from service.domain.errors import Conflict
-from service.domain.task import Json, Status, Task, TaskError, replace_fields
+from service.domain.fast_copy import replace_fields
+from service.domain.task import Json, Status, Task, TaskError
 from service.domain.task_view import TIMES
 
 ERASED = "erased"

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from service.domain.task import Fact, Source, Status, Task, TaskError, replace_fields
+from service.domain.fast_copy import replace_fields
+from service.domain.task import Fact, Source, Status, Task, TaskError
 from service.domain.task_update import TaskUpdate
 from service.domain.task_view import rfc3339
 

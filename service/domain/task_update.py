@@ -5,20 +5,9 @@ from datetime import datetime
 
 from service.domain.artifact import Artifact
 from service.domain.callback import Callback
+from service.domain.fast_copy import replace_fields
 from service.domain.ports.unit_of_work import InboxEntry
-from service.domain.task import (
-    EventType,
-    Fact,
-    Json,
-    Source,
-    Status,
-    Task,
-    TaskError,
-    TaskId,
-    UpstreamId,
-    Usage,
-    replace_fields,
-)
+from service.domain.task import EventType, Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId, Usage
 from service.domain.task_wait import Wait
 
 RESUBMITTED_WARNING = (

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from operator import itemgetter
 
 from service.domain.error_kinds import task_error, with_error_kind
-from service.domain.task import Json, Task, construct_unchecked
+from service.domain.fast_copy import construct_unchecked
+from service.domain.task import Json, Task
 
 TIMES = ("created_at", "submitted_at", "settled_at", "deadline_at")
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from service.domain.errors import ProviderUnavailable
+from service.domain.fast_copy import replace_fields
 from service.domain.result_wait import RESULT_LEFT_OUT
-from service.domain.task import Fact, Status, TaskError, Usage, replace_fields
+from service.domain.task import Fact, Status, TaskError, Usage
 from service.providers.answer import DEFAULT_READING, Answer, Names, Reading
 from service.providers.fields import amount, correlation, fraction, is_faulty_amount, money, number
 from service.providers.reasons import reason

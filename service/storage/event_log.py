@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy import case, func, null, select
 
+from service.domain.fast_copy import construct_unchecked
 from service.domain.logged_event import MAX_PAYLOAD, EventFilter, EventHead, LoggedEvent
 from service.domain.ports.unit_of_work import EventRow
-from service.domain.task import EventType, TaskId, construct_unchecked
+from service.domain.task import EventType, TaskId
 from service.storage.blob_store import PAYLOAD, payload_text
 from service.storage.column_types import in_list
 from service.storage.database import Database

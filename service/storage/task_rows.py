@@ -6,7 +6,8 @@ from itertools import compress
 from operator import attrgetter, is_not
 from typing import Any
 
-from service.domain.task import Source, Status, Task, TaskError, Usage, construct_unchecked
+from service.domain.fast_copy import construct_unchecked
+from service.domain.task import Source, Status, Task, TaskError, Usage
 from service.storage.tables import tasks
 
 Values = dict[str, Any]

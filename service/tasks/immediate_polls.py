@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from service.concurrency.immediate_claims import ImmediateClaims
-from service.domain.task import Status, Task, replace_fields
+from service.domain.fast_copy import replace_fields
+from service.domain.task import Status, Task
 
 NOT_POLLED = frozenset({Status.QUEUED, Status.SUBMITTING})
 """Statuses of tasks that the provider does not know yet, or whose submission is running."""

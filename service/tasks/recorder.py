@@ -16,6 +16,7 @@ import structlog
 from service.concurrency.batcher import Batcher, commit_or_bisect
 from service.domain.errors import OperatorError, StoreUnavailable
 from service.domain.event_routing import Subscription
+from service.domain.fast_copy import replace_fields
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.immediate_claims import DeliverySlots
 from service.domain.ports.signals import Clock
@@ -26,7 +27,6 @@ from service.domain.ports.unit_of_work import (
     unknown,
 )
 from service.domain.prices import Pricing
-from service.domain.task import replace_fields
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.task_times import TaskTimes

@@ -12,6 +12,7 @@ from service.domain.apply_update import UpdateContext, apply_update
 from service.domain.artifact import ARTIFACT_FIELDS, Artifact
 from service.domain.event_routing import DeliveryRoute, Subscription, route, wants_progress
 from service.domain.fair_share import share_owner
+from service.domain.fast_copy import replace_fields
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.immediate_claims import DeliverySlots, SlotReservations
 from service.domain.ports.signals import Clock
@@ -23,7 +24,7 @@ from service.domain.ports.unit_of_work import (
     UnitOfWork,
 )
 from service.domain.prices import Pricing
-from service.domain.task import EventType, Status, Task, TaskId, UpstreamId, replace_fields
+from service.domain.task import EventType, Status, Task, TaskId, UpstreamId
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.task_view import task_json
 from service.domain.task_wait import WaitRow

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from service.domain.fast_copy import replace_fields
 from service.domain.ports.provider import RateLimitedProvider
 from service.domain.ports.queues import LimitUsageReader
 from service.domain.ports.signals import Clock
 from service.domain.submission_limits import Limits, LimitUsage
-from service.domain.task import Status, Task, replace_fields
+from service.domain.task import Status, Task
 from service.domain.task_view import rfc3339
 
 QUIET_TIME = timedelta(seconds=5)

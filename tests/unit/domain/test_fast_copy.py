@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service.domain.task import Status, Task, TaskId, replace_fields
+from service.domain.fast_copy import replace_fields
+from service.domain.task import Status, Task, TaskId
 
 NOW = datetime(2026, 5, 6, 12, tzinfo=UTC)
 TASK = Task(id=TaskId("t1"), client="ann", provider="vtrix", model="m", bucket="b", created_at=NOW, deadline_at=NOW)
