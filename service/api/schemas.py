@@ -295,7 +295,3 @@ class Counts(RootModel[dict[str, WholeNumber]]):
 
 class MetricsText(RootModel[str]):
     """Metrics in the text format of Prometheus."""
-
-
-class OpenApiDocument(RootModel[dict[str, Any]]):
-    """A document of OpenAPI 3.1."""

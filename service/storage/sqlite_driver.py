@@ -1,4 +1,4 @@
-"""SQLite: its file, its engine, and a driver that takes one thread hop a statement.
+"""SQLite: its file, its engine, and a driver that takes one thread hop a statement at most.
 
 The cursors of aiosqlite 0.22 take four. aiosqlite would also run a statement once for each set of parameters and
 acquire the interpreter's lock before each: with a busy event loop, each acquisition takes about a millisecond. Here one

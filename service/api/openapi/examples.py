@@ -9,13 +9,13 @@ from pydantic import BaseModel
 
 from service.api.content_schemas import ContentBytes, Link, LinkRequest
 from service.api.count_schemas import StatusCounts
+from service.api.document_schemas import DocsPage, OpenApiDocument
 from service.api.endpoint_request_schemas import EndpointPatch, EndpointRequest, MissedRequest, RotateRequest
 from service.api.endpoint_schemas import Endpoint, EndpointPage, EndpointTest, EndpointWithSecret, MissedReport
 from service.api.event_schemas import StreamedEvent
 from service.api.openapi.handler_examples import HANDLER_EXAMPLES
 from service.api.openapi.video_examples import VIDEO_EXAMPLES
 from service.api.openapi.vtrix_examples import VTRIX_EXAMPLES
-from service.api.page_schemas import DocsPage
 from service.api.problems import TYPE_PREFIX
 from service.api.replay_schemas import ReplayReport, ReplayRequest
 from service.api.request_schemas import ProviderCallback, ResubmitRequest, TaskRequest
@@ -29,7 +29,6 @@ from service.api.schemas import (
     MetricsText,
     Model,
     ModelList,
-    OpenApiDocument,
     ProcessState,
     TaskPage,
     TaskWithPayload,

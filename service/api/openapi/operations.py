@@ -1,5 +1,6 @@
 """The table of operations: each route and method with its parameters, bodies and responses."""
 
+from service.api.document_schemas import DocsPage, OpenApiDocument
 from service.api.metrics import MEDIA_TYPE as METRICS_TYPE
 from service.api.openapi import examples
 from service.api.openapi.content_operations import CONTENT_OPERATIONS
@@ -22,7 +23,6 @@ from service.api.openapi.parameters import (
 from service.api.openapi.task_operations import TASK_OPERATIONS
 from service.api.openapi.video_operations import VIDEO_OPERATIONS
 from service.api.openapi.vtrix_operations import VTRIX_OPERATIONS
-from service.api.page_schemas import DocsPage
 from service.api.replay_schemas import ReplayReport, ReplayRequest
 from service.api.request_schemas import ProviderCallback
 from service.api.schemas import (
@@ -33,7 +33,6 @@ from service.api.schemas import (
     MetricsText,
     Model,
     ModelList,
-    OpenApiDocument,
     ProcessState,
 )
 from service.api.usage_schemas import UsageReport
