@@ -191,7 +191,7 @@ def _print_secret(document: Mapping[str, object], text: str, *, as_json: bool) -
 def _show_secrets(client: str | None, *, as_json: bool) -> None:
     """Print the newest secret that signs, as JSON all; report on standard error what else the reader must know."""
     from service.runtime.config.required_settings import ensure_secret_keys  # noqa: PLC0415 - heavy
-    from service.runtime.config.setting_types import database_file  # noqa: PLC0415 - heavy
+    from service.runtime.config.setting_parsers import database_file  # noqa: PLC0415 - heavy
     from service.runtime.handler_settings import client_secrets  # noqa: PLC0415 - heavy
 
     given = operator_settings()

@@ -18,7 +18,7 @@ from service.domain.ports.handler_pauses import HandlerPause
 from service.runtime.application import Application
 from service.runtime.bootstrap import build_application
 from service.runtime.config.required_settings import ensure_secret_keys
-from service.runtime.config.setting_types import database_file, database_kind
+from service.runtime.config.setting_parsers import database_file, database_kind
 from service.runtime.config.settings import Settings
 from service.runtime.log_config import configure_logging
 from service.runtime.malloc import return_large_blocks_to_os

@@ -27,7 +27,7 @@ from service.domain.notify import validate_notify
 from service.domain.strict_json import MAX_DEPTH, parse_json
 from service.providers.vidu.bodies import read_vidu, vidu_error
 from service.providers.vtrix.bodies import read_vtrix, vtrix_error
-from service.runtime.config import setting_types as values
+from service.runtime.config import setting_parsers as values
 from service.sandbox import SwitchError, Switches
 from tests.fuzz.input_reader import InputReader, as_text, result_or_error
 from tests.fuzz.signed_inputs import COMMON_CHARACTERS, MAX_TEXT, check_fact

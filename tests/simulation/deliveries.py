@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from service.domain.circuit import FEW_FAILURES, PARKED_FOR
 from service.domain.schedule_times import JITTER
-from service.runtime.config.setting_types import durations
+from service.runtime.config.setting_parsers import durations
 from tests.simulation.facts import Facts, Row
 from tests.simulation.handlers import ARCHIVER, FLAKY, WEBHOOK
 from tests.simulation.history import HandlerRun, History

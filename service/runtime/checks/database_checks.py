@@ -6,7 +6,7 @@ from datetime import datetime
 from service.domain.errors import OperatorError
 from service.runtime.checks.clocks import compare_clocks
 from service.runtime.checks.finding import Finding, Installation, fault, ok, skipped, warning
-from service.runtime.config.setting_types import database_file
+from service.runtime.config.setting_parsers import database_file
 from service.storage.inspection import DatabaseState, inspect_database, notifications_arrive
 from service.storage.migrate import is_newer
 from service.storage.pg_texts import UNHEARD, UNHEARD_FIX

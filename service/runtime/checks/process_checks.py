@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from service.domain.errors import OperatorError
 from service.domain.ports.process_registry import ProcessKeys
 from service.runtime.checks.finding import Finding, Installation, fault, ok, skipped, warning
-from service.runtime.config.setting_types import database_file
+from service.runtime.config.setting_parsers import database_file
 from service.runtime.key_agreement import ENDED_AFTER, RENEWAL_INTERVAL
 from service.storage.inspection import inspect_database
 

@@ -10,7 +10,7 @@ from service.runtime.checks.finding import Finding, fault
 from service.runtime.config.dotenv import PREFIX
 from service.runtime.config.key_file import read_existing
 from service.runtime.config.required_settings import handlers_directory, start_checks
-from service.runtime.config.setting_types import database_file
+from service.runtime.config.setting_parsers import database_file
 from service.runtime.config.settings import Settings, load_settings
 from service.runtime.config.variables import Check, read_variables
 

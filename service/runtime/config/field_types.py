@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, PlainValidator
 
 from service.domain.api_key import ApiKey
 from service.domain.submission_limits import ClientLimit
-from service.runtime.config import setting_types as parse
+from service.runtime.config import setting_parsers as parse
 
 
 def parsed(parser: parse.Parse[object]) -> PlainValidator:

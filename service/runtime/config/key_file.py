@@ -15,7 +15,7 @@ import structlog
 
 from service.domain.errors import BadSetting
 from service.domain.webhook_secrets import derive_webhook_secret
-from service.runtime.config.setting_types import secret_keys, webhook_secrets
+from service.runtime.config.setting_parsers import secret_keys, webhook_secrets
 
 log = structlog.get_logger("boomerang.runtime")
 

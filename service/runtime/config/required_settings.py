@@ -10,7 +10,7 @@ from service.domain.hosts import is_loopback
 from service.domain.webhook_secrets import derive_webhook_secret
 from service.runtime.config.dotenv import PREFIX
 from service.runtime.config.key_file import StoredKeys, load_or_create
-from service.runtime.config.setting_types import database_file
+from service.runtime.config.setting_parsers import database_file
 from service.runtime.config.settings import Settings
 from service.runtime.config.variables import Check
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from service.domain.delivery_rate import OWN_RATE, rate_of
 from service.domain.retry_schedule import OWN_SCHEDULE
-from service.runtime.config import setting_types as parse
+from service.runtime.config import setting_parsers as parse
 from service.runtime.config.dotenv import PREFIX, read_dotenv
 
 if TYPE_CHECKING:

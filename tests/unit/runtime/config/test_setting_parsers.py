@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from service.domain.durations import MAX_DURATION, UNITS, duration
 from service.domain.errors import BadSetting
 from service.domain.submission_limits import ClientLimit
-from service.runtime.config.setting_types import (
+from service.runtime.config.setting_parsers import (
     archive,
     client_limit,
     database,
