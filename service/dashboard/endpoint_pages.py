@@ -24,7 +24,6 @@ ROWS = 50
 ADDED = (
     "An endpoint was added since this form was opened, maybe by sending it twice: look at the list, then send it again."
 )
-UNCACHED = {"Cache-Control": "no-store"}
 
 
 @dataclass(frozen=True, kw_only=True)

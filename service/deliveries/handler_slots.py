@@ -208,14 +208,13 @@ class HandlerSlots:
         handler = self._by_name.get(name)
         if handler is None or not self.immediate.accepting:
             return None
-        if (handler.name, None) in self._waiting:  # older deliveries wait, whoever holds what
+        if (handler.name, None) in self._waiting:  # older deliveries of any client may wait: the shares decide nothing
             return None
         shares = FairShare(free=self._free(handler), held=self._held[handler.name])
-        older = (handler.name, client) in self._waiting
         if self.paused(handler) or handler.per_second is not None:  # a claim counts what a rate allows
             self._waiting.add((handler.name, None))
             return None
-        if older or not shares.may_take(client):
+        if (handler.name, client) in self._waiting or not shares.may_take(client):
             self._waiting.add((handler.name, client if shares.free else None))
             return None
         self.take(handler, client)

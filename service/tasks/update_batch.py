@@ -70,12 +70,7 @@ class UpdateBatch:
         """
         unit_of_work = self.unit_of_work
         self.context = UpdateContext(planner=self.planner, now=self.clock.now(), pricing=self.pricing)
-        rows = {} if from_inbox else {id(update): update.inbox for update in updates if update.inbox}
-        ids = {update.task_id for update in updates}
-        self.tasks, found = await unit_of_work.receive(ids, list(rows.values()))
-        verdicts = dict(zip(rows, found, strict=True))
-        if unknown := [row for row in rows.values() if row.task_id not in self.tasks]:
-            await unit_of_work.read([replace_fields(row, verdict="quarantined") for row in unknown])
+        verdicts = await self._receive(updates, from_inbox=from_inbox)
         named: set[UpstreamId] = set()
         guessed: set[TaskId] = set()
         for update in updates:
@@ -95,6 +90,18 @@ class UpdateBatch:
             results.append(result)
         await self.flush()
         return results
+
+    async def _receive(self, updates: Sequence[TaskUpdate], *, from_inbox: bool) -> dict[int, str]:
+        """Lock the tasks of `updates` and store their callbacks; return the inbox's result for each, by its identity.
+
+        Callbacks of unknown tasks are quarantined.
+        """
+        rows = {} if from_inbox else {id(update): update.inbox for update in updates if update.inbox}
+        ids = {update.task_id for update in updates}
+        self.tasks, verdicts = await self.unit_of_work.receive(ids, list(rows.values()))
+        if unknown := [row for row in rows.values() if row.task_id not in self.tasks]:
+            await self.unit_of_work.read([replace_fields(row, verdict="quarantined") for row in unknown])
+        return dict(zip(rows, verdicts, strict=True))
 
     def add(self, update: TaskUpdate, verdict: str | None = None) -> UpdateResult:
         """Apply `update` in memory; `verdict` is the inbox's result for its callback."""
