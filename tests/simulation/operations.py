@@ -19,7 +19,6 @@ from starlette.types import Receive, Scope, Send
 from service.domain.task import Json
 from tests.simulation.history import History
 from tests.simulation.loop import SimLoop
-from tests.simulation.seeded_faults import SeededFaults
 
 SERVICE = "http://127.0.0.1"
 ENDPOINT_HOST = "endpoint.test"
@@ -29,9 +28,6 @@ TRIES = 300
 FEW_TRIES = 30
 """Tries of what becomes possible later, with pauses that grow to an hour."""
 
-READ_PAUSE = 7.0
-"""Most seconds between two reads of the stream by one reader; more while nothing happens."""
-
 SHARE = 0.1
 """Share of the seeds that have operations."""
 
@@ -40,7 +36,8 @@ SHARE = 0.1
 class Operations:
     """The operations of one run. Times are seconds after the tasks of the run have ended.
 
-    A handler is paused for `pause` seconds; the process `crash_process` crashes at `crash_at`.
+    `readers` follow the stream of events. A handler is paused for `pause` seconds. `gone` is whether the receiver of
+    the endpoint answers 410 at first. The process `crash_process` crashes at `crash_at`; None for no crash.
     """
 
     readers: int = 1
@@ -80,7 +77,13 @@ def prompt_of(number: int) -> str:
 
 @dataclass(kw_only=True)
 class Done:
-    """What was done and confirmed, for the checks; times are seconds of the loop."""
+    """What was done and confirmed, for the checks; times are seconds of the loop.
+
+    `tasks` are the ids of the new tasks by number, `paused` the times from and until which the handler was paused,
+    `erased` the times by task, `resubmitted` the new task by the old one, and `replayed` the former message ids by dead
+    letter. `endpoint` is its id, `received` the tasks and types of the events that its receiver took. Until it is
+    `repaired` a handler rejects the events of the last new task. `streams` are the numbers that each reader got.
+    """
 
     tasks: dict[int, str] = field(default_factory=dict)
     paused: tuple[float, float] | None = None
@@ -110,58 +113,6 @@ class EndpointReceiver:
             self._done.received.append((event["data"]["task"]["id"], event["type"]))
         await send({"type": "http.response.start", "status": 204 if self.back else 410, "headers": []})
         await send({"type": "http.response.body", "body": b""})
-
-
-# ── the readers of the event stream ──────────────────────────────────────────
-
-
-class StreamReader:
-    """Reads the stream of events from the beginning, again and again from its last number; connections are cut."""
-
-    def __init__(self, number: int, http: httpx.AsyncClient, seeded_faults: SeededFaults) -> None:
-        self._number = number
-        self._http = http
-        self._seeded_faults = seeded_faults
-        self._reads = 0
-        self.numbers: list[int] = []
-
-    async def follow(self) -> None:
-        """Read until cancelled."""
-        idle = 0
-        while True:
-            wait, before = (0, 3)[self._draw("wait") < 0.5], len(self.numbers)
-            with suppress(httpx.TransportError):
-                await self._read(wait, cut=self._draw("cut") < 0.3)
-            idle = idle + 1 if len(self.numbers) == before else 0
-            await asyncio.sleep(READ_PAUSE * self._draw("pause") * (1 + idle) ** 2)
-
-    async def read_rest(self) -> None:
-        """Read what is left."""
-        for _ in range(TRIES):
-            before = len(self.numbers)
-            with suppress(httpx.TransportError):
-                if await self._read(0, cut=False) and len(self.numbers) == before:
-                    return
-            await asyncio.sleep(1)
-
-    async def _read(self, wait: int, *, cut: bool) -> bool:
-        """Read once; return whether the whole answer came."""
-        after = self.numbers[-1] if self.numbers else 0
-        headers = {"Last-Event-ID": str(after)}
-        answer = await self._http.get(f"{SERVICE}/v1/events?wait={wait}", headers=headers)
-        if answer.status_code != httpx.codes.OK:
-            return False
-        text = answer.text
-        if cut:
-            text = text[: int(len(text) * self._draw("where"))]
-        for part in text.split("\n\n")[:-1]:
-            [number] = [line.partition(": ")[2] for line in part.splitlines() if line.startswith("id: ")]
-            self.numbers.append(int(number))
-        return not cut
-
-    def _draw(self, what: str) -> float:
-        self._reads += 1
-        return self._seeded_faults.draw(f"stream {what}", f"{self._number}/{self._reads}")
 
 
 # ── the operations ───────────────────────────────────────────────────────────

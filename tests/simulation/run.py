@@ -23,13 +23,14 @@ from tests.simulation.limits import Limits
 from tests.simulation.loop import START, SimLoop, own_loop
 from tests.simulation.machine_faults import FullDisk, SharedState
 from tests.simulation.network import Network, OutsideServer, Server, SimTransport, Transfer, params_of, payload_of
-from tests.simulation.operations import ENDPOINT_HOST, Done, EndpointReceiver, Operations, Operators, StreamReader
+from tests.simulation.operations import ENDPOINT_HOST, Done, EndpointReceiver, Operations, Operators
 from tests.simulation.process import Process
 from tests.simulation.scenario import LONG, Scenario
 from tests.simulation.scheduler import RECONCILE, DueTimes, SimScheduler
 from tests.simulation.seeded_faults import SeededFaults
 from tests.simulation.settings import CLIENT, KEY, settings_of
 from tests.simulation.sqlite import fresh_database
+from tests.simulation.stream_reader import StreamReader
 
 FORBIDDEN = 403
 TIME_LIMIT = 40 * 3600.0
