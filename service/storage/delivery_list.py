@@ -40,7 +40,7 @@ PENDING_COUNT = select(func.count()).select_from(SOME_PENDING)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Source:
+class _IndexRange:
     """The range of an index to read, and the conditions that its entries have to pass."""
 
     entries: tuple[ColumnElement[bool], ...]
@@ -53,11 +53,11 @@ async def read_deliveries(connection: AsyncConnection, wanted: DeliverySelection
         query = _after(DELIVERIES.where(IS_PENDING, *_checks(wanted)), wanted, CREATED_AT)
         rows = await connection.execute(query.order_by(CREATED_AT.desc(), deliveries.c.id.desc()).limit(wanted.limit))
         return DeliveryWindow(deliveries=[DeliveryView(**row) for row in rows.mappings()])
-    source = _source(wanted)
-    query = _after(DELIVERIES.where(*source.entries, *source.checks), wanted)
+    index_range = _index_range(wanted)
+    query = _after(DELIVERIES.where(*index_range.entries, *index_range.checks), wanted)
     last = None
-    if source.checks:
-        newest = select(deliveries.c.created_at, deliveries.c.id).where(*source.entries).order_by(*_newest())
+    if index_range.checks:
+        newest = select(deliveries.c.created_at, deliveries.c.id).where(*index_range.entries).order_by(*_newest())
         last = (await connection.execute(_after(newest, wanted).offset(WINDOW - 1).limit(1))).first()
         if last is not None:
             place = tuple_(deliveries.c.created_at, deliveries.c.id)
@@ -67,20 +67,20 @@ async def read_deliveries(connection: AsyncConnection, wanted: DeliverySelection
     return DeliveryWindow(deliveries=found, after=last.id if last is not None and len(found) < wanted.limit else None)
 
 
-def _source(wanted: DeliverySelection) -> _Source:
+def _index_range(wanted: DeliverySelection) -> _IndexRange:
     """Return the smallest index: that of dead letters, by their fault or client, or that of a client's or of all."""
     entries: list[ColumnElement[bool]] = []
     if wanted.status == "dead" or wanted.fault is not None:
         entries.append(IS_DEAD)
     if wanted.fault is not None:
         entries.append(deliveries.c.fault == wanted.fault)
-        return _Source(entries=tuple(entries), checks=_checks(wanted))
+        return _IndexRange(entries=tuple(entries), checks=_checks(wanted))
     if wanted.client is not None:
         entries.append(deliveries.c.client == wanted.client)
     others = _checks(wanted, client=False)
     if wanted.status not in {None, "dead"}:
         others = (*others, unindexed(deliveries.c.status) == wanted.status)
-    return _Source(entries=tuple(entries), checks=others)
+    return _IndexRange(entries=tuple(entries), checks=others)
 
 
 def _checks(wanted: DeliverySelection, *, client: bool = True) -> tuple[ColumnElement[bool], ...]:

@@ -17,7 +17,7 @@ NEWEST = (tasks.c.created_at.desc(), tasks.c.id.desc())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Source:
+class ListIndex:
     """An index with the tasks of `statuses`: all tasks of the condition `where`, or (None) those of the whole list.
 
     With `has_client` there is another one that begins with the client. `has_status` is whether the index has it.
@@ -55,20 +55,19 @@ class Source:
         return select(newest.c.status, func.count(), total).group_by(newest.c.status)
 
 
-COMPLETED = Source(statuses=frozenset({Status.COMPLETED}))
+COMPLETED = ListIndex(statuses=frozenset({Status.COMPLETED}))
 SMALL = (
-    Source(statuses=frozenset({Status.QUEUED}), where=QUEUED, has_status=False),
-    Source(statuses=AT_UPSTREAM, where=IN_FLIGHT, has_client=False),
-    Source(statuses=frozenset({Status.CANCELED, Status.EXPIRED, Status.FAILED}), where=UNSUCCESSFUL),
+    ListIndex(statuses=frozenset({Status.QUEUED}), where=QUEUED, has_status=False),
+    ListIndex(statuses=AT_UPSTREAM, where=IN_FLIGHT, has_client=False),
+    ListIndex(statuses=frozenset({Status.CANCELED, Status.EXPIRED, Status.FAILED}), where=UNSUCCESSFUL),
 )
-NO_RESULT = Source(statuses=frozenset({Status.COMPLETED}), where=WITHOUT_RESULT)
-
+NO_RESULT = ListIndex(statuses=frozenset({Status.COMPLETED}), where=WITHOUT_RESULT)
 
 WHOLE_LIST = COMPLETED
-"""Every task is in the list in which the completed ones are counted."""
+"""Completed tasks are counted in the list of all tasks: they have no index of their own, since most tasks are."""
 
 
-def source_of(wanted: TaskFilter) -> Source:
+def index_of(wanted: TaskFilter) -> ListIndex:
     """Return the smallest index with all tasks of the filter."""
     if wanted.without_result:
         return NO_RESULT
@@ -76,7 +75,7 @@ def source_of(wanted: TaskFilter) -> Source:
     return next((each for each in SMALL if statuses and statuses <= each.statuses), WHOLE_LIST)
 
 
-def sources_of(wanted: TaskFilter) -> Sequence[Source]:
+def indexes_of(wanted: TaskFilter) -> Sequence[ListIndex]:
     """Return the indexes by which the tasks of the filter are counted, each status by one of them."""
     if wanted.without_result:
         return [NO_RESULT]
@@ -97,10 +96,10 @@ def passing(query: Select[Any], wanted: TaskFilter) -> Select[Any]:
     return _checked(query, wanted)
 
 
-def filtered(query: Select[Any], wanted: TaskFilter, source: Source) -> Select[Any]:
+def filtered(query: Select[Any], wanted: TaskFilter, index: ListIndex) -> Select[Any]:
     """Return `query` for the tasks in an index that pass the filter."""
-    query = source.entries(query, wanted)
-    if wanted.client is not None and not source.has_client:
+    query = index.entries(query, wanted)
+    if wanted.client is not None and not index.has_client:
         query = query.where(unindexed(tasks.c.client) == wanted.client)
     return _checked(query, wanted)
 

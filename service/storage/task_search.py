@@ -13,7 +13,7 @@ from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import SafeText, UtcDateTime, in_list
 from service.storage.search_tables import search_words
 from service.storage.tables import events, tasks
-from service.storage.task_filters import NEWEST, WHOLE_LIST, filtered, passing, source_of, sources_of
+from service.storage.task_filters import NEWEST, WHOLE_LIST, filtered, index_of, indexes_of, passing
 from service.storage.task_rows import TASK_COLUMNS, task_from_row
 
 WINDOW = 1500
@@ -79,15 +79,15 @@ async def _by_id(connection: AsyncConnection, wanted: TaskFilter) -> list[Task]:
 
 
 async def _listed(connection: AsyncConnection, wanted: TaskFilter) -> TaskWindow:
-    source = source_of(wanted)
-    query = filtered(select(*columns_without(wanted.without)), wanted, source)
-    within = source.entries(select(*PLACE), wanted)
+    index = index_of(wanted)
+    query = filtered(select(*columns_without(wanted.without)), wanted, index)
+    within = index.entries(select(*PLACE), wanted)
     place = tuple_(tasks.c.created_at, tasks.c.id)
     if wanted.cursor is not None:
         position = select(tasks.c.created_at, tasks.c.id).where(tasks.c.id == wanted.cursor).scalar_subquery()
         query, within = query.where(place < position), within.where(place < position)
     last = None
-    if wanted.is_selective or source is not WHOLE_LIST:
+    if wanted.is_selective or index is not WHOLE_LIST:
         last = (await connection.execute(within.order_by(*NEWEST).offset(WINDOW - 1).limit(1))).first()
         if last is not None:
             query = query.where(place >= tuple_(literal(last[0], UtcDateTime), literal(last[1], SafeText)))
@@ -199,9 +199,9 @@ async def _counts_by_words(
 
 async def _counts(connection: AsyncConnection, wanted: TaskFilter) -> dict[str, tuple[int, bool]]:
     counts: dict[str, tuple[int, bool]] = {}
-    for source in sources_of(wanted):
-        rows = (await connection.execute(source.counted(wanted, WINDOW))).all()
+    for index in indexes_of(wanted):
+        rows = (await connection.execute(index.counted(wanted, WINDOW))).all()
         whole = sum(row[1] for row in rows) < WINDOW
-        counted = source.statuses & wanted.statuses if wanted.statuses else source.statuses
+        counted = index.statuses & wanted.statuses if wanted.statuses else index.statuses
         counts |= {status: (passed, not whole) for status, _, passed in rows if status in counted}
     return counts
