@@ -71,20 +71,15 @@ def build_delivery_parts(
         enabled=WEBHOOK in handlers,
         is_admin=admins_of(settings),
     )
+    webhook, mask = handlers.get(WEBHOOK), secret_mask(settings)
+    tester = EndpointTester(handler=webhook, tools=tools, targets=targets, clock=clock, new_id=new_id, mask=mask)
     return DeliveryParts(
         tools=tools,
         targets=targets,
         endpoints=endpoints,
         resealing=SecretResealing(endpoints=endpoints, rows=store.sealed_secrets, secrets=webhook_secrets, clock=clock),
         missed_replay=MissedReplay(endpoints=store.endpoints, replays=store.replays, clock=clock, new_id=new_id),
-        tester=EndpointTester(
-            handler=handlers.get(WEBHOOK),
-            tools=tools,
-            targets=targets,
-            clock=clock,
-            new_id=new_id,
-            mask=secret_mask(settings),
-        ),
+        tester=tester,
         handler_tester=HandlerTests(settings=settings, handlers=handlers, tools=tools, clock=clock),
     )
 
