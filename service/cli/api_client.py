@@ -74,14 +74,11 @@ class Client(AbstractAsyncContextManager["Client"]):
 
     async def history(self, task_id: str) -> list[Json]:
         """Return the history of a task, oldest first, from all pages."""
-        found: list[Json] = []
-        cursor: object = None
-        while True:
-            page = await self._page(f"v1/tasks/{_path_segment(task_id)}/events", lambda _: True, {"cursor": cursor})
-            found += page["data"]
-            if not page["data"] or not page.get("next_cursor") or page["next_cursor"] == cursor:
-                return found
-            cursor = page["next_cursor"]
+
+        async def read_page(**filters: object) -> Json:
+            return await self._page(f"v1/tasks/{_path_segment(task_id)}/events", lambda _: True, filters)
+
+        return await all_rows(read_page)
 
     async def cancel(self, task_id: str) -> Json:
         """Cancel a task and return it."""
@@ -166,6 +163,18 @@ class Client(AbstractAsyncContextManager["Client"]):
         except httpx.HTTPError as error:
             raise Unreachable(f"the connection to {self.url} failed: {transport_reason(error)}") from None
         return parse_response(response, content, is_valid)
+
+
+async def all_rows(read_page: Callable[..., Awaitable[Json]], **filters: object) -> list[Json]:
+    """Return the rows of all pages that `read_page` returns for the filters; a cursor that repeats ends them."""
+    found: list[Json] = []
+    cursor: object = None
+    while True:
+        page = await read_page(**filters, cursor=cursor)
+        found += page["data"]
+        if not page["data"] or not page.get("next_cursor") or page["next_cursor"] == cursor:
+            return found
+        cursor = page["next_cursor"]
 
 
 def _checked_url(url: str) -> str:

@@ -3,7 +3,7 @@
 import click
 
 from service.cli import completion
-from service.cli.api_client import Client, with_client
+from service.cli.api_client import Client, all_rows, with_client
 from service.cli.output import console, format_time, print_json, show_fields, show_table, text_of
 from service.cli.tasks import as_json
 from service.domain.task import Json
@@ -32,14 +32,7 @@ def circuits(ctx: click.Context, /, **options: object) -> None:
 @with_client
 async def list_circuits(client: Client, *, as_json: bool) -> None:
     """List the destinations that fail or have asked to wait."""
-    found: list[Json] = []
-    cursor: object = None
-    while True:
-        page = await client.circuits(limit=200, cursor=cursor)
-        found += page["data"]
-        cursor = page.get("next_cursor")
-        if not cursor or not page["data"]:
-            break
+    found = await all_rows(client.circuits, limit=200)
     if as_json:
         print_json({"data": found})
         return

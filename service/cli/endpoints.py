@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from service.cli import EXIT_FAILED
-from service.cli.api_client import Client, with_client
+from service.cli.api_client import Client, all_rows, with_client
 from service.cli.output import console, format_time, print_json, result_console, show_fields, show_table, text_of
 from service.cli.replays import Moment
 from service.cli.tasks import as_json
@@ -54,14 +54,7 @@ def endpoints(ctx: click.Context, /, **options: object) -> None:
 @with_client
 async def list_endpoints(client: Client, *, of_client: str | None, as_json: bool) -> None:
     """List endpoints with their health, newest first."""
-    found: list[Json] = []
-    cursor: object = None
-    while True:
-        page = await client.endpoints(client=of_client, limit=200, cursor=cursor)
-        found += page["data"]
-        cursor = page.get("next_cursor")
-        if not cursor or not page["data"]:
-            break
+    found = await all_rows(client.endpoints, client=of_client, limit=200)
     if as_json:
         print_json({"data": found})
         return
