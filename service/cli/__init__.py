@@ -11,7 +11,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from service.cli.examples import with_examples
-from service.cli.streams_and_signals import end_on_sigterm_as_first_process, open_missing_streams
+from service.cli.streams_and_signals import (
+    end_in_spite_of_threads,
+    end_on_sigterm_as_first_process,
+    open_missing_streams,
+)
 from service.domain.errors import BadHandler, BadSetting, BoomerangError
 
 EXIT_FAILED = 1
@@ -156,4 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line `arguments` (default: `sys.argv`) and exit."""
     open_missing_streams()
     end_on_sigterm_as_first_process()
-    boomerang.main(args=arguments, prog_name="boomerang")
+    try:
+        boomerang.main(args=arguments, prog_name="boomerang")
+    except SystemExit as end:
+        if end.code == EXIT_INTERRUPTED:
+            end_in_spite_of_threads(EXIT_INTERRUPTED)
+        raise

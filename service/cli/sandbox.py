@@ -1,16 +1,18 @@
 """The command `boomerang sandbox`: run the stand-in provider alone."""
 
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from random import Random
+from types import FrameType
 from typing import Any
 
 import click
 import uvicorn
 
-from service.cli import EXIT_USAGE
+from service.cli import EXIT_INTERRUPTED, EXIT_USAGE
 from service.sandbox import MediaExtraMissing, Sandbox, SwitchError, Switches
 from service.sandbox.switches import Switch, switch_table
 
@@ -20,6 +22,16 @@ UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _BACKLOG = 2048
 _SHUTDOWN_TIMEOUT = 3
 """Seconds."""
+
+
+class SandboxServer(uvicorn.Server):
+    """A server that a second signal ends at once; uvicorn would print the traceback of its own cancellation."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at the first signal, as uvicorn does."""
+        if self.should_exit:
+            os._exit(EXIT_INTERRUPTED)
+        super().handle_exit(sig, frame)
 
 
 class _GroupedOptions(click.Command):
@@ -113,7 +125,7 @@ def sandbox(port: int, host: str, seed: int | None, **switches: Any) -> None:
             lifespan="on",
             timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        SandboxServer(config).run(sockets=[listener])
 
 
 def _listener(host: str, port: int) -> socket.socket:

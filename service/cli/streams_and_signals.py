@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,17 @@ def end_on_sigterm_as_first_process() -> None:
     """
     if os.getpid() == FIRST_PROCESS and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _exit)
+
+
+def end_in_spite_of_threads(status: int) -> None:
+    """End the process now if threads are left that Python would wait for, as a database's after a second Ctrl-C."""
+    if all(thread.daemon or thread is threading.main_thread() for thread in threading.enumerate()):
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads, or it is closed
+            stream.flush()
+    os._exit(status)
 
 
 def is_interactive(out: "Console") -> bool:

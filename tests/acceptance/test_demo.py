@@ -179,6 +179,27 @@ def test_demo_keeps_running_until_a_signal(tmp_path: Path, home: dict[str, str],
         assert process.returncode == 0
 
 
+def test_interrupted_command_ends_in_spite_of_threads(tmp_path: Path, home: dict[str, str]) -> None:
+    """A second Ctrl-C leaves the thread of the database, for which Python would wait for ever."""
+    code = (
+        "import sys, threading\n"
+        "from service import cli\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "cli.boomerang.main = lambda **_: (print('begun'), sys.exit(130))\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run(  # noqa: S603 - trusted command
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=home,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "begun\n", "")
+
+
 def test_missing_media_extra_is_reported(tmp_path: Path, home: dict[str, str]) -> None:
     """Without Pillow or PyAV, the message says what to install, and nothing starts."""
     hidden = tmp_path / "hidden"

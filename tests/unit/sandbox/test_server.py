@@ -16,6 +16,7 @@ import pytest
 import uvicorn
 from click.testing import CliRunner
 
+from service.cli.sandbox import SandboxServer
 from service.cli.sandbox import sandbox as command
 from service.sandbox import First, MediaExtraMissing, Sandbox, Switches
 from service.sandbox.switches import switch_table
@@ -195,3 +196,14 @@ def test_without_the_media_extra_the_command_names_the_fix() -> None:
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - our own
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert "pip install -r requirements.txt" in ended.stderr
+
+
+def test_second_signal_ends_the_command_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one stops the server; nothing waits for the end after another."""
+    codes: list[int] = []
+    monkeypatch.setattr("service.cli.sandbox.os._exit", codes.append)
+    server = SandboxServer(uvicorn.Config("unused"))
+    server.handle_exit(signal.SIGINT, None)
+    assert (server.should_exit, codes) == (True, [])
+    server.handle_exit(signal.SIGINT, None)
+    assert codes == [130]
