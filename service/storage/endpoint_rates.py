@@ -15,11 +15,11 @@ from sqlalchemy import bindparam, func, select, update
 from service.domain.delivery_rate import TokenBucket, rate_of
 from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import update_many
-from service.storage.column_types import UtcDateTime, in_list
 from service.storage.control_tables import rate_buckets
-from service.storage.delivery_tables import IS_PENDING, PENDING, deliveries, is_probe
+from service.storage.delivery_tables import PENDING, deliveries, is_probe
 from service.storage.dialects import insert
 from service.storage.endpoint_tables import endpoints
+from service.storage.parked_deliveries import FREE_IN_LANES
 from service.storage.rate_buckets import current_bucket
 from service.storage.task_rows import Values
 
@@ -34,13 +34,7 @@ BUCKET = (
 _HEAD = deliveries.alias("head")
 WITH_THEIR_HEAD = (
     update(deliveries)
-    .where(
-        IS_PENDING,
-        in_list(deliveries.c.lane, "lanes"),
-        deliveries.c.leased_until.is_(None),
-        deliveries.c.circuit.is_(None),
-        deliveries.c.due_at <= bindparam("now", type_=UtcDateTime()),
-    )
+    .where(deliveries.c.id.in_(FREE_IN_LANES))
     .values(
         due_at=select(func.max(_HEAD.c.due_at))
         .where(_HEAD.c.status == PENDING, _HEAD.c.lane == deliveries.c.lane, _HEAD.c.event_seq < deliveries.c.event_seq)

@@ -27,22 +27,21 @@ MAX_PARKED = 1_000
 WOKEN_AT_ONCE = 1_000
 """Deliveries that are made due in one transaction."""
 
-REST_OF_LANES = (
-    update(deliveries)
+FREE_IN_LANES = (
+    select(deliveries.c.id)
     .where(
-        deliveries.c.id.in_(
-            select(deliveries.c.id)
-            .where(
-                IS_PENDING,
-                in_list(deliveries.c.lane, "lanes"),
-                deliveries.c.leased_until.is_(None),
-                deliveries.c.circuit.is_(None),
-                deliveries.c.due_at <= bindparam("now", type_=UtcDateTime()),
-            )
-            .with_for_update(skip_locked=True)
-        )
+        IS_PENDING,
+        in_list(deliveries.c.lane, "lanes"),
+        deliveries.c.leased_until.is_(None),
+        deliveries.c.circuit.is_(None),
+        deliveries.c.due_at <= bindparam("now", type_=UtcDateTime()),
     )
-    .values(due_at=bindparam("until", type_=UtcDateTime()))
+    .with_for_update(skip_locked=True)
+)
+"""What is due in some lanes. A row that a replay has locked is left: it may be waiting for one of this transaction."""
+
+REST_OF_LANES = (
+    update(deliveries).where(deliveries.c.id.in_(FREE_IN_LANES)).values(due_at=bindparam("until", type_=UtcDateTime()))
 )
 WAITING = IS_PENDING & deliveries.c.circuit.is_not(None) & deliveries.c.due_at.is_not(None)
 FIRST_WAITING = (

@@ -5,11 +5,13 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from psycopg import sql
 
 from service.domain.errors import InvalidParams
 from service.storage import Store
 from service.tasks.endpoints import EndpointChanges
-from tests.storage.conftest import OpenStore
+from tests.storage.conftest import EmptyDatabase, OpenStore
+from tests.storage.held_locks import other_session
 from tests.support.endpoint_harness import Harness
 
 SECOND = timedelta(seconds=1)
@@ -71,6 +73,22 @@ async def test_events_of_a_task_stay_in_order(store: Store) -> None:
     for task in tasks:
         own = [body for body in bodies if task in body]
         assert ["task.submitted" in own[0], "task.completed" in own[1]] == [True, True]
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+async def test_claim_does_not_wait_for_a_row_of_a_replay(store: Store, database: EmptyDatabase) -> None:
+    """A replay that has locked what waits behind a postponed event may be waiting for that event."""
+    harness = Harness(store=store)
+    await harness.endpoints.create(rate="1/s")
+    first, second = await harness.tasks(2)
+    await harness.submit(first, second)
+    await harness.complete(second)
+    async with other_session(database) as session:
+        await session.run(
+            sql.SQL("SELECT 1 FROM deliveries WHERE event_seq = (SELECT max(event_seq) FROM deliveries) FOR UPDATE")
+        )
+        await harness.run()
+    assert len(harness.receivers.requests) == 1
 
 
 async def test_replay_by_a_person_is_made_at_once(store: Store) -> None:
