@@ -115,7 +115,10 @@ class Commands(click.Group):
         try:
             with _click_errors():
                 return super().invoke(ctx)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, RuntimeError) as error:
+            # Python 3.11 turns an interrupt while a class is made, as in an import, into this error's cause
+            if isinstance(error, RuntimeError) and not isinstance(error.__cause__, KeyboardInterrupt):
+                raise
             if sys.stderr is not None and sys.stderr.isatty():
                 click.echo(err=True)  # ends the line with ^C
             raise click.exceptions.Exit(EXIT_INTERRUPTED) from None

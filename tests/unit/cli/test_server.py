@@ -364,10 +364,13 @@ def test_command_table_matches_the_commands() -> None:
         assert command.name == name
 
 
-def test_interrupted_command_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_a_class", [False, True])
+def test_interrupted_command_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, *, in_a_class: bool) -> None:
     """A script can distinguish an interrupt from a failed task, and does not submit again."""
 
     def interrupted(*_: object) -> None:
+        if in_a_class:
+            raise RuntimeError("Error calling __set_name__ on a field") from KeyboardInterrupt()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(service_main, "list_handlers", interrupted)
