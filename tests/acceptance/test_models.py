@@ -58,4 +58,4 @@ async def test_unknown_model_is_refused_by_default(workspace: Workspace, model: 
     async with service(child) as at:
         answer = await at.http.post("/v1/tasks", json={"model": model, "params": PARAMS[model]})
     assert answer.status_code == 422
-    assert "unknown model" in answer.json()["errors"][0]["msg"]
+    assert "is unknown" in answer.json()["errors"][0]["msg"]

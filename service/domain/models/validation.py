@@ -139,7 +139,7 @@ def _model_class(name: object) -> type[ModelParams]:
         raise InvalidParams([Fault(loc=("model",), msg=f"must be a string, is {shorten(name)}: name a model")])
     guess = nearest_name(name, MODELS)
     fix = f"did you mean {guess}?" if guess else f"one of {', '.join(MODELS)}"
-    raise InvalidParams([Fault(loc=("model",), msg=f"unknown model {shorten(name)}: {fix}")])
+    raise InvalidParams([Fault(loc=("model",), msg=f"{shorten(name)} is unknown: {fix}")])
 
 
 def _unknown_faults(model: type[ModelParams], unknown: list[str]) -> list[Fault]:

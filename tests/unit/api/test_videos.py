@@ -79,7 +79,7 @@ async def test_repeated_field_is_a_list(client: httpx.AsyncClient, fake: FakeApp
         ),
         (BODY | {"input_reference": {"image_url": "data:text/plain,x"}}, "input_reference", "data:image/png"),
         (BODY | {"input_reference": 5}, "input_reference", "uploaded file"),
-        (BODY | {"model": "sora-2"}, "model", "unknown model 'sora-2'"),
+        (BODY | {"model": "sora-2"}, "model", "'sora-2' is unknown"),
         (BODY | {"prompt": "\0"}, "prompt", "U+0000"),
         (BODY | {"n": 2}, "n", "unknown parameter"),
     ],

@@ -32,7 +32,7 @@ async def test_create_is_the_task_of_our_own_api(client: httpx.AsyncClient, fake
         ({"model": "x", "input": []}, "FieldInvalid", "one entry"),
         ({"model": "x", "input": [{}, {}]}, "FieldInvalid", "one entry"),
         ({"model": "x", "input": ["p"]}, "FieldLacking", "input.0.params is required"),
-        ({"model": "x", "input": [{"params": 1}]}, "ModelUnavailable", "unknown model 'x'"),
+        ({"model": "x", "input": [{"params": 1}]}, "ModelUnavailable", "'x' is unknown"),
         (BODY | {"input": [{"params": {"prompt": 5}}]}, "FieldLacking", "params.prompt must be a string"),
         ({**BODY, "input": [{"params": PARAMS | {"seed": "\0"}}]}, "FieldInvalid", "U+0000"),
     ],
