@@ -24,6 +24,10 @@ SHAPES = {
     "active": "✓",
     "paused": "‖",
     "disabled": "✕",
+    "open": "✕",
+    "failing": "↻",
+    "busy": "‖",
+    "closed": "✓",
 }
 """A sign for each state, so that it does not show by its colour alone."""
 WORDS = {"in_progress": "in progress", "in_doubt": "in doubt", "dead": "dead letter"}
