@@ -113,7 +113,7 @@ class SqlEndpoints:
             return [_endpoint(row) for row in (await connection.execute(query)).mappings()]
 
     async def missed(
-        self, endpoint: Endpoint, *, since: datetime, until: datetime, after: int | None, limit: int
+        self, endpoint: Endpoint, *, since: datetime, until: datetime | None, after: int | None, limit: int
     ) -> tuple[list[MissedEvent], int | None]:
         """Return events of a time that the endpoint wants and has not got, oldest first, and where to continue."""
         async with self._database.reading() as connection:

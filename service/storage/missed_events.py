@@ -31,11 +31,13 @@ async def missed_events(
     endpoint: Endpoint,
     *,
     since: datetime,
-    until: datetime,
+    until: datetime | None,
     after: int | None,
     limit: int,
 ) -> tuple[list[MissedEvent], int | None]:
     """Return events of [since, until) without a delivery to the endpoint, or with a dead letter, oldest first.
+
+    Without `until` they are all since then.
 
     The number of the last event that was read comes with them, None at the end. At most `limit` events are read.
     """
@@ -55,12 +57,13 @@ async def missed_events(
     found = [
         MissedEvent(seq=row.seq, id=row.id, task_id=row.task_id, dead_id=row.delivery_id)
         for row in rows
-        if since <= row.at < until
+        if since <= row.at
+        and (until is None or row.at < until)
         and row.erased_at is None
         and (not endpoint.events or row.type in endpoint.events)
         and row.status in {None, "dead"}
     ]
-    ended = len(rows) < limit or rows[-1].at >= until + CLOCK_DIFFERENCE
+    ended = len(rows) < limit or (until is not None and rows[-1].at >= until + CLOCK_DIFFERENCE)
     return found, None if ended else rows[-1].seq
 
 

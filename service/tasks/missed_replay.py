@@ -57,11 +57,12 @@ class MissedReplay:
     time_limit: float = TIME_LIMIT
 
     async def run(
-        self, endpoint: Endpoint, *, since: datetime, until: datetime, cursor: MissedCursor | None, dry_run: bool
+        self, endpoint: Endpoint, *, since: datetime, until: datetime | None, cursor: MissedCursor | None, dry_run: bool
     ) -> MissedReport:
         """Replay, or count, the events of [since, until) that `endpoint` wants and has not got, oldest first.
 
-        50 a second are due. Raises Conflict for a disabled endpoint: its deliveries would only die.
+        Without `until` they are all that are stored, also those of a process whose clock is ahead of this one's. 50 a
+        second are due. Raises Conflict for a disabled endpoint: its deliveries would only die.
         """
         if endpoint.disabled_at and not dry_run:
             raise Conflict('the endpoint is disabled: enable it first, with PATCH {"disabled": false}')

@@ -137,6 +137,7 @@ class SimScheduler:
         self._moved_at = 0.0
         self._run_times_seen = 0.0
         self._version_seen = 0
+        self._controls_until = 0.0
         self._sweep_until = 0.0
         self._scheduling = False
         self.running = False
@@ -192,6 +193,11 @@ class SimScheduler:
             return
         self._faithful = self._faithful and self._loop.time() < FAITHFUL_FOR
         found = {} if self._faithful else self._due_times.read()
+        if self._due_times.version != self._version_seen:
+            self._version_seen = self._due_times.version
+            self._controls_until = (
+                self._loop.time() + MAX_PAUSE
+            )  # its first run may be left out, as that of an idle job
         for job in self._jobs:
             self._set(job, self._next(job, found))
 
@@ -203,7 +209,7 @@ class SimScheduler:
             wanted = 0.0 if self._loop.time() < self._renewed_until else math.inf
         elif job.name == "estimates":
             wanted = 0.0 if found["run_times"] != self._run_times_seen else math.inf
-        elif job.name == "controls" and self._due_times.version != self._version_seen:
+        elif job.name == "controls" and self._loop.time() < self._controls_until:
             wanted = 0.0
         else:
             wanted = found.get(job.name, math.inf) - self._ahead()
@@ -225,9 +231,6 @@ class SimScheduler:
         job.at = math.inf
         if job.name == "estimates" and not self._faithful:
             self._run_times_seen = self._due_times.read()["run_times"]
-        if job.name == "controls":
-            self._due_times.read()
-            self._version_seen = self._due_times.version
         if not self._faithful:  # a faithful one finds nothing at most times of the grid
             job.pause = min(self._max_pause(), job.pause * 2 + job.every / 2)
         job.fired = self._loop.time()

@@ -142,6 +142,16 @@ async def test_faults_of_this_service_do_not_count(harness: Harness) -> None:
     assert (await harness.endpoints.service.get(endpoint.id)).health.recent == ""
 
 
+async def test_replay_finds_events_of_a_clock_that_is_ahead(harness: Harness) -> None:
+    """Without an end in time, what another process has stored counts, whatever its clock says."""
+    await harness.submit(*await harness.tasks(1))
+    since = harness.clock.now() - HOUR
+    harness.clock.move(-MINUTE)
+    endpoint = await harness.endpoints.create()
+    report = await harness.endpoints.missed.run(endpoint, since=since, until=None, cursor=None, dry_run=False)
+    assert report.created == 1
+
+
 async def test_replay_of_what_was_missed(harness: Harness) -> None:
     """Events of the time of the pause, the disabling and before the endpoint existed come, each once, with one id."""
     early, *tasks = await harness.tasks(4)

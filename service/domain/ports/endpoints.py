@@ -56,7 +56,7 @@ class Endpoints(Protocol):
         """Return endpoints that another key sealed, or that have secrets that no longer sign."""
 
     async def missed(
-        self, endpoint: Endpoint, *, since: datetime, until: datetime, after: int | None, limit: int
+        self, endpoint: Endpoint, *, since: datetime, until: datetime | None, after: int | None, limit: int
     ) -> tuple[list[MissedEvent], int | None]:
         """Return events of a time that the endpoint wants and has not got, oldest first, and where to continue.
 
