@@ -117,7 +117,7 @@ class MissedRequest(ApiModel):
     """The time of the events to replay: those that the endpoint wants and has not got."""
 
     since: Time
-    until: Time = optional("Exclusive; by default now.")
+    until: Time = optional("Exclusive; by default there is no end.")
     dry_run: bool = optional("Only count.")
     cursor: Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$", max_length=100)] = optional(
         "The `next_cursor` of a call that reached its time limit, with the same times."

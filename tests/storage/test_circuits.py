@@ -142,15 +142,21 @@ async def test_retry_after_is_for_the_whole_destination(store: Store) -> None:
     assert {each.status for each in await harness.deliveries()} == {"delivered"}
 
 
-async def test_processes_share_a_circuit_and_its_probes(store: Store, open_another: OpenStore) -> None:
-    """What one process stores stops the other at its next refresh; of a probe there is one, whoever makes it."""
+async def _with_an_open_circuit(store: Store, another: Store, count: int) -> tuple[Harness, Harness]:
+    """Return two processes that know that `count` deliveries have opened the circuit of an endpoint."""
     first = Harness(store=store)
-    other = Harness(store=open_another(), clock=first.clock, receivers=first.receivers)
+    other = Harness(store=another, clock=first.clock, receivers=first.receivers)
     await first.endpoints.create()
     first.receivers.answer = down
-    await first.submit(*await first.tasks(6))
+    await first.submit(*await first.tasks(count))
     await first.run()
     await other.controls.refresh()
+    return first, other
+
+
+async def test_processes_share_a_circuit_and_its_probes(store: Store, open_another: OpenStore) -> None:
+    """What one process stores stops the other at its next refresh; of a probe there is one, whoever makes it."""
+    first, other = await _with_an_open_circuit(store, open_another(), 6)
     sent = len(first.receivers.requests)
     await first.submit(*await first.tasks(6))
     await other.run()
@@ -173,13 +179,7 @@ async def test_process_that_has_not_read_that_a_circuit_closed_parks_nothing(
     store: Store, open_another: OpenStore
 ) -> None:
     """What it claims in that second is attempted after its next refresh, not after the time that parked ones wait."""
-    first = Harness(store=store)
-    other = Harness(store=open_another(), clock=first.clock, receivers=first.receivers)
-    await first.endpoints.create()
-    first.receivers.answer = down
-    await first.submit(*await first.tasks(6))
-    await first.run()
-    await other.controls.refresh()
+    first, other = await _with_an_open_circuit(store, open_another(), 6)
     first.receivers.answer = up
     await first.pass_time(20 * SECOND)
     assert len(await first.deliveries("delivered")) == 6
@@ -250,13 +250,7 @@ async def test_replay_is_attempted_in_spite_of_an_open_circuit(store: Store) -> 
 
 async def test_circuit_closed_manually_lets_go_what_waits(store: Store, open_another: OpenStore) -> None:
     """An operator does not wait for the probe; the other process obeys too, and a failure opens it again."""
-    first = Harness(store=store)
-    other = Harness(store=open_another(), clock=first.clock, receivers=first.receivers)
-    await first.endpoints.create()
-    first.receivers.answer = down
-    await first.submit(*await first.tasks(8))
-    await first.run()
-    await other.controls.refresh()
+    first, other = await _with_an_open_circuit(store, open_another(), 8)
     [circuit] = await store.circuits.listed(limit=10, after=None)
     assert await store.circuits.close("unknown", now=first.clock.now()) is None
     closed = await store.circuits.close(circuit.key, now=first.clock.now())
