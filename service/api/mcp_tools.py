@@ -17,12 +17,14 @@ from service.api.authentication import MCP_PATH, caller_of
 from service.api.endpoints import route
 from service.api.ports import TaskService, WaitingNotes
 from service.api.problems import READ_ONLY, Problem, ProblemError, internal_error, problem_of
+from service.api.query_params import KEY_FORM, is_idempotency_key
 from service.api.request_bodies import TASK_BODIES, require_json
 from service.api.request_work import RequestWork
 from service.api.task_acceptor import TaskAcceptor, new_task
 from service.api.video_requests import task_request
-from service.domain.errors import BoomerangError, InvalidParams, NotFound
-from service.domain.ports.tasks import TaskQueries
+from service.domain.errors import BoomerangError, Fault, InvalidParams, NotFound
+from service.domain.json_digest import json_digest
+from service.domain.ports.tasks import IdempotencyKey, TaskQueries
 from service.domain.strict_json import require_few_values
 from service.domain.task import Json, Task, TaskId
 from service.domain.task_view import task_json
@@ -35,7 +37,7 @@ NOT_INSTALLED = Problem(
 )
 SHOWN = ("id", "model", "status", "progress", "output", "error", "warnings", "usage", "note", "created_at")
 GENERATE = "generate_video"
-ARGUMENTS = frozenset({"prompt", "model", "images", "seconds", "size", "params"})
+ARGUMENTS = frozenset({"prompt", "model", "images", "seconds", "size", "params", "idempotency_key"})
 """Arguments of `generate_video`. The library ignores others, and an agent would pay for another video than it meant."""
 _REQUEST: ContextVar[Request] = ContextVar("request of the tools")
 
@@ -93,23 +95,28 @@ class McpApi:
         seconds: int | None = None,
         size: str | None = None,
         params: dict[str, Any] | None = None,
+        idempotency_key: str | None = None,
     ) -> dict[str, Any]:
         """Submit a video and return its task at once: ask get_video with the id until its status is settled.
 
         `images` are addresses or data URIs. `params` are further parameters of the model; they may also stand beside
-        the others.
+        the others. Every call is charged for, unless it repeats one: choose a new `idempotency_key` for each video, 1
+        to 255 printable ASCII characters, and send the same key with the same arguments if the answer was lost. That
+        returns the task of the first call.
         """
         given = {"prompt": prompt, "model": model, "images": images, "seconds": seconds, "size": size}
         body = (params or {}) | {name: value for name, value in given.items() if value is not None}
         translated, request = task_request(body), _REQUEST.get()
         try:
+            digest = await run_sync(json_digest, translated.body) if idempotency_key else ""
+            key = IdempotencyKey(key=idempotency_key, digest=digest) if idempotency_key else None
             new = await new_task(
                 translated.body,
                 caller=caller_of(request),
-                idempotency=None,
+                idempotency=key,
                 nul=True,
                 size=TASK_BODIES.max_bytes,
-                known_faults=translated.faults,
+                known_faults=[*translated.faults, *_key_faults(idempotency_key)],
             )
             _require_change_allowed()
             accepted = await self.acceptor.accept(request, new)
@@ -141,6 +148,12 @@ class McpApi:
         if task is None or not caller_of(_REQUEST.get()).sees(task.client):
             raise NotFound("there is no such task")
         return task
+
+
+def _key_faults(key: str | None) -> list[Fault]:
+    if key is None or is_idempotency_key(key):
+        return []
+    return [Fault(loc=("idempotency_key",), msg=f"must be {KEY_FORM}")]
 
 
 class _McpResponse(Response):

@@ -19,6 +19,7 @@ from service.domain.task_view import parse_time
 MAX_ROWS = 200
 MAX_TEXT = 200  # characters
 MAX_KEY = 255  # characters
+KEY_FORM = f"1 to {MAX_KEY} printable ASCII characters"
 MAX_FAULTS = 100
 MAX_INTEGER = 999_999
 MAX_NUMBER = 2**53 - 1  # every client reads it exactly
@@ -197,11 +198,15 @@ def idempotency_key(request: Request) -> str | None:
     values = request.headers.getlist("idempotency-key")
     if not values:
         return None
-    key = values[0]
-    if len(values) == 1 and 0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable():
-        return key
-    detail = f"Idempotency-Key must be given once, with 1 to {MAX_KEY} printable ASCII characters"
+    if len(values) == 1 and is_idempotency_key(values[0]):
+        return values[0]
+    detail = f"Idempotency-Key must be given once, with {KEY_FORM}"
     raise ProblemError(Problem(status=400, kind="bad-idempotency-key", detail=detail))
+
+
+def is_idempotency_key(text: str) -> bool:
+    """Return whether `text` has the form of a key, see KEY_FORM."""
+    return 0 < len(text) <= MAX_KEY and text.isascii() and text.isprintable()
 
 
 def unknown_key_fault(loc: tuple[str | int, ...], name: str, known: Collection[str], what: str) -> Fault:

@@ -5,7 +5,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.acceptance.environment import serve, settings, sqlite, upstream
+from tests.acceptance.environment import Upstream, serve, settings, sqlite, upstream
 from tests.acceptance.processes import HOST, Workspace, free_port
 
 mcp = pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
@@ -21,6 +21,28 @@ def connected(url: str, key: str) -> tuple[Any, Any]:
     return http, mcp.Client(streamable_http_client(f"{url}/mcp", http_client=http))
 
 
+async def until_completed(client: Any, task_id: str) -> Any:
+    """Ask for a video until it is completed, and return it."""
+    with anyio.fail_after(60):
+        while True:
+            found = (await client.call_tool("get_video", {"task_id": task_id})).structured_content
+            if found["status"] == "completed":
+                return found
+            await anyio.sleep(0.1)
+
+
+async def check_repeated_call(client: Any, sandbox: Upstream) -> None:
+    """Check that a call is charged once if it is sent again with its key, and that its key is for no other one."""
+    billed = len((await sandbox.ledger())["bills"])
+    call = {"prompt": "a dog", "seconds": 4, "idempotency_key": "order-42"}
+    first, again = [(await client.call_tool("generate_video", call)).structured_content["id"] for _ in range(2)]
+    changed = await client.call_tool("generate_video", call | {"seconds": 5})
+    assert (first, changed.is_error) == (again, True)
+    assert "was used for another request" in changed.content[0].text
+    await until_completed(client, first)
+    assert len((await sandbox.ledger())["bills"]) == billed + 1
+
+
 async def test_agent_makes_a_video(workspace: Workspace) -> None:
     """It submits, asks until the video is there, and sees its own tasks only; a wrong request names the fault."""
     async with upstream(workspace, "--run-time", "300ms", "--tiny-videos") as sandbox:
@@ -33,10 +55,7 @@ async def test_agent_makes_a_video(workspace: Workspace) -> None:
             assert tools == {"generate_video", "get_video", "cancel_video"}
             made = (await client.call_tool("generate_video", {"prompt": "a cat", "seconds": 4})).structured_content
             assert made["status"] in {"queued", "submitting", "in_progress"}
-            with anyio.fail_after(60):
-                while made["status"] != "completed":
-                    await anyio.sleep(0.1)
-                    made = (await client.call_tool("get_video", {"task_id": made["id"]})).structured_content
+            made = await until_completed(client, made["id"])
             assert made["output"][0]["type"] == "video"
             late = await client.call_tool("cancel_video", {"task_id": made["id"]})
             assert late.is_error
@@ -44,6 +63,7 @@ async def test_agent_makes_a_video(workspace: Workspace) -> None:
             wrong = await client.call_tool("generate_video", {"prompt": "", "seconds": 99})
             assert wrong.is_error
             assert "seconds: must be from 1 to 8" in wrong.content[0].text
+            await check_repeated_call(client, sandbox)
         http, other = connected(child.url, KEYS["other"])
         async with http, other:
             hidden = await other.call_tool("get_video", {"task_id": made["id"]})

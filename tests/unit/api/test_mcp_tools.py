@@ -74,6 +74,16 @@ async def test_argument_that_the_tool_does_not_declare_is_a_parameter(
     assert (failed, "lenght: unknown parameter" in text, len(fake.accepted)) == (True, True, 1)
 
 
+@pytest.mark.parametrize("key", ["", "a" * 256, "ключ", "a\nb"])
+async def test_malformed_idempotency_key_is_a_fault_beside_the_others(
+    client: httpx.AsyncClient, fake: FakeApplication, key: str
+) -> None:
+    """It is reported with every other fault of the call, and no task is made."""
+    failed, text = await called(client, "generate_video", prompt="a cat", lenght=3, idempotency_key=key)
+    assert (failed, "lenght: unknown" in text, "idempotency_key: must be 1 to 255" in text) == (True, True, True)
+    assert not fake.accepted
+
+
 async def test_read_only_key_watches_and_changes_nothing(fake: FakeApplication) -> None:
     """It may ask for a video, and neither make nor cancel one."""
     fake.add(a_task())
