@@ -24,6 +24,15 @@ from tests.unit.cli.fake_service import run
 ROOT = Path(__file__).resolve().parents[2]
 START = [sys.executable, "-c", "from service.cli import main; main()", "demo"]
 SECONDS = 90
+FOREIGN_FILES = (
+    "boomerang.db",
+    "demo.db",
+    "demo.db.backup",
+    "demo.log",
+    "hills.png",
+    "evening-sky.png",
+    "boomerang.png",
+)
 
 
 def user_environment(home: Path) -> dict[str, str]:
@@ -94,9 +103,14 @@ def test_demo_ends_with_a_playable_video_and_can_run_again(tmp_path: Path, home:
 
 
 def test_demo_succeeds_without_callbacks(tmp_path: Path, home: dict[str, str]) -> None:
-    """Without callbacks, polling settles the task, and the output reports it; as JSON too, alone on standard output."""
-    (tmp_path / "elsewhere? with %20 blanks").mkdir()
-    (tmp_path / "elsewhere? with %20 blanks" / "boomerang.db").write_text("the database of a service")
+    """Without callbacks, polling settles the task, and the output reports it; as JSON too, alone on standard output.
+
+    What somebody else has in the directory stays as it is.
+    """
+    given = tmp_path / "elsewhere? with %20 blanks"
+    given.mkdir()
+    for name in FOREIGN_FILES:
+        (given / name).write_text("of somebody else")
     done = demo(tmp_path, home, "--lose-callbacks", "--json", "--dir", "elsewhere? with %20 blanks")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -105,18 +119,20 @@ def test_demo_succeeds_without_callbacks(tmp_path: Path, home: dict[str, str]) -
     assert decode_video(video_in(tmp_path / "elsewhere? with %20 blanks")).seconds > 0
     assert "completed, by poll" in done.stderr
     assert "none received" in done.stderr
-    assert (tmp_path / "elsewhere? with %20 blanks" / "boomerang.db").read_text() == "the database of a service"
+    assert {(given / name).read_text() for name in FOREIGN_FILES} == {"of somebody else"}
 
 
 async def test_second_demo_in_a_directory_is_refused(tmp_path: Path) -> None:
     """It would delete the database of the first one, which stays."""
-    (tmp_path / "demo.db").write_text("of the first one")
-    with (tmp_path / "demo.log").open("w") as log:
+    own = tmp_path / "boomerang-demo"
+    own.mkdir()
+    (own / "demo.db").write_text("of the first one")
+    with (own / "demo.log").open("w") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
         with pytest.raises(UsageError, match=r"another demo runs in .*; stop it, or name another directory with --dir"):
             async with demo_environment(tmp_path, lose_callbacks=False):
                 pass
-    assert (tmp_path / "demo.db").read_text() == "of the first one"
+    assert (own / "demo.db").read_text() == "of the first one"
 
 
 def test_commands_that_are_printed_can_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ files = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.Path(file_okay=False, path_type=Path),
     default="boomerang-demo",
     show_default=True,
-    help="Directory for the database, the log and the video.",
+    help="Directory for the video; the other files are in boomerang-demo inside it, unless that is its name.",
 )
 def demo(
     *,

@@ -30,8 +30,8 @@ from service.runtime.process import running
 from service.sandbox import Sandbox, Switches
 
 HOST = "127.0.0.1"
+OWN_DIRECTORY = "boomerang-demo"
 DATABASE, LOG = "demo.db", "demo.log"
-"""Names that no service uses: `--dir .` beside a real `boomerang.db` must not delete it."""
 
 HANDLERS = ("log", "webhook", "archive")
 RUN_SECONDS = 4.0
@@ -44,7 +44,6 @@ class DemoEnvironment:
     client: Client
     receiver: "Receiver"
     provider_url: str
-    directory: Path
 
 
 class Receiver:
@@ -88,7 +87,7 @@ def _is_signed(verifier: Webhook, body: bytes, request: Request) -> bool:
 
 @asynccontextmanager
 async def demo_environment(directory: Path, *, lose_callbacks: bool) -> AsyncIterator[DemoEnvironment]:
-    """Run the environment inside the block, with a new database in `directory`.
+    """Run the environment inside the block, with a new database; its video goes into `directory`.
 
     Raises UsageError while another demo runs there.
     """
@@ -97,8 +96,8 @@ async def demo_environment(directory: Path, *, lose_callbacks: bool) -> AsyncIte
     sandbox = Sandbox(switches, now=lambda: datetime.now(UTC), random=random.SystemRandom())
     receiver = Receiver()
     async with AsyncExitStack() as stack:
-        stack.enter_context(_logging_to(directory / LOG))
-        _remove_old_database(directory)
+        stack.enter_context(_logging_to(own_directory(directory) / LOG))
+        _remove_old_database(own_directory(directory))
         await stack.enter_async_context(sandbox.running())
         provider_url = await stack.enter_async_context(serving(sandbox.app, listen(HOST, 0)))
         receiver_url = await stack.enter_async_context(serving(receiver.app, listen(HOST, 0)))
@@ -108,7 +107,12 @@ async def demo_environment(directory: Path, *, lose_callbacks: bool) -> AsyncIte
         receiver.set_secrets(settings.webhook_secrets)
         url = await stack.enter_async_context(running(settings, host=HOST, port=port))
         client = await stack.enter_async_context(Client(url))
-        yield DemoEnvironment(client=client, receiver=receiver, provider_url=provider_url, directory=directory)
+        yield DemoEnvironment(client=client, receiver=receiver, provider_url=provider_url)
+
+
+def own_directory(directory: Path) -> Path:
+    """Return where the demo overwrites files: `directory`, or one in it if it may have files of somebody else."""
+    return directory if directory.name == OWN_DIRECTORY else directory / OWN_DIRECTORY
 
 
 def _remove_old_database(directory: Path) -> None:
@@ -124,7 +128,7 @@ def _environ(
         "UPSTREAM_URL": provider_url,
         "UPSTREAM_KEY": key,
         "PUBLIC_URL": f"http://{HOST}:{port}",
-        "DATABASE_URL": f"sqlite:///{quote(str(directory / DATABASE))}",
+        "DATABASE_URL": f"sqlite:///{quote(str(own_directory(directory) / DATABASE))}",
         "HANDLERS": ",".join(HANDLERS),
         "WEBHOOK_URL": f"{receiver_url}/events",
         "ARCHIVE_URL": directory.as_uri(),

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from service.cli import CommandFailed, UsageError
-from service.cli.demo.environment import HANDLERS, LOG, DemoEnvironment, demo_environment
+from service.cli.demo.environment import HANDLERS, LOG, DemoEnvironment, demo_environment, own_directory
 from service.cli.demo.sample_media import HILLS, decode_video, draw_images
 from service.cli.media_options import media_values
 from service.cli.output import clean, console, print_json, wrapped
@@ -41,6 +41,11 @@ class DemoOptions:
     stay: bool
     as_json: bool
     directory: Path
+
+    @property
+    def own_directory(self) -> Path:
+        """Return where the database, the log and the generated images are."""
+        return own_directory(self.directory)
 
 
 class DemoOutput:
@@ -84,7 +89,7 @@ async def run_demo(options: DemoOptions) -> bool:
     started = time.monotonic()
     async with demo_environment(options.directory, lose_callbacks=options.lose_callbacks) as environment:
         output.step("provider", f"stand-in (sandbox) at {environment.provider_url}")
-        output.step("service", f"{environment.client.url}, SQLite in {display_path(environment.directory)}")
+        output.step("service", f"{environment.client.url}, SQLite in {display_path(options.own_directory)}")
         try:
             with anyio.fail_after(TASK_SECONDS + HANDLER_SECONDS):
                 video = await _run_task(output, environment, options)
@@ -93,7 +98,7 @@ async def run_demo(options: DemoOptions) -> bool:
                 "failed", getattr(error, "message", "") or f"timed out after {TASK_SECONDS + HANDLER_SECONDS} s"
             )
             if not isinstance(error, UsageError):
-                output.print(f"\nLog: {display_path(options.directory / LOG)}")
+                output.print(f"\nLog: {display_path(options.own_directory / LOG)}")
             if options.as_json:
                 print_json({"ok": False, "steps": output.steps})
             return False
@@ -111,7 +116,7 @@ async def run_demo(options: DemoOptions) -> bool:
 
 async def _stay(output: DemoOutput, url: str, options: DemoOptions) -> None:
     """Print the addresses, and wait until the demo is interrupted."""
-    image = display_path((*options.images, options.directory / HILLS)[0])
+    image = display_path((*options.images, options.own_directory / HILLS)[0])
     output.print(f"\nStill running. Press Ctrl-C to stop. API: {url}/v1/tasks")
     submit = f"{program()} submit --url {url} --prompt 'A walk' --image {shlex.quote(image)} --wait"
     output.command("Submit another task, in another terminal:", submit)
@@ -147,7 +152,7 @@ async def _request_body(output: DemoOutput, options: DemoOptions) -> Json:
     if options.images:
         images, origin = list(options.images), "from --image"
     else:
-        images, origin = await anyio.to_thread.run_sync(draw_images, options.directory), "generated"
+        images, origin = await anyio.to_thread.run_sync(draw_images, options.own_directory), "generated"
     output.step("images", f"{', '.join(path.name for path in images)} ({origin})")
     params: Json = {"prompt": options.prompt, **PARAMS, "images": media_values("image", [str(path) for path in images])}
     if options.video:
