@@ -21,6 +21,7 @@ from service.storage.dialects import allow_whole_tables
 from service.storage.endpoint_store import endpoint_states
 from service.storage.handler_pauses import paused_names
 from service.storage.inbox import OLDEST_UNREAD
+from service.storage.row_counts import count_rows
 from service.storage.tables import HAS_STATUS_WORD, OPEN, POLLED, QUEUED, inbox, tasks
 
 MAX_STATUS_WORDS = 20
@@ -134,20 +135,18 @@ class SqlGauges:
 
 
 async def _totals(connection: AsyncConnection, now: datetime, each: float) -> Totals:
-    outcomes = select(attempts.c.handler, attempts.c.outcome, func.count())
-    by_outcome = await connection.execute(outcomes.group_by(attempts.c.handler, attempts.c.outcome))
-    ended = await _counts(connection, tasks.c.status, ~OPEN)
+    tried = await count_rows(connection, attempts.c.handler, attempts.c.outcome, along=attempts.c.finished_at)
+    ended = _by_first(await count_rows(connection, tasks.c.status, along=tasks.c.created_at, where=~OPEN))
     stored = (await connection.execute(NUMBER_OF_DELIVERIES)).scalar_one()
-    tried = {(row[0], row[1]): row[2] for row in by_outcome}
-    callbacks = await _counts(connection, inbox.c.verdict)
+    callbacks = _by_first(await count_rows(connection, inbox.c.verdict, along=inbox.c.received_at))
     return Totals(
         at=now,
         rows=sum(ended.values()) + stored + sum(tried.values()) + sum(callbacks.values()),
         ended=ended,
         deliveries=stored,
-        dead_letters=await _counts(connection, deliveries.c.handler, IS_DEAD),
-        dead_faults=await _counts(connection, DEAD_FAULT, IS_DEAD),
-        attempts=tried,
+        dead_letters=await _dead(connection, deliveries.c.handler),
+        dead_faults=await _dead(connection, DEAD_FAULT),
+        attempts={(handler, outcome): number for (handler, outcome), number in tried.items()},
         callbacks=callbacks,
         day_costs=await reported_today(connection, now),
         spent=await spent_today(connection, now, each),
@@ -155,10 +154,18 @@ async def _totals(connection: AsyncConnection, now: datetime, each: float) -> To
 
 
 async def _counts(
-    connection: AsyncConnection, column: ColumnElement[str], where: ColumnElement[bool] | None = None
+    connection: AsyncConnection, column: ColumnElement[str], where: ColumnElement[bool]
 ) -> dict[str, int]:
-    query = select(column, func.count()).group_by(column)
-    return {row[0]: row[1] for row in await connection.execute(query if where is None else query.where(where))}
+    query = select(column, func.count()).where(where).group_by(column)
+    return {row[0]: row[1] for row in await connection.execute(query)}
+
+
+async def _dead(connection: AsyncConnection, column: ColumnElement[str]) -> dict[str, int]:
+    return _by_first(await count_rows(connection, column, along=deliveries.c.created_at, where=IS_DEAD))
+
+
+def _by_first(counts: Mapping[tuple[str, ...], int]) -> dict[str, int]:
+    return {values[0]: number for values, number in counts.items()}
 
 
 async def _status_words(connection: AsyncConnection, now: datetime) -> dict[str, timedelta]:

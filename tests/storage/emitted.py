@@ -44,7 +44,7 @@ def emitted(store: Store) -> Iterator[list[Statement]]:
     statements: list[Statement] = []
 
     def note(_c: object, _cursor: object, sql: str, parameters: Any, _context: object, many: bool) -> None:
-        if sql.startswith(DATA):
+        if sql.lstrip().startswith(DATA):
             statements.append(Statement(sql=sql, parameters=parameters[0] if many else parameters))
 
     database = store._database
