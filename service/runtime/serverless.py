@@ -191,8 +191,6 @@ class ServerlessWork:
             if self._closing:
                 await asyncio.wait([self._closing])
             await self._renew_keys()
-            if not self._stopping:
-                self._upkeep.start_due()
             while waiting := self._waiting():
                 self._changed.clear()
                 try:
@@ -215,6 +213,8 @@ class ServerlessWork:
 
     async def _search(self, waiting: Collection[OpenRequest]) -> None:
         """Start what is due. If nothing is, let requests be answered, and wait for a change."""
+        if not self._stopping:
+            self._upkeep.start_due()  # also during a request: who waits longer than an interval watches a task
         before = self._running()
         started = await self._start_due(waiting)
         now = self._running()

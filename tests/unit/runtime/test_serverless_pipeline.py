@@ -107,6 +107,20 @@ async def test_a_submission_left_by_a_killed_instance_is_in_doubt_and_not_sent_a
         assert (seen, loop.upstream.requests) == (["task.in_doubt"], [])
 
 
+async def test_a_wait_right_after_another_request_is_known_as_a_watch(tmp_path: Path) -> None:
+    """Watches are stored during a wait, too, not only when a request begins: else nothing would poll its task."""
+    async with working(tmp_path) as (loop, work, _):
+        task = await work.tried(await loop.accept())  # stores what is watched: nothing
+        loop.upstream.set_fact("up1", Fact(status=Status.IN_PROGRESS, progress=0.4))
+        with work._worker.watch.watching(task.id):
+            async with work.driving(task.id, 0):
+                await asyncio.sleep(0)
+                loop.clock.move(5 * SECOND)  # while the client waits
+                while not loop.upstream.polled:  # noqa: ASYNC110 - the search for due work runs beside it
+                    await asyncio.sleep(0.01)
+        assert (await loop.task(task.id)).progress == 0.4
+
+
 async def test_nothing_runs_between_the_requests(tmp_path: Path) -> None:
     """After the answer no asyncio task of the work is left that could be stopped half-way."""
     async with working(tmp_path) as (loop, work, _):
