@@ -13,6 +13,7 @@ from service.domain.ports.signals import Clock
 from service.domain.webhook_secrets import PREFIX
 from service.runtime.config.settings import Settings
 from service.runtime.handler_settings import egress_settings, secret_mask
+from service.runtime.handler_setup import client_handlers
 from service.runtime.handler_tester import HandlerTests
 from service.storage import Store
 from service.tasks.callback_bodies import CallbackBodies
@@ -69,6 +70,7 @@ def build_delivery_parts(
         new_secret=new_webhook_secret,
         refusal=egress_settings(settings).for_notify().refusal,
         enabled=WEBHOOK in handlers,
+        for_clients=WEBHOOK in client_handlers(settings, handlers.values()),
         is_admin=admins_of(settings),
     )
     webhook, mask = handlers.get(WEBHOOK), secret_mask(settings)

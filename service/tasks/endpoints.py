@@ -30,6 +30,10 @@ UNREADABLE = (
     "the operator adds it again, or you delete the endpoint and make it anew"
 )
 
+NOT_FOR_CLIENTS = (
+    "endpoints are webhooks, which clients may not use here: BOOMERANG_NOTIFY_HANDLERS of the operator lacks webhook"
+)
+
 PLAIN_FIELDS = ("url", "description", "paused", "rate")
 """Fields that are stored as they are given."""
 
@@ -64,7 +68,8 @@ class EndpointService:
     """Manages endpoints.
 
     `refusal` returns why an address is never dialled, or None. `new_secret` makes a webhook secret. `enabled`: the
-    webhook handler is loaded in some process. `is_admin` returns whether a client may ask for operator events.
+    webhook handler is loaded in some process; `for_clients`: clients may use it. `is_admin` returns whether a client is
+    an admin, who always may, and may ask for operator events.
     """
 
     endpoints: Endpoints
@@ -74,6 +79,7 @@ class EndpointService:
     new_secret: Callable[[], str]
     refusal: AddressCheck
     enabled: bool = True
+    for_clients: bool = True
     is_admin: Callable[[str], bool] = lambda _: False
     _unreadable: frozenset[str] = field(init=False, default=frozenset())
 
@@ -81,6 +87,7 @@ class EndpointService:
         """Store a new endpoint; return it and its secret. Raises InvalidParams with every fault, or Conflict."""
         if not self.enabled:
             raise Conflict("endpoints need the webhook handler, which is not loaded here: add it to BOOMERANG_HANDLERS")
+        self._require_permission(new.client)
         faults = [
             *url_faults(new.url, self.refusal),
             *event_faults(new.events, operator=self.is_admin(new.client)),
@@ -114,6 +121,8 @@ class EndpointService:
         Enabling it resets the count of failures; resuming it makes what waited due.
         """
         given, now = changes.given, self.clock.now()
+        if "url" in given:
+            self._require_permission(endpoint.client)
         faults = self._faults(given, endpoint.client)
         if faults:
             raise InvalidParams(faults)
@@ -130,6 +139,11 @@ class EndpointService:
         if given.get("paused") is False:
             await self.wake()
         return await self.get(endpoint.id)
+
+    def _require_permission(self, client: str) -> None:
+        """Raise Conflict if `client` may name no address for webhooks: an endpoint is one that stands."""
+        if not (self.for_clients or self.is_admin(client)):
+            raise Conflict(NOT_FOR_CLIENTS)
 
     def _faults(self, given: Mapping[str, Any], client: str) -> list[Fault]:
         faults: list[Fault] = []

@@ -212,3 +212,18 @@ async def test_list_is_newest_first_and_pages(harness: Harness) -> None:
     assert [each.id for each in await service.listed(client=None, limit=9, cursor=None)] == ids[::-1]
     assert [each.id for each in await service.listed(client="anna", limit=9, cursor=None)] == [ids[2], ids[0]]
     assert [each.id for each in await service.listed(client=None, limit=1, cursor=ids[2])] == [ids[1]]
+
+
+async def test_clients_need_webhook_among_their_handlers(harness: Harness) -> None:
+    """Where NOTIFY_HANDLERS lacks it, a client neither makes an endpoint nor moves one; an admin does both."""
+    service = harness.endpoints.service
+    service.is_admin = {"root"}.__contains__
+    before = await harness.endpoints.create("anna")
+    service.for_clients = False
+    elsewhere = EndpointChanges(given={"url": "https://other.example.org/"})
+    with pytest.raises(Conflict, match="BOOMERANG_NOTIFY_HANDLERS"):
+        await harness.endpoints.create("anna")
+    with pytest.raises(Conflict, match="BOOMERANG_NOTIFY_HANDLERS"):
+        await service.change(before, elsewhere)
+    assert (await service.change(before, EndpointChanges(given={"paused": True}))).paused
+    assert (await service.change(await harness.endpoints.create("root"), elsewhere)).url == elsewhere.given["url"]

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 import structlog
@@ -15,8 +16,10 @@ from service.domain.webhook_secrets import derive_client_secret, derive_webhook_
 from service.runtime import log_config
 from service.runtime.config.required_settings import ensure_secret_keys
 from service.runtime.config.settings import Settings, load_settings
+from service.runtime.delivery_parts import build_delivery_parts
 from service.runtime.handler_settings import client_secrets, egress_settings, mask_logs, secret_mask
 from tests.security.environment import captured
+from tests.support.delivery_builders import handler
 
 KEYS = "new-signing-key-of-32-characters-1,old-signing-key-of-32-characters-2"
 NEW, OLD = KEYS.split(",")
@@ -162,3 +165,21 @@ def test_lines_stay_readable(logged: io.StringIO) -> None:
     if line.startswith("{"):
         assert {"event": "sent", "count": 3, "name": "ann"}.items() <= json.loads(line).items()
     assert "sent" in line
+
+
+@pytest.mark.parametrize(("notify", "allowed"), [(None, True), ("webhook,log", True), ("log", False)])
+def test_endpoints_of_clients_follow_notify_handlers(notify: str | None, allowed: bool) -> None:
+    """An endpoint is a webhook that a client names: NOTIFY_HANDLERS counts for it too."""
+    settings = _settings(**({"NOTIFY_HANDLERS": notify} if notify else {}))
+    names = ("webhook", "log")
+    handlers = {name: handler(name, AsyncMock(), for_clients=name == "webhook") for name in names}
+    parts = build_delivery_parts(
+        settings=settings,
+        store=MagicMock(),
+        handlers=handlers,
+        webhook_secrets=MagicMock(),
+        tools=MagicMock(),
+        clock=MagicMock(),
+        new_id=str,
+    )
+    assert (parts.endpoints.enabled, parts.endpoints.for_clients) == (True, allowed)
