@@ -16,7 +16,8 @@ from service.domain.archive_address import FolderAddress
 from service.domain.errors import ArchiveUnavailable
 
 CHUNK = 256 * 1024
-FILE_MODE = 0o640
+FILE_MODE, FOLDER_MODE = 0o640, 0o750
+"""Permissions of new files and of the directory; the umask may take more away."""
 
 
 class LocalArchive:

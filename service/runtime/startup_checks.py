@@ -10,6 +10,7 @@ import httpx
 import structlog
 from anyio.to_thread import run_sync
 
+from service.artifacts.local_archive import FOLDER_MODE
 from service.deliveries.egress_clients import EgressSettings
 from service.deliveries.egress_policy import DEFAULT_PORTS, EgressRefused
 from service.domain.archive_address import FolderAddress, archive_address
@@ -82,7 +83,7 @@ def check_archive(folder: Path) -> None:
     Raises BadSetting for a directory that cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:

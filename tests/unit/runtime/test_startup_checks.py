@@ -1,6 +1,8 @@
 """The targets of results and events are checked before anything is paid for."""
 
 import errno
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,14 @@ DENIED = ["10.0.0.0/8", "127.0.0.0/8", "::1", "169.254.0.0/16"]
 
 
 def test_missing_directory_is_created_empty(tmp_path: Path) -> None:
-    """The directory exists for the first result; the check leaves no file."""
-    check_archive(tmp_path / "a" / "b")
+    """The directory exists for the first result, closed to other users; the check leaves no file."""
+    before = os.umask(0)
+    try:
+        check_archive(tmp_path / "a" / "b")
+    finally:
+        os.umask(before)
     assert list((tmp_path / "a" / "b").iterdir()) == []
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o750
 
 
 @pytest.mark.parametrize(("path", "reason"), [("file", "[^ ]*/file is a file"), ("file/below", "Not a directory")])
