@@ -180,3 +180,13 @@ async def test_limit_holds_over_processes(
     await asyncio.wait(claims, return_when=asyncio.FIRST_COMPLETED)
     first_done.set()
     assert sum([len(await claim) for claim in claims]) == 5
+
+
+async def test_rate_counts_submissions_of_a_process_whose_clock_is_ahead(store: Store) -> None:
+    """Half a minute ahead they count; an hour ahead is a clock that went back, and stops nobody."""
+    limits = Limits(client_rate=ClientLimit(default=1))
+    for ahead, claimed in ((30 * SECOND, []), (60 * MINUTE, ["bob"])):
+        client = "anna" if not claimed else "bob"
+        await add_tasks(store, in_progress(f"{client}1", client=client, submitted_at=NOW + ahead))
+        await add_tasks(store, a_task(f"{client}2", client=client))
+        assert [task.client for task in await claim_submissions(store, limits=limits)] == claimed

@@ -9,6 +9,7 @@ import pytest
 from service.domain.submission_limits import ClientLimit, Limits
 from service.domain.task import Status, Task, Usage
 from service.storage import Store
+from service.storage.daily_budget import MAX_COST_SAMPLES
 from tests.storage.builders import (
     HOUR,
     NOW,
@@ -179,3 +180,11 @@ async def test_reported_costs_are_gauges(store: Store) -> None:
     gauges = await store.health.gauges(NOW)
     assert dict(gauges.day_costs) == pytest.approx({"anna": 0.35, "bob": 0.40})
     assert not (await store.health.gauges(NOW + timedelta(days=1))).day_costs
+
+
+async def test_price_comes_from_the_newest_costs(store: Store) -> None:
+    """Prices change: a cost that is older than the newest hundred no longer counts."""
+    older = [paid("old", "0.90", created_at=NOW - HOUR, submitted_at=YESTERDAY)]
+    newer = [paid(f"p{n:03}", "0.30", submitted_at=YESTERDAY) for n in range(MAX_COST_SAMPLES)]
+    await add_tasks(store, *older, *newer, paid("unpriced", None))
+    assert await spent(store) == pytest.approx(0.30)

@@ -15,7 +15,17 @@ from service.deliveries.handler_slots import HandlerSlots
 from service.domain.ports.tasks import DeliveryView
 from service.domain.task import TaskId
 from service.storage import Store
-from tests.storage.builders import NOW, a_delivery, a_task, add_tasks, an_event, claim_deliveries, replay
+from tests.storage.builders import (
+    HOUR,
+    NOW,
+    a_delivery,
+    a_task,
+    add_tasks,
+    an_attempt,
+    an_event,
+    claim_deliveries,
+    replay,
+)
 from tests.storage.conftest import OpenStore
 from tests.support.delivery_builders import LEASE, SCHEDULE, TIMEOUT, ManualClock, handler, tools, view
 from tests.support.wait_until_idle import ended
@@ -236,3 +246,18 @@ async def test_hanging_handler_delays_no_other(store: Store, dispatchers: Dispat
             await store.signals.wait("dispatch", 0.01)
     assert sorted(dispatchers.seen) == ["e0", "e1", "e2", "e3"]
     assert member.in_flight == 1
+
+
+async def test_of_two_results_the_newer_claim_counts(store: Store) -> None:
+    """A stalled process may end an attempt twice in one commit: by its older claim, and by its newer one."""
+    await add_tasks(store, a_task())
+    event = an_event()
+    async with store.units_of_work.transaction() as transaction:
+        await transaction.append([event], [a_delivery(event)])
+    [old] = await claim_deliveries(store)
+    [new] = await claim_deliveries(store, now=NOW + HOUR)
+    results = [an_attempt(claim, "retry", due_at=NOW + HOUR, error=f"fence {claim.fence}") for claim in (new, old)]
+    assert await store.deliveries.finish(results) == {new.id}
+    found = await store.deliveries.delivery(new.id)
+    assert found is not None
+    assert found.last_error == f"fence {new.fence}"

@@ -3,10 +3,12 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from service.domain.poll_schedule import CallbackStats
 from service.domain.ports.unit_of_work import PollRow, RunTime
 from service.domain.task import Status, TaskId
-from service.storage import Store
+from service.storage import Store, retention
 from tests.storage.builders import (
     HOUR,
     MINUTE,
@@ -194,3 +196,19 @@ async def test_reads_continue_during_a_write(store: Store) -> None:
         async with asyncio.timeout(10):
             seen = await store.queries.task(TaskId("t1"))
     assert seen == a_task()
+
+
+async def test_prune_goes_on_until_nothing_is_left(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It deletes in short transactions, as many as it needs."""
+    monkeypatch.setattr(retention, "ROWS_PER_DELETE", 2)
+    await add_callbacks(store, *(an_entry(f"d{number}") for number in range(5)))
+    assert await store.retention.prune(before=NOW + DAY) == 5
+
+
+async def test_prune_keeps_the_inputs_of_an_expired_task_that_is_polled(store: Store) -> None:
+    """A later result is still accepted, and its deliveries need the payload; without a poll nothing comes any more."""
+    for name, due_at in (("polled", NOW + 9 * DAY), ("left", None)):
+        task = in_progress(name, status=Status.EXPIRED, due_at=due_at, deadline_at=NOW)
+        await store.intake.add(task, [a_blob("payload", b"mine")], None)
+    assert await store.retention.prune(before=NOW + DAY) == 1
+    assert await store.blobs.payload(TaskId("polled")) == "mine"

@@ -224,3 +224,14 @@ async def test_every_replay_is_an_attempt_of_its_own(store: Store) -> None:
         assert await replay(store, claim.id) == [claim.id]
     numbers = [row["attempt"] for row in await store.queries.history(TaskId("t1")) if row["kind"] == "attempt"]
     assert (len(set(ids)), sorted(numbers)) == (3, [1, 2, 3])
+
+
+async def test_matches_continue_after_the_last_one(store: Store) -> None:
+    """The delivery of the cursor is not matched, and so not replayed, a second time."""
+    await add_deliveries(store, "log", events=("e1", "e2", "e3"))
+    for _ in range(3):
+        await _fail(store, now=NOW + MINUTE)
+    first = await store.replays.matching(DEAD, after=None, limit=2)
+    rest = await store.replays.matching(DEAD, after=first.last, limit=2)
+    assert [[one.id for one in page.found] for page in (first, rest)] == [["e1-log", "e2-log"], ["e3-log"]]
+    assert rest.last is None

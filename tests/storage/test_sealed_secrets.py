@@ -1,13 +1,17 @@
 """Sealed webhook secrets: stored with their task, deleted when nothing needs them any more."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
+from psycopg import sql
 
-from service.domain.sealed_targets import SealedSecret
+from service.domain.sealed_targets import Resealed, SealedSecret
 from service.domain.task import Json, Status, Task, TaskId
 from service.storage import Store
 from tests.storage.builders import NOW, SECOND, a_delivery, a_task, an_attempt, an_event, claim_deliveries, replay
+from tests.storage.conftest import EmptyDatabase
+from tests.storage.held_locks import other_session
 
 PLAIN = {"handler": "webhook", "url": "https://example.org/hook"}
 
@@ -118,3 +122,46 @@ async def test_pruning_deletes_what_no_process_deleted(store: Store) -> None:
     assert await _kept(store, "t1", "t2", "t3", "t4", "t5") == ["t2", "t3", "t4", "t5"]
     await store.retention.prune(before=NOW + timedelta(days=1))
     assert await _kept(store, "t1", "t2", "t3", "t4", "t5") == ["t2", "t4", "t5"]
+
+
+async def test_dead_letter_keeps_its_secret_beside_made_deliveries(store: Store) -> None:
+    """Neither the end of another delivery nor pruning deletes what its replay needs."""
+    await _add(store, _completed(), "webhook", "log")
+    [dead], [made] = [await claim_deliveries(store, name) for name in ("webhook", "log")]
+    await store.deliveries.finish([an_attempt(dead, "dead", fault="destination")])
+    await store.deliveries.finish([an_attempt(made)])
+    await store.retention.prune(before=NOW - SECOND)
+    assert await _kept(store) == ["t1"]
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+async def test_last_delivery_waits_for_a_replay_that_needs_the_secret(store: Store, database: EmptyDatabase) -> None:
+    """A replay in another process has locked the secret and makes a delivery due again: the secret stays."""
+    await _add(store, _completed(), "webhook", "log")
+    [first], [last] = [await claim_deliveries(store, name) for name in ("webhook", "log")]
+    await store.deliveries.finish([an_attempt(first)])
+    async with other_session(database) as session:
+        await session.run(sql.SQL("SELECT id FROM sealed_secrets FOR UPDATE"))
+        await session.run(sql.SQL("UPDATE deliveries SET status = 'pending' WHERE id = %s"), first.id)
+        finishing = asyncio.ensure_future(store.deliveries.finish([an_attempt(last)]))
+        await session.until_waiting(1)
+    assert await finishing == {last.id}
+    assert await _kept(store) == ["t1"]
+
+
+async def test_secret_that_changed_meanwhile_is_not_replaced(store: Store) -> None:
+    """Two processes seal again at once: the later one would store what a key of its own has sealed."""
+    await _add(store, a_task())
+    changes = [
+        Resealed(id="s-t1", before=before, sealed=sealed) for before, sealed in (("gAAAA", "new"), ("gAAAA", "x"))
+    ]
+    assert [await store.sealed_secrets.replace([change]) for change in changes] == [1, 0]
+    assert await store.sealed_secrets.load(["s-t1"]) == {"s-t1": "new"}
+
+
+async def test_secrets_are_paged_by_id(store: Store) -> None:
+    """Whatever the order in which they were stored: the last id of a page is where the next one begins."""
+    for name in ("t3", "t1", "t2"):
+        await _add(store, a_task(name))
+    assert list(await store.sealed_secrets.page(after="", limit=2)) == ["s-t1", "s-t2"]
+    assert list(await store.sealed_secrets.page(after="s-t2", limit=2)) == ["s-t3"]

@@ -9,6 +9,7 @@ import pytest
 
 from service.domain.errors import Conflict
 from service.domain.ports.tasks import IdempotencyKey, TaskFilter
+from service.domain.sealed_targets import SealedSecret
 from service.domain.task import Status, Task, TaskId
 from service.storage import Store
 from service.storage.database import Write
@@ -189,3 +190,11 @@ async def test_task_that_cannot_be_stored_fails_alone(store: Store) -> None:
     outcomes = await asyncio.gather(*adding, return_exceptions=True)
     assert [isinstance(outcome, Task) for outcome in outcomes] == [True, True, False, True]
     assert {task.id for task in await store.queries.tasks(TaskFilter())} == {"t0", "t1", "t3"}
+
+
+async def test_secrets_of_a_repeat_are_not_stored(store: Store) -> None:
+    """Nothing would ever delete them: they belong to a task that does not exist."""
+    first, again = (SealedSecret(id=f"s-{name}", task_id=TaskId(name), sealed="gAAAA") for name in ("t1", "t2"))
+    await store.intake.add(a_task("t1"), [], KEY, [first])
+    assert (await store.intake.add(a_task("t2"), [], KEY, [again])).id == "t1"
+    assert list(await store.sealed_secrets.load([first.id, again.id])) == [first.id]

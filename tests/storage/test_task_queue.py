@@ -6,6 +6,7 @@ from dataclasses import replace
 from service.domain.submission_limits import Limits
 from service.domain.task import Status, TaskId, Usage
 from service.storage import Store
+from service.storage.waiting_clients import Candidate, lock_queued
 from tests.storage.builders import (
     HOUR,
     LEASE,
@@ -14,7 +15,9 @@ from tests.storage.builders import (
     NOW,
     SECOND,
     a_task,
+    add_callbacks,
     add_tasks,
+    an_entry,
     claim_polls,
     claim_submissions,
     in_progress,
@@ -182,3 +185,59 @@ async def test_no_limits_by_default(store: Store) -> None:
         store, in_progress("t0", usage=Usage(cost="1000000")), *(a_task(f"q{number}") for number in range(9))
     )
     assert len(await claim_submissions(store, limits=NO_LIMITS)) == 9
+
+
+async def test_task_with_an_unread_callback_is_not_submitted(store: Store) -> None:
+    """Its callback shows that an earlier submission was sent: a second one, or a try without credit, may bill twice."""
+    await add_tasks(store, a_task("called", submission=1), a_task("other", created_at=NOW + SECOND))
+    await add_callbacks(store, an_entry(task_id=TaskId("called"), verdict="unread"))
+    assert [task.id for task in await claim_submissions(store)] == ["other"]
+    await store.credit_pauses.refused(submitted_at=NOW, now=NOW)
+    assert await claim_submissions(store, now=NOW + HOUR) == []
+
+
+async def test_without_credit_the_least_often_refused_task_is_tried(store: Store) -> None:
+    """Tasks are tried in turn: an old one that is always refused does not keep the others waiting."""
+    await add_tasks(store, a_task("old", tries=2), a_task("young", created_at=NOW + SECOND, tries=1))
+    await store.credit_pauses.refused(submitted_at=NOW, now=NOW)
+    assert [task.id for task in await claim_submissions(store, now=NOW + HOUR)] == ["young"]
+
+
+async def test_task_that_is_canceled_during_a_claim_is_not_submitted(store: Store) -> None:
+    """What a claim has chosen is locked only if it is still queued then."""
+    await add_tasks(store, a_task("kept"), a_task("gone", status=Status.CANCELED, settled_at=NOW))
+    chosen = [Candidate(id=TaskId(name), client="anna", bucket="short") for name in ("gone", "kept")]
+    async with store._database.writing() as write:
+        locked = await lock_queued(write.connection, chosen)
+        if write.connection.dialect.name == "postgresql":  # SQLite has one writer at a time
+            assert [each.id for each in locked] == ["kept"]
+
+
+async def test_submission_without_a_lease_is_swept(store: Store) -> None:
+    """A task that is submitting and leased by nobody would otherwise stay so for ever."""
+    await add_tasks(store, a_task(status=Status.SUBMITTING, submission=1, due_at=None))
+    assert [task.id for task in await store.tasks.sweep(now=NOW)] == ["t1"]
+
+
+async def test_released_submission_is_swept_from_the_given_time(store: Store) -> None:
+    """Until then its reply may still be recorded."""
+    await add_tasks(store, a_task())
+    [claimed] = await claim_submissions(store)
+    await store.tasks.release({T1: claimed.fence}, due_at=NOW + SECOND)
+    assert await store.tasks.sweep(now=NOW) == []
+    assert [task.id for task in await store.tasks.sweep(now=NOW + SECOND)] == ["t1"]
+
+
+async def test_release_wakes_those_who_poll(store: Store) -> None:
+    """Another job takes a released poll at once, not at its next interval."""
+    await add_tasks(store, in_progress())
+    [claimed] = await claim_polls(store)
+    await store.signals.wait("reconcile", 0)
+    await store.tasks.release({T1: claimed.fence}, due_at=NOW)
+    assert await store.signals.wait("reconcile", 0)
+
+
+async def test_claimed_submission_waits_for_nothing(store: Store) -> None:
+    """The note of why it waited is gone."""
+    await add_tasks(store, a_task(note="waits to be submitted again: not reached"))
+    assert [task.note for task in await claim_submissions(store)] == [None]
