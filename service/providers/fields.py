@@ -1,8 +1,11 @@
 """Reads single values out of a provider's JSON. Invalid values become None or "", or raise ProviderUnavailable."""
 
+import html
+import json
 import re
 from decimal import Decimal, InvalidOperation
-from urllib.parse import urljoin, urlsplit
+from functools import lru_cache
+from urllib.parse import quote, quote_plus, urljoin, urlsplit
 
 from service.domain.errors import UnreadableBody
 from service.domain.lenient_json import IncompleteJson, parse_lenient
@@ -139,7 +142,7 @@ def error_object(body: object, key: str = "") -> Json | str:
         except IncompleteJson as error:
             return error.value
         except UnreadableBody:
-            return plain_text(body[: MAX_PAGE + len(key)].decode("utf-8", "replace"), key)
+            return plain_text(body[: MAX_PAGE + max_length(key)].decode("utf-8", "replace"), key)
     if isinstance(body, dict):
         return body
     return plain_text(body, key) if isinstance(body, str) else ""
@@ -147,11 +150,27 @@ def error_object(body: object, key: str = "") -> Json | str:
 
 def plain_text(text: str, key: str = "") -> str:
     """Return the visible text of HTML or plain text, as one line of at most 200 characters, without `key`."""
-    text = masked(text[: MAX_PAGE + len(key)], key)[:MAX_PAGE]
+    text = masked(text[: MAX_PAGE + max_length(key)], key)[:MAX_PAGE]
     visible = re.sub(r"(?is)<(script|style)\b.*?(</\1\s*>|$)|<[^>]*(>|$)", " ", text)
     return clean(" ".join(visible.split()), 200)
 
 
 def masked(text: str, key: str) -> str:
-    """Return the text with `[key]` in place of a key of at least 16 characters."""
-    return text.replace(key, "[key]") if len(key) >= MIN_MASKED_KEY else text
+    """Return the text with `[key]` in place of a key of at least 16 characters, also as others quote it."""
+    if len(key) >= MIN_MASKED_KEY:
+        for form in _forms(key):
+            text = text.replace(form, "[key]")
+    return text
+
+
+def max_length(key: str) -> int:
+    """Return the number of characters of a key where it is quoted with the most of them; 0 for one not masked."""
+    return len(_forms(key)[0]) if len(key) >= MIN_MASKED_KEY else 0
+
+
+@lru_cache(maxsize=4)
+def _forms(key: str) -> tuple[str, ...]:
+    """Return a key as it is, and as addresses, JSON and HTML have it: most keys look the same there. Longest first."""
+    in_json = json.dumps(key)[1:-1]
+    forms = {key, quote(key), quote(key, safe=""), quote_plus(key), in_json, in_json.replace("/", "\\/")}
+    return tuple(sorted({*forms, html.escape(key), html.escape(key, quote=False)}, key=len, reverse=True))

@@ -214,7 +214,7 @@ async def test_list_is_newest_first_and_pages(harness: Harness) -> None:
     assert [each.id for each in await service.listed(client=None, limit=1, cursor=ids[2])] == [ids[1]]
 
 
-async def test_clients_need_webhook_among_their_handlers(harness: Harness) -> None:
+async def test_clients_need_the_webhook_handler(harness: Harness) -> None:
     """Where NOTIFY_HANDLERS lacks it, a client neither makes an endpoint nor moves one; an admin does both."""
     service = harness.endpoints.service
     service.is_admin = {"root"}.__contains__

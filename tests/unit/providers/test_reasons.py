@@ -1,11 +1,15 @@
 """Reasons of failures, progress, and the provider's key in texts."""
 
+import html
+import json
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import httpx
 import pytest
 
-from service.domain.errors import BoomerangError, ReplyLost
+from service.domain.errors import BoomerangError, Refused, ReplyLost
 from service.domain.task import Status, TaskError, UpstreamId
 from service.providers import Vtrix
 from tests.support.fake_providers import KEY, MockProvider, provider_request
@@ -151,3 +155,28 @@ async def test_key_is_masked_in_texts_only() -> None:
         assert KEY[:8] not in str(lost.value)
     word = await polled({"id": ID, "status": f"{KEY} warming"})
     assert word.word == "[key] warming"
+
+
+QUOTED_KEY = "sk+ab/cd==ef&gh<ij>0123\"q'z"
+QUOTES: list[Callable[[str], str]] = [
+    lambda key: f"GET https://provider.example/?key={quote(key, safe='')}",
+    lambda key: f"GET /{quote(key)}",
+    lambda key: f"key={quote_plus(key)}",
+    lambda key: f"the request was {json.dumps({'key': key})}",
+    lambda key: "sent: " + json.dumps({"key": key}).replace("/", "\\/"),
+    lambda key: f"key {html.escape(key)} is bad",
+    lambda key: f"key {html.escape(key, quote=False)} is bad",
+]
+
+
+@pytest.mark.parametrize("quoted", QUOTES)
+@pytest.mark.parametrize("page", [False, True])
+async def test_quoted_key_is_masked(quoted: Callable[[str], str], page: bool) -> None:
+    """A provider repeats the key as an address, JSON or HTML has it, in a message or a page; also where it is cut."""
+    for text in (quoted(QUOTED_KEY), "x" * 4050 + quoted(QUOTED_KEY)):
+        answer = httpx.Response(400, html=text) if page else httpx.Response(400, json={"message": text})
+        vtrix = Vtrix(MockProvider(answer).client, base_url="https://vtrix.test", key=QUOTED_KEY)
+        with pytest.raises(Refused) as refused:
+            await vtrix.create(provider_request())
+        assert "0123" not in refused.value.message
+        assert ("[key]" in refused.value.message) == (len(text) < 1000)
