@@ -15,6 +15,7 @@ from service.concurrency.immediate_claims import ImmediateClaims
 from service.deliveries.circuit_board import CircuitBoard
 from service.deliveries.handler_api import Handler
 from service.deliveries.lease_ahead import LeaseAhead
+from service.domain.event_routing import target_host
 from service.domain.fair_share import FairShare
 from service.domain.ports.circuits import NO_BLOCKS, Blocks
 from service.domain.ports.queues import HandlerCapacity
@@ -40,10 +41,12 @@ class SlotReservations:
         """Reserve a slot for a new delivery; return until when it is leased, None when it must wait in the store.
 
         `client` is whose share the slot is taken from, None where no request named a target. `of` is the client of the
-        event: a delivery to a `target` whose circuit is open waits.
+        event: a delivery to a `target` whose circuit is open, or whose host has a rate, waits.
         """
         if self.slots.blocks.any and self.slots.blocks.block(name, of, target or {}, None):
             return None
+        if self.slots.destination_rate is not None and target_host(target or {}) is not None:
+            return None  # a claim counts what a rate allows
         handler = self.slots.reserve(name, self, client)
         if handler is None:
             return None
@@ -60,7 +63,8 @@ class HandlerSlots:
     Deliveries with a target, which a request named, take slots only within the share of their client (see `FairShare`),
     so that a client with slow receivers leaves slots to the others; a delivery that waits for its share holds up new
     deliveries of that client alone. `lease` is how long a claim lives without renewal. `notify` is called when slots
-    become free for which a delivery may wait. `circuits` are those of the destinations.
+    become free for which a delivery may wait. `circuits` are those of the destinations, `destination_rate` how many
+    deliveries a second each host that a client's addresses name gets at most, None for no limit.
     """
 
     def __init__(
@@ -70,12 +74,14 @@ class HandlerSlots:
         lease: timedelta,
         notify: Callable[[], None],
         circuits: CircuitBoard | None = None,
+        destination_rate: float | None = None,
     ) -> None:
         self.lease = lease
         self.notify = notify
         self.immediate: ImmediateClaims[SlotReservations] = ImmediateClaims(release=self._release_reserved)
         self.ahead = LeaseAhead()
         self.circuits = circuits
+        self.destination_rate = destination_rate
         self.blocks: Blocks = circuits or NO_BLOCKS
         self._handlers = {handler.name: handler for handler in handlers}
         self._runs = {name: FairSemaphore(handler.concurrency) for name, handler in self._handlers.items()}
@@ -174,6 +180,7 @@ class HandlerSlots:
                     held=dict(self._held[name]),
                     past_served=past_served,
                     rate=self._handlers[name].per_second,
+                    destination_rate=self.destination_rate,
                 )
                 for name, slots in free.items()
             ]

@@ -50,6 +50,7 @@ def handler_slots(settings: Settings, handlers: Mapping[str, Handler], store: St
         lease=settings.lease,
         notify=lambda: store.signals.notify("dispatch"),
         circuits=CircuitBoard(handlers=handlers.values(), clock=clock, max_wait=max_wait, limits=limits),
+        destination_rate=settings.notify_rate,
     )
 
 

@@ -11,6 +11,7 @@ from service.storage.async_engine import AsyncConnection
 from service.storage.circuit_health import LOCKED, report_change, save
 from service.storage.control_tables import circuits
 from service.storage.database import Database
+from service.storage.destination_rates import delete_unused_buckets
 from service.storage.parked_deliveries import WOKEN_AT_ONCE, begin_probe, wake
 
 MAX_RECENT = 5_000
@@ -88,10 +89,11 @@ class SqlCircuits:
             return woken
 
     async def prune(self, *, before: datetime) -> int:
-        """Delete circuits without a meaning that have not changed since a time; return how many."""
+        """Delete circuits without a meaning and full buckets, unchanged since a time; return how many."""
         statement = delete(circuits).where(circuits.c.changed_at < before, ~MEANINGFUL)
         async with self._database.writing() as write:
-            return int((await write.connection.execute(statement)).rowcount)
+            buckets = await delete_unused_buckets(write.connection, before=before)
+            return buckets + int((await write.connection.execute(statement)).rowcount)
 
 
 async def circuit_states(connection: AsyncConnection, now: datetime) -> dict[str, int]:

@@ -56,6 +56,6 @@ Index("operator_events_times", operator_events.c.at)
 rate_buckets = Table(
     "rate_buckets",
     metadata,
-    Column("name", SafeText, primary_key=True),  # the stored name of a handler
+    Column("name", SafeText, primary_key=True),  # the stored name of a handler, or what has a slash
     Column("free_at", UtcDateTime, nullable=False),
 )

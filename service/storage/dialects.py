@@ -99,6 +99,14 @@ async def advisory_lock(connection: AsyncConnection, name: str) -> None:
         defer(connection, Deferred(statement="SELECT pg_advisory_xact_lock(%s)", parameters=(key,)))
 
 
+async def lock_if_free(connection: AsyncConnection, name: str) -> bool:
+    """Lock `name` until this transaction ends unless another one has it; return whether this one has it."""
+    if connection.dialect.name != "postgresql":
+        return True
+    key = crc32(f"boomerang {name}".encode())
+    return bool((await connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": key})).scalar())
+
+
 async def allow_whole_tables(connection: AsyncConnection) -> None:
     """Let the statements of this transaction read whole tables without an index, as a count of all rows should."""
     if connection.dialect.name == "postgresql":

@@ -12,7 +12,7 @@ from service.domain.ports.queues import HandlerCapacity
 from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import in_list
 from service.storage.delivery_tables import IS_PENDING, PENDING, deliveries
-from service.storage.endpoint_rates import ENDPOINT_RATE, EndpointRates
+from service.storage.destination_rates import ENDPOINT_RATE, DestinationRates
 from service.storage.parked_deliveries import MAX_PARKED, PARKED_AT_ONCE, without_blocked
 from service.storage.task_rows import Values
 
@@ -40,7 +40,8 @@ async def choose_due(
     free slots bound the number of repetitions, since each serves one more client. It also repeats without the rows
     that it has parked or postponed, which it found in the place of others.
     """
-    shares, rates = capacity.shares(), EndpointRates(connection=connection, now=now)
+    shares = capacity.shares()
+    rates = DestinationRates(connection=connection, now=now, each_host=capacity.destination_rate)
     chosen: dict[str, Values] = {}
     for name in dict.fromkeys(capacity.names):
         skipped, parked = True, 0

@@ -17,9 +17,9 @@ from service.storage.bulk_writes import insert_many
 from service.storage.column_types import in_list
 from service.storage.control_tables import rate_buckets
 from service.storage.database import Database
+from service.storage.destination_rates import bucket_name
 from service.storage.dialects import advisory_lock
 from service.storage.endpoint_deliveries import AT_ONCE, drop, wake
-from service.storage.endpoint_rates import bucket_name
 from service.storage.endpoint_tables import endpoints
 from service.storage.missed_events import insert_missed, missed_events
 from service.storage.tables import tasks

@@ -76,4 +76,4 @@ class Circuits(Protocol):
         """Make deliveries due that have waited for a circuit which is closed now; return how many."""
 
     async def prune(self, *, before: datetime) -> int:
-        """Delete circuits without a meaning that have not changed since a time; return how many."""
+        """Delete circuits without a meaning and full rate buckets of hosts, unchanged since a time; return how many."""

@@ -140,7 +140,8 @@ class HandlerCapacity:
 
     `held` counts the slots that each client holds by deliveries with a target (see `FairShare`).
     With `past_served`, the search continues past deliveries of clients that hold their share. `rate` is how many
-    deliveries may start in a second, over all processes; None for no limit.
+    deliveries may start in a second, over all processes; None for no limit. `destination_rate` is the same for each
+    host that a client's addresses name.
     """
 
     names: tuple[str, ...]
@@ -148,6 +149,7 @@ class HandlerCapacity:
     held: Mapping[str, int] = field(default_factory=dict)
     past_served: bool = True
     rate: float | None = None
+    destination_rate: float | None = None
 
     def shares(self) -> FairShare:
         """Return the fair shares of the free slots."""

@@ -173,6 +173,9 @@ class Settings(BaseModel):
     notify_handlers: Names | None = setting(
         None, "handlers that `notify` may name without an admin's key; by default webhook and the chat handlers"
     )
+    notify_rate: Rate | None = setting(
+        None, "maximum rate of deliveries to each host that a client's addresses name; the value is per second"
+    )
     http_proxy: Text | None = secret(None, "proxy of all outgoing requests; HTTPS_PROXY and its like also set it")
     ca_file: Text | None = setting(None, "certificate authorities to trust as well; SSL_CERT_FILE adds some too")
     log_format: Annotated[Literal["console", "json"], Word] = setting("json", "by default console on a terminal")

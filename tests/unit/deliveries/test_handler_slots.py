@@ -91,6 +91,15 @@ def test_no_more_are_leased_than_there_are_slots() -> None:
     assert leases == [NOW + LEASE, NOW + LEASE, None, None]
 
 
+def test_delivery_to_a_host_with_a_rate_waits_for_a_claim() -> None:
+    """Only a claim can take a token of the host's bucket; a delivery without an address is leased at once."""
+    slots, _, _ = _slots()
+    slots.destination_rate = 5.0
+    with slots.reservations() as reservations:
+        assert reservations.lease("sample", NOW, of="anna", target={"url": "https://hooks.example/"}) is None
+        assert reservations.lease("sample", NOW, of="anna", target={"chat": 7}) == NOW + LEASE
+
+
 def test_waiting_deliveries_come_first() -> None:
     """After one had to wait, none is leased at insert until a claim has found that no more waits."""
     slots, _, notified = _slots()
