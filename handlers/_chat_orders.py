@@ -19,6 +19,7 @@ DAYS = 7 * 86_400.0
 
 BUSY = "Too many videos are waiting already. This one will be tried again for some minutes."
 BUSY_END = "Too many videos are waiting already. Send the command again later."
+NOT_DONE = "This did not work in several attempts. Send the command again; if it fails again, inform the operator."
 NO_VIDEO = "You have no unfinished video here."
 
 
@@ -89,24 +90,32 @@ async def make_video(order: Order, answers: Answers, tools: Tools[Any, Any], ter
     if not isinstance(charged, Charge):
         await answers.reply(cap_text(charged.partition("/")[0], caps[charged]))
         return
+    shown = None
     try:
         shown = await _progress_message(order, answers, tools)
-    except Reject:  # nobody could see the video
-        await refund(state, charged)
-        raise
-    try:
         task = await _submit(order, await answers.pictures(), answers.target(shown), tools, terms)
-    except (InvalidTask, UnusablePicture) as error:
-        await refund(state, charged)
-        await answers.change(shown, fault_text(error) if isinstance(error, InvalidTask) else str(error))
-        return
-    except QueueIsFull:
-        await answers.change(shown, BUSY_END if last else BUSY)
-        if last:
+    except Exception as error:
+        text = failure_text(error, last=last)
+        if text and text != BUSY:
             await refund(state, charged)
+        if text and shown is not None:
+            await answers.change(shown, text)
+        if isinstance(error, InvalidTask | UnusablePicture):
+            return
         raise
     await state.set(f"task/{order.source}", task.id, expires_in=DAYS)
     await remember_recent(state, order.owner, task.id, kept=RECENT)
+
+
+def failure_text(error: Exception, *, last: bool) -> str | None:
+    """Return what a person reads when a command has failed, None while a later attempt may succeed."""
+    if isinstance(error, InvalidTask):
+        return fault_text(error)
+    if isinstance(error, UnusablePicture):
+        return str(error)
+    if isinstance(error, QueueIsFull):
+        return BUSY_END if last else BUSY
+    return NOT_DONE if last or isinstance(error, Reject) else None
 
 
 async def _progress_message(order: Order, answers: Answers, tools: Tools[Any, Any]) -> Any:

@@ -19,6 +19,7 @@ SHOWN_KINDS = frozenset({"content", "input", "unknown"})
 """Kinds whose message of the provider helps the user."""
 
 SUBJECTS = {"images": "Pictures", "prompt": "Prompt", "duration": "Duration", "videos": "Videos", "": "Request"}
+NUMBERED = {"images": "Picture", "videos": "Video"}
 MAX_MESSAGE = 300
 MAX_FAULTS = 8
 
@@ -59,26 +60,29 @@ def fault_text(error: InvalidTask) -> str:
     lines = [f"• {_fault_line(fault)}" for fault in faults[:MAX_FAULTS]]
     if len(faults) > MAX_FAULTS:
         lines.append(f"• and {len(faults) - MAX_FAULTS} more")
-    return "\n".join(("This was not accepted:", *lines, "Change it and send the command again."))
+    return "\n".join(("The request was not accepted:", *lines, "Change it and send the command again."))
 
 
 def _fault_line(fault: Fault) -> str:
     parts: Sequence[object] = [part for part in fault.loc if part != "params"]
     name = str(parts[0]) if parts else ""
-    number = f" {parts[1] + 1}" if len(parts) > 1 and isinstance(parts[1], int) else ""
-    return f"{SUBJECTS.get(name, name)}{number}: {shorten(fault.msg, MAX_MESSAGE)}"
+    subject = SUBJECTS.get(name, name)
+    if len(parts) > 1 and isinstance(parts[1], int):
+        subject = f"{NUMBERED.get(name, subject)} {parts[1] + 1}"
+    return f"{subject}: {shorten(fault.msg, MAX_MESSAGE)}"
 
 
 def cap_text(scope: str, cap: int) -> str:
     """Return the refusal of a cap of `scope`, `user` or `chat`."""
     who = "You have" if scope == "user" else "This chat has"
     videos = "video" if cap == 1 else "videos"
-    return f"{who} used the {cap} {videos} of today. A new day begins at 00:00 UTC."
+    all_of = "the one" if cap == 1 else f"all {cap}"
+    return f"{who} used {all_of} {videos} of today. A new day begins at 00:00 UTC."
 
 
 def link_text(url: str, size: int | None, days: int | None) -> str:
     """Return the message with the address of a result that is too large for the platform."""
-    large = f"The video has {size / MB:.0f} MB, too many for this chat." if size else "The video cannot be sent here."
+    large = f"The video is too large for this chat ({size / MB:.0f} MB)." if size else "The video cannot be sent here."
     until = f"for {days} days" if days else "for a short time only"
     return f"{large} Download it here, {until}:\n{url}"
 

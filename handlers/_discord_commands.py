@@ -28,10 +28,12 @@ DOWNLOAD_TIMEOUT = 15.0
 HOSTS = frozenset({"https://cdn.discordapp.com", "https://media.discordapp.net"})
 
 HELP = "You have made no video here yet. Write /video with a prompt and pictures."
-REFUSAL = """Only invited people can make videos here. The operator of this bot can invite you:
+REFUSAL = """Only invited people can make videos here. To be invited, send this to the operator of the bot:
 user {user}, channel {channel}, server {server}"""
-NO_FILE = "Discord does not provide one of the pictures any more. Send the command again."
-LIMITED = "\nIt must be finished within 15 minutes: the operator of this bot has set no token for later messages."
+NO_FILE = "One of the pictures is not there any more. Send the command again with the pictures."
+LIMITED = (
+    "\nI can only send it within 15 minutes, because the operator of this bot has set no token for later messages."
+)
 
 
 def escaped(text: str) -> str:

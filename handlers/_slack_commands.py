@@ -28,12 +28,14 @@ pictures: they become a video. In a direct message to me no mention is needed.
 
 `/video status` shows your newest videos, `/video cancel` cancels the newest unfinished one.
 You may make {user_daily} videos a day."""
-GOT_IT = "Got it. The video comes here; its progress too."
-REFUSAL = """Only invited people can make videos here. The operator of this bot can invite you:
+GOT_IT = "Got it. I will show the progress and the video here."
+REFUSAL = """Only invited people can make videos here. To be invited, send this to the operator of the bot:
 user {user}, channel {channel}, workspace {workspace}"""
-ELSEWHERE = "I am not a member of the channel in which you wrote: the video comes here. To change that, `/invite` me."
-NOT_THERE = "Invite me to this channel (`/invite`), or write to me directly: I can answer in neither of them."
-NO_FILE = "Slack does not give me one of the pictures. Share it in this channel, or send it to me in a direct message."
+ELSEWHERE = (
+    "I am not a member of the channel in which you wrote, so the video comes here. To get it there, `/invite` me."
+)
+NOT_THERE = "I cannot answer here yet. Invite me to this channel (`/invite`), or send me a direct message."
+NO_FILE = "I cannot read one of the pictures. Share it in this channel, or send it to me in a direct message."
 NOT_HERE = "I use files that are yours, or that were shared in this channel. One of the links leads to another."
 
 

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from service import InvalidTask, QueueIsFull, Retry, TaskView
+from service import InvalidTask, Retry, TaskView
 
 from ._chat_limits import Charge, charge, may_refuse, recent, refund, remember_recent
 from ._chat_media import UnusablePicture, read_picture
-from ._chat_orders import NO_VIDEO, canceled
+from ._chat_orders import BUSY, NO_VIDEO, canceled, failure_text
 from ._chat_progress import MessageGone, was_shown
-from ._chat_words import cap_text, fault_text, is_open, progress_text
+from ._chat_words import cap_text, is_open, progress_text
 from ._telegram_bot import ChatBot, Refused, open_bot, remember_move
 from ._telegram_settings import TelegramTools
 from ._telegram_updates import MAX_FILE, Incoming, Photo
@@ -28,18 +28,16 @@ HELP = """Send one or several photos with the caption
 
 /video a cat jumps over the fence
 
-and they become a video. An answer to a photo with this command works too.
+and they become a video. You can also reply to a photo with this command.
 
 /status shows your newest videos
-/cancel cancels the newest unfinished one; as an answer to a message of mine, that one
+/cancel cancels the newest unfinished one; in reply to my message about a video, that video
 
 You may make {user_daily} videos a day."""
 HOW = "To make a video, send photos with a caption like this:\n\n/video a cat jumps over the fence"
-NO_PROMPT = "Say behind the command what the video shall show:\n\n/video a cat jumps over the fence"
-REFUSAL = """Only invited users can make videos here. The operator of this bot can invite you:
+NO_PROMPT = "Write behind the command what the video should show:\n\n/video a cat jumps over the fence"
+REFUSAL = """Only invited users can make videos here. To be invited, send this to the operator of the bot:
 user {user_id}, chat {chat_id}"""
-BUSY = "Too many videos are waiting already. This one will be tried again for some minutes."
-BUSY_END = "Too many videos are waiting already. Send the command again later."
 
 
 async def handle_message(message: Incoming, tools: TelegramTools, *, last: bool) -> None:
@@ -112,18 +110,18 @@ async def make_video(
     if not isinstance(charged, Charge):
         await bot.send_text(message.place, cap_text(charged.partition("/")[0], caps[charged]))
         return
-    shown = await _progress_message(message, len(photos), bot, tools)
+    shown = None
     try:
+        shown = await _progress_message(message, len(photos), bot, tools)
         task = await _submit(message, photos, shown, bot, tools)
-    except (InvalidTask, UnusablePicture) as error:
-        await refund(state, charged)
-        text = fault_text(error) if isinstance(error, InvalidTask) else str(error)
-        await show(bot, message, shown, text)
-        return
-    except QueueIsFull:
-        await show(bot, message, shown, BUSY_END if last else BUSY)
-        if last:
+    except Exception as error:
+        text = failure_text(error, last=last)
+        if text and text != BUSY:
             await refund(state, charged)
+        if text and shown is not None:
+            await show(bot, message, shown, text)
+        if isinstance(error, InvalidTask | UnusablePicture):
+            return
         raise
     await state.set(f"task/{source}", task.id, expires_in=DAYS)
     item = {"task": task.id, "message": shown}

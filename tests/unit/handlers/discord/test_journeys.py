@@ -1,5 +1,10 @@
 """Transcripts of chats, from the command to the end."""
 
+from unittest.mock import patch
+
+import httpx
+
+from handlers._chat_orders import NOT_DONE
 from service.sandbox import Switches
 from tests.support.discord_api import OTHER_CHANNEL, SERVER, USER
 from tests.support.sample_media import image
@@ -28,7 +33,7 @@ async def test_command_with_a_picture_becomes_a_video(bot: Bot) -> None:
 async def test_refused_user_reads_the_ids_that_the_operator_needs(bot: Bot) -> None:
     """Nobody else sees the refusal; nothing is spent, and no request is made."""
     await bot.command("a cat", channel=OTHER_CHANNEL)
-    words = "Only invited people can make videos here. The operator of this bot can invite you:"
+    words = "Only invited people can make videos here. To be invited, send this to the operator of the bot:"
     refusal = f"{words}\nuser {USER}, channel {OTHER_CHANNEL}, server {SERVER}"
     assert bot.api.log == ["user: /video a cat", f"answer, only for {USER}: {refusal}"]
     assert (await bot.test.tasks(), bot.api.requests) == ([], [])
@@ -39,9 +44,9 @@ async def test_every_fault_of_an_invalid_request_is_a_line(bot: Bot) -> None:
     await bot.command("a cat", pictures=(image("JPEG", (100, 20)),))
     [text] = bot.api.texts()
     assert text.splitlines() == [
-        "This was not accepted:",
-        "• Pictures 1: must be at least 128x128 pixels, is 100x20: send a larger image",
-        "• Pictures 1: must have an aspect ratio from 1:4 to 4:1, is 100x20: crop it",
+        "The request was not accepted:",
+        "• Picture 1: must be at least 128x128 pixels, is 100x20: send a larger image",
+        "• Picture 1: must have an aspect ratio from 1:4 to 4:1, is 100x20: crop it",
         "Change it and send the command again.",
     ]
     assert await bot.test.tasks() == []
@@ -57,6 +62,22 @@ async def test_failure_of_the_provider_is_explained() -> None:
         [task] = await bot.test.tasks()
         [text] = bot.api.texts()
     assert text.endswith(f"\n\nTask {task.id}")
+
+
+async def test_command_that_cannot_be_carried_out_is_explained(bot: Bot) -> None:
+    """The server of the picture fails for hours: in the end the bot says so, and the video is not counted."""
+    answer = bot.api.respond
+
+    def failing(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(503) if request.url.path.startswith("/attachments/") else answer(request)
+
+    with patch.object(bot.api, "respond", failing):
+        await bot.command("a cat", pictures=(PICTURE,))
+        for pause in (0, 1, 5, 30, 120, 600, 1800, 7200):
+            await bot.test.advance(pause * 1.5)
+    assert bot.api.log[1] == f"answer to {USER}: Got it with 1 picture. The video is in the queue."
+    assert bot.api.log[-1].endswith(NOT_DONE)
+    assert await bot.test.tools.state.get(f"spent/2026-01-01/user/{USER}", []) == []
 
 
 async def test_task_longer_than_the_token_ends_as_a_message_of_the_bot() -> None:

@@ -118,7 +118,7 @@ async def test_cap_of_a_day_is_explained_politely() -> None:
         for _ in range(2):
             await bot.command("a cat", pictures=(PICTURE,))
         assert len(await bot.test.tasks()) == 1
-        assert bot.api.texts()[-1] == "You have used the 1 video of today. A new day begins at 00:00 UTC."
+        assert bot.api.texts()[-1] == "You have used the one video of today. A new day begins at 00:00 UTC."
 
 
 async def test_status_and_cancel_are_seen_by_their_person_alone(bot: Bot) -> None:
@@ -166,7 +166,7 @@ async def test_bot_without_a_token_warns_at_the_start() -> None:
     bot = Bot({"DISCORD_TOKEN": ""})
     async with bot.test:
         await bot.command("a cat", pictures=(PICTURE,))
-        assert "It must be finished within 15 minutes" in bot.api.log[1]
+        assert "I can only send it within 15 minutes" in bot.api.log[1]
         await bot.finish()
         assert bot.api.texts() == ["[file] a cat"]
 
@@ -174,12 +174,12 @@ async def test_bot_without_a_token_warns_at_the_start() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"url": "https://evil.example/a.jpg"}, "Discord does not provide"),
-        ({"url": "http://cdn.discordapp.com/a.jpg"}, "Discord does not provide"),
-        ({"url": "https://cdn.discordapp.com@evil.example/a.jpg"}, "Discord does not provide"),
+        ({"url": "https://evil.example/a.jpg"}, "One of the pictures is not there any more"),
+        ({"url": "http://cdn.discordapp.com/a.jpg"}, "One of the pictures is not there any more"),
+        ({"url": "https://cdn.discordapp.com@evil.example/a.jpg"}, "One of the pictures is not there any more"),
         (
             {"url": "https://cdn.discordapp.com/attachments/1/2/gone.jpg"},
-            "Discord does not provide",
+            "One of the pictures is not there any more",
         ),
         ({"size": 30_000_000}, "One of the files is larger than 20 MB."),
     ],

@@ -226,7 +226,7 @@ async def test_result_above_the_set_limit_is_a_link() -> None:
         bot.media = b"x" * 1_000_001
         assert (await deliver(bot, "task.completed", output=OUTPUT)).delivered
         assert bot.api.called("files.getUploadURLExternal") == []
-        assert "The video has 1 MB, too many for this chat." in bot.api.texts()[0]
+        assert "The video is too large for this chat (1 MB)." in bot.api.texts()[0]
 
 
 @pytest.mark.parametrize("size", [1_000_001, None])
@@ -308,7 +308,7 @@ async def test_token_goes_to_slack_only(bot: Bot, more: dict[str, Any]) -> None:
     bot.api.files[file["id"]].update(more)
     await bot.post("/events", bot.api.signed_event(event))
     await bot.test.advance(3)
-    assert bot.api.texts()[0].startswith(f"<@{USER}> Slack does not give me one of the pictures.")
+    assert bot.api.texts()[0].startswith(f"<@{USER}> I cannot read one of the pictures.")
     assert bot.media_requests == []
 
 
@@ -319,7 +319,7 @@ async def test_file_without_the_scope_is_explained(bot: Bot) -> None:
     bot.api.files[file_id] = answer
     bot.api.data.clear()
     await bot.command(f"a cat https://files.slack.com/files-pri/T0001-{file_id}/cat.jpg")
-    assert "Slack does not give me one of the pictures." in bot.api.texts()[0]
+    assert "I cannot read one of the pictures." in bot.api.texts()[0]
 
 
 async def test_prompt_cannot_mention_anybody(bot: Bot) -> None:

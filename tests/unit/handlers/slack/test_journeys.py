@@ -6,7 +6,7 @@ from tests.support.sandbox_tasks import end_at_provider
 from tests.support.slack_api import BOT, CHANNEL, FOREIGN, USER
 from tests.unit.handlers.slack.conftest import PICTURE, VIDEO, Bot
 
-GOT_IT = "answer: Got it. The video comes here; its progress too."
+GOT_IT = "answer: Got it. I will show the progress and the video here."
 
 
 async def test_mention_with_a_picture_becomes_a_video(bot: Bot) -> None:
@@ -47,7 +47,7 @@ async def test_command_with_the_link_of_a_file_becomes_a_video(bot: Bot) -> None
 async def test_refused_user_reads_the_ids_that_the_operator_needs(bot: Bot) -> None:
     """Nobody else sees the refusal of a command; nothing is spent, and no call is made."""
     answers = {await bot.command("a cat", channel=FOREIGN) for _ in range(3)}
-    words = "Only invited people can make videos here. The operator of this bot can invite you:"
+    words = "Only invited people can make videos here. To be invited, send this to the operator of the bot:"
     assert answers == {f"{words}\nuser U0ADA, channel C0002, workspace T0001"}
     assert (await bot.test.tasks(), bot.api.calls) == ([], [])
 
@@ -57,9 +57,9 @@ async def test_every_fault_of_an_invalid_request_is_a_line(bot: Bot) -> None:
     await bot.write(f"<@{BOT}> a cat", pictures=(image("JPEG", (100, 20)),))
     [text] = bot.api.texts()
     assert text.splitlines() == [
-        f"<@{USER}> This was not accepted:",
-        "• Pictures 1: must be at least 128x128 pixels, is 100x20: send a larger image",
-        "• Pictures 1: must have an aspect ratio from 1:4 to 4:1, is 100x20: crop it",
+        f"<@{USER}> The request was not accepted:",
+        "• Picture 1: must be at least 128x128 pixels, is 100x20: send a larger image",
+        "• Picture 1: must have an aspect ratio from 1:4 to 4:1, is 100x20: crop it",
         "Change it and send the command again.",
     ]
     assert await bot.test.tasks() == []

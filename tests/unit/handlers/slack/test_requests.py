@@ -183,7 +183,7 @@ async def test_outsider_who_mentions_the_bot_reads_one_refusal_an_hour(bot: Bot)
     await bot.test.advance(3600)
     await bot.write(f"<@{BOT}> a cat", channel="C0003", user=OUTSIDER)
     reply = [line for line in bot.api.log if line.startswith("bot")]
-    refusal = "Only invited people can make videos here. The operator of this bot can invite you:"
+    refusal = "Only invited people can make videos here. To be invited, send this to the operator of the bot:"
     assert reply == [f"bot, only for {OUTSIDER}: {refusal}\nuser {OUTSIDER}, channel C0003, workspace T0001"] * 2
 
 
@@ -201,7 +201,7 @@ async def test_cap_of_a_day_is_explained_politely() -> None:
         for _ in range(3):
             await bot.command("a cat https://example.org/cat.jpg")
         assert len(await bot.test.tasks()) == 2
-        words = "You have used the 2 videos of today. A new day begins at 00:00 UTC."
+        words = "You have used all 2 videos of today. A new day begins at 00:00 UTC."
         assert bot.api.log[-1] == f"bot, only for {USER}: {words}"
         await bot.test.advance(86_400)
         await bot.command("a cat https://example.org/cat.jpg")
@@ -237,6 +237,6 @@ async def test_bot_that_may_write_nowhere_replies_through_the_command() -> None:
     async with bot.test:
         bot.api.messages_tab = False
         await bot.command("a cat https://example.org/cat.jpg", channel=FOREIGN)
-        assert bot.api.log[-1].startswith("response: Invite me to this channel (`/invite`)")
+        assert bot.api.log[-1].startswith("response: I cannot answer here yet. Invite me to this channel (`/invite`)")
         assert await bot.test.tasks() == []
         assert await bot.test.tools.state.get(f"spent/2026-01-01/user/{USER}", []) == []

@@ -1,7 +1,11 @@
 """Transcripts of chats, from the command to the end."""
 
 from dataclasses import replace
+from unittest.mock import patch
 
+import httpx
+
+from handlers._chat_orders import NOT_DONE
 from service.sandbox import Switches
 from service.testing import sample_event
 from tests.support.sample_media import image
@@ -34,7 +38,8 @@ async def test_refused_user_gets_one_polite_answer_an_hour(bot: Bot) -> None:
         await bot.write("/video a cat", photo=PHOTO, user=8, chat=8)
     await bot.test.advance(3600)
     await bot.write("hello?", user=8, chat=8)
-    refusal = "bot: Only invited users can make videos here. The operator of this bot can invite you:\nuser 8, chat 8"
+    words = "Only invited users can make videos here. To be invited, send this to the operator of the bot:"
+    refusal = f"bot: {words}\nuser 8, chat 8"
     command = "user: [photo] /video a cat"
     assert bot.api.log == [command, refusal, command, command, "user: hello?", refusal]
     assert await bot.test.tasks() == []
@@ -44,9 +49,9 @@ async def test_every_fault_of_an_invalid_request_is_a_line(bot: Bot) -> None:
     """The progress message becomes the faults, and the request does not count for the cap."""
     await bot.write("/video " + "x" * 4000, photo=image("JPEG", (100, 20)))
     assert bot.api.texts()[0].splitlines() == [
-        "This was not accepted:",
-        "• Pictures 1: must be at least 128x128 pixels, is 100x20: send a larger image",
-        "• Pictures 1: must have an aspect ratio from 1:4 to 4:1, is 100x20: crop it",
+        "The request was not accepted:",
+        "• Picture 1: must be at least 128x128 pixels, is 100x20: send a larger image",
+        "• Picture 1: must have an aspect ratio from 1:4 to 4:1, is 100x20: crop it",
         "Change it and send the command again.",
     ]
     assert await bot.test.tasks() == []
@@ -63,6 +68,25 @@ async def test_failure_of_the_provider_is_explained() -> None:
         assert bot.api.log[:2] == ["user: [photo] /video a cat", "bot: Got it with 1 photo. The video is in the queue."]
         [text] = bot.api.texts()
         assert text.endswith(f"\n\nTask {task.id}")
+
+
+async def test_command_that_cannot_be_carried_out_is_explained(bot: Bot) -> None:
+    """Telegram has no file for the photo: after the last attempt the message says so, and nothing is counted."""
+    answer = bot.api.respond
+
+    def failing(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(404) if request.url.path.startswith("/file/") else answer(request)
+
+    with patch.object(bot.api, "respond", failing):
+        await bot.write("/video a cat", photo=PHOTO)
+        for pause in (1, 5, 30, 120, 600, 1800, 7200):
+            await bot.test.advance(pause * 1.5)
+    assert bot.api.log == [
+        "user: [photo] /video a cat",
+        "bot: Got it with 1 photo. The video is in the queue.",
+        f"edit: {NOT_DONE}",
+    ]
+    assert await bot.test.tools.state.get("spent/2026-01-01/user/7", []) == []
 
 
 async def test_task_past_its_deadline_is_one_message_until_the_video_comes() -> None:

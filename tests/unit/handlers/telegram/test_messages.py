@@ -127,7 +127,7 @@ async def test_cap_of_a_user_is_explained_and_ends_with_the_day() -> None:
         for _ in range(3):
             await bot.write("/video a cat", photo=PHOTO)
         assert len(await bot.test.tasks()) == 2
-        assert bot.api.texts()[-1] == "You have used the 2 videos of today. A new day begins at 00:00 UTC."
+        assert bot.api.texts()[-1] == "You have used all 2 videos of today. A new day begins at 00:00 UTC."
         await bot.test.advance(86_400)
         await bot.write("/video a cat", photo=PHOTO)
         assert len(await bot.test.tasks()) == 3
@@ -139,7 +139,7 @@ async def test_cap_of_a_chat_counts_everybody() -> None:
     async with bot.test:
         for user in (7, 99):
             await bot.write("/video a cat", chat=GROUP, user=user, photo=PHOTO)
-        assert bot.api.texts(GROUP)[-1] == "This chat has used the 1 video of today. A new day begins at 00:00 UTC."
+        assert bot.api.texts(GROUP)[-1] == "This chat has used the one video of today. A new day begins at 00:00 UTC."
         assert await bot.test.tools.state.get("spent/2026-01-01/user/99", []) == []
 
 
@@ -161,7 +161,7 @@ async def test_help_status_and_cancel(bot: Bot) -> None:
     await bot.write("/cancel")
     assert bot.api.texts()[-1] == "You have no unfinished video here."
     await bot.write("/video")
-    assert bot.api.texts()[-1].startswith("Say behind the command what the video shall show")
+    assert bot.api.texts()[-1].startswith("Write behind the command what the video should show")
     await bot.write("a cat, please")
     assert bot.api.texts()[-1].startswith("To make a video, send photos")
 

@@ -93,7 +93,7 @@ async def test_large_video_becomes_a_link_without_being_uploaded(bot: Bot) -> No
     bot.answer_media = lambda _: httpx.Response(200, headers={"content-length": "80000000"}, content=b"")
     assert (await deliver(bot)).delivered
     assert bot.api.called("sendVideo") == []
-    assert bot.api.texts()[0].startswith("The video has 80 MB, too many for this chat. Download it here")
+    assert bot.api.texts()[0].startswith("The video is too large for this chat (80 MB). Download it here")
 
 
 async def test_refused_upload_and_address_become_a_link(bot: Bot) -> None:

@@ -67,7 +67,10 @@ async def test_poster_goes_with_the_video_and_never_prevents_it(
     assert (sent.media, sent.details["thumbnail"]) == ("video", used)
 
 
-@pytest.mark.parametrize(("size", "words"), [(83_000_000, "The video has 83 MB"), (None, "The video cannot be sent")])
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(83_000_000, "The video is too large for this chat (83 MB)"), (None, "The video cannot be sent")],
+)
 async def test_stored_file_that_is_too_large_becomes_a_link_for_a_week(bot: Bot, size: int | None, words: str) -> None:
     """The link needs no key; a size that nobody declared is noticed while the file is read."""
     await send(bot, size=size, data=b"x" if size else b"x" * 50_000_001)
