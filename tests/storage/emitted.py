@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
+import psycopg
 from sqlalchemy import event
 
 from service.storage import Store
@@ -74,21 +75,27 @@ async def query_plan(store: Store, statement: Statement) -> str:
 
 
 @contextmanager
-def once_before(store: Store, start: str, act: Callable[[], None]) -> Iterator[None]:
+def once_before(start: str, act: Callable[[], None]) -> Iterator[None]:
     """Let another session `act`, and commit, just before the first statement inside the block that begins with `start`.
 
-    This is how two processes interleave at one place, without a thread and without a pause. `act` must not wait for
-    what the transaction holds.
+    This is how two processes interleave at one place, without a thread and without a pause. Deferred statements and
+    COMMIT are places too: each runs by itself here. `act` must not wait for what the transaction holds. For stores over
+    PostgreSQL: over SQLite it would wait for the transaction. Fails if no statement begins with `start`.
     """
     left = [act]
 
-    def interleave(_c: object, _cursor: object, sql: str, *_: object) -> None:
-        if left and sql.startswith(start):
-            left.pop()()
+    def interleaved(execute: Callable[..., Any]) -> Callable[..., Any]:
+        async def run(cursor: Any, query: Any, *arguments: Any, **options: Any) -> Any:
+            if left and isinstance(cursor.connection, Session) and str(query).startswith(start):
+                left.pop()()
+            return await execute(cursor, query, *arguments, **options)
 
-    engine = store._database._writer.sync_engine
-    event.listen(engine, "before_cursor_execute", interleave)
-    try:
+        return run
+
+    with ExitStack() as patches:
+        patches.enter_context(patch.object(psycopg.AsyncPipeline, "is_supported", return_value=False))
+        for name in ("execute", "executemany"):
+            method = getattr(psycopg.AsyncCursor, name)
+            patches.enter_context(patch.object(psycopg.AsyncCursor, name, interleaved(method)))
         yield
-    finally:
-        event.remove(engine, "before_cursor_execute", interleave)
+    assert not left, f"no statement began with {start}"

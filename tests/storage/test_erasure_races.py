@@ -120,7 +120,7 @@ async def test_callback_that_is_stored_beside_an_erasure_is_erased_when_it_is_re
                 [Jsonb({"digest": "late"})],
             )
 
-    with once_before(store, "DELETE FROM sealed_secrets", store_late):
+    with once_before("DELETE FROM sealed_secrets", store_late):
         await store.eraser.erase(task, now=NOW + HOUR)
     assert private_callbacks(database) == ["late"]
     await read_inbox(store)
