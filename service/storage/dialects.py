@@ -92,11 +92,14 @@ def insert_into(table: Table, dialect: str) -> "sqlite.Insert | postgresql.Inser
     return sqlite.insert(table)
 
 
-async def advisory_lock(connection: AsyncConnection, name: str) -> None:
-    """Lock `name` until this transaction ends; not needed on SQLite, which has one writer at a time."""
+async def advisory_lock(connection: AsyncConnection, name: str, *, shared: bool = False) -> None:
+    """Lock `name` until this transaction ends; not needed on SQLite, which has one writer at a time.
+
+    Locks that are `shared` exclude only others that are not.
+    """
     if connection.dialect.name == "postgresql":
-        key = crc32(f"boomerang {name}".encode())
-        defer(connection, Deferred(statement="SELECT pg_advisory_xact_lock(%s)", parameters=(key,)))
+        key, kind = crc32(f"boomerang {name}".encode()), "_shared" if shared else ""
+        defer(connection, Deferred(statement=f"SELECT pg_advisory_xact_lock{kind}(%s)", parameters=(key,)))
 
 
 async def lock_if_free(connection: AsyncConnection, name: str) -> bool:

@@ -17,6 +17,7 @@ from service.storage.bulk_writes import insert_many
 from service.storage.column_types import in_list
 from service.storage.control_tables import rate_buckets
 from service.storage.database import Database
+from service.storage.deferred import Deferred, defer
 from service.storage.destination_rates import bucket_name
 from service.storage.dialects import advisory_lock
 from service.storage.endpoint_deliveries import AT_ONCE, drop, wake
@@ -24,6 +25,19 @@ from service.storage.endpoint_tables import endpoints
 from service.storage.missed_events import insert_missed, missed_events
 from service.storage.tables import tasks
 from service.storage.task_rows import Values
+
+ROUTES = "endpoints"
+"""The lock of which endpoints get events: shared by transactions that make events, exclusive for a change of it.
+
+So an event that is committed after the answer to a change follows the change. It is the first lock of a transaction:
+whoever waits for it holds nothing that its holders need.
+"""
+
+ROUTES_TIMEOUT = "SET LOCAL lock_timeout = '3s'"
+"""How long a change waits for transactions that make events: new ones wait behind it meanwhile."""
+
+ROUTING_FIELDS = frozenset({"events", "disabled_at"})
+"""Columns of which a change decides which events an endpoint gets."""
 
 HEALTH_NAMES = tuple(each.name for each in fields(EndpointHealth))
 TUPLES = ("events", "header_names")
@@ -44,6 +58,7 @@ class SqlEndpoints:
         """Store a new endpoint; raises Conflict if its client has `limit` of them."""
         count = select(func.count()).select_from(endpoints).where(endpoints.c.client == endpoint.client)
         async with self._database.writing() as write:
+            await _lock_routes(write.connection)
             await advisory_lock(write.connection, f"endpoints {endpoint.client}")
             if (await write.connection.execute(count)).scalar_one() >= limit:
                 raise Conflict(f"a client has at most {limit} endpoints: delete one, or give one more event types")
@@ -75,6 +90,8 @@ class SqlEndpoints:
         if sealed is not None:
             statement = statement.where(endpoints.c.sealed == sealed)
         async with self._database.writing() as write:
+            if ROUTING_FIELDS & values.keys():
+                await _lock_routes(write.connection)
             changed = (await write.connection.execute(statement)).rowcount
         return bool(changed)
 
@@ -126,6 +143,18 @@ class SqlEndpoints:
             if added:
                 write.topics.add("dispatch")
             return added
+
+
+async def keep_routes(connection: AsyncConnection) -> None:
+    """Let no change of which endpoints get events commit before this transaction, which makes events."""
+    await advisory_lock(connection, ROUTES, shared=True)
+
+
+async def _lock_routes(connection: AsyncConnection) -> None:
+    """Wait for the transactions that make events; raises StoreUnavailable later if one takes too long."""
+    if connection.dialect.name == "postgresql":
+        defer(connection, Deferred(statement=ROUTES_TIMEOUT))
+    await advisory_lock(connection, ROUTES)
 
 
 async def enabled_endpoints(connection: AsyncConnection, clients: Collection[str]) -> list[EndpointMatch]:

@@ -34,7 +34,7 @@ from service.storage.deferred_reads import DeferredRows, defer_query
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
 from service.storage.delivery_tables import IS_PENDING, deliveries
 from service.storage.dialects import advisory_lock
-from service.storage.endpoint_store import enabled_endpoints, endpoints_of_tasks
+from service.storage.endpoint_store import enabled_endpoints, endpoints_of_tasks, keep_routes
 from service.storage.inbox import STORED_DIGESTS, TASK_IS_FINAL
 from service.storage.operator_events import report
 from service.storage.tables import UNREAD, events, inbox, polls, run_times, tasks
@@ -101,6 +101,7 @@ class SqlUnitOfWork:
         """
         if not ids:
             return {}, []
+        await keep_routes(self.connection)
         locked = defer_query(self.connection, TASKS_BY_ID, {"ids": set(ids)})
         rows = [vars(entry) for entry in sorted(entries, key=attrgetter("digest"))]  # one order: no deadlock
         admission = insert_and_return(self.connection, inbox.c.digest, rows, unless=TASK_IS_FINAL)
@@ -119,6 +120,7 @@ class SqlUnitOfWork:
 
         Those that are `known` to this process are not read again.
         """
+        await keep_routes(self.connection)  # before the locks of callbacks, see ROUTES
         sizes = await self.connection.execute(UNREAD_SIZES, {"limit": limit})
         found = {digest: known(digest) for digest in _within_byte_limit(sizes.all())}
         if others := [digest for digest, entry in found.items() if entry is None]:
@@ -162,6 +164,7 @@ class SqlUnitOfWork:
         """Return the enabled endpoints of these clients; those of the clients of locked tasks are known."""
         if clients <= {task.client for task in self._locked.values()}:
             return [each for each in self._endpoints if each.client in clients]
+        await keep_routes(self.connection)
         return await enabled_endpoints(self.connection, clients)
 
     async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> list[DeliveryClaim]:
