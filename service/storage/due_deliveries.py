@@ -12,6 +12,7 @@ from service.domain.ports.queues import HandlerCapacity
 from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import in_list
 from service.storage.delivery_tables import IS_PENDING, PENDING, deliveries
+from service.storage.destination_locks import without_busy
 from service.storage.destination_rates import ENDPOINT_RATE, DestinationRates
 from service.storage.parked_deliveries import MAX_PARKED, PARKED_AT_ONCE, without_blocked
 from service.storage.task_rows import Values
@@ -52,7 +53,8 @@ async def choose_due(
             parameters = {"handler_name": name, "now": now, "limit": limit}
             rows = await connection.execute(statement, parameters | ({"served": served} if served else {}))
             found = await without_blocked(connection, name, [dict(row) for row in rows.mappings()], blocks, now)
-            new, postponed = await rates.limit(_first_of_destinations(found.free, chosen))
+            free = await without_busy(connection, _first_of_destinations(found.free, chosen), now)
+            new, postponed = await rates.limit(free)
             parked += found.parked + postponed
             taken = [row for row in new if shares.take(share_owner(row["client"], row["target"]))]
             rates.take(taken)

@@ -33,6 +33,7 @@ from service.storage.database import Database
 from service.storage.deferred_reads import DeferredRows, defer_query
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
 from service.storage.delivery_tables import IS_PENDING, deliveries
+from service.storage.destination_locks import lock_destinations
 from service.storage.dialects import advisory_lock
 from service.storage.endpoint_store import enabled_endpoints, endpoints_of_tasks, keep_routes
 from service.storage.inbox import STORED_DIGESTS, TASK_IS_FINAL
@@ -231,9 +232,6 @@ def _within_byte_limit(sizes: Iterable[Row[str, int]]) -> list[str]:
 
 
 LANES_WITH_PENDING = select(deliveries.c.lane).where(IS_PENDING, in_list(deliveries.c.lane, "lanes"))
-BUSY_DESTINATIONS = select(deliveries.c.destination).where(
-    IS_PENDING, deliveries.c.leased_until.is_not(None), in_list(deliveries.c.destination, "destinations")
-)
 STORED_EVENTS = with_payload(events.c.id, events.c.seq, events.c.at, where=in_list(events.c.id, "claimed")).where(
     in_list(events.c.id, "ids")
 )
@@ -257,12 +255,12 @@ async def append_deliveries(
     Leases, numbers of events and payloads are read in one round trip, with the insertion of the events.
     """
     wanted = _heads([row for row in rows if row.event_id in new_events])
-    destinations = [row.destination for row in wanted.values() if row.destination]
+    destinations = {row.destination for row in wanted.values() if row.destination}
     pending = defer_query(connection, LANES_WITH_PENDING, {"lanes": list(wanted)}) if wanted else None
-    busy = defer_query(connection, BUSY_DESTINATIONS, {"destinations": destinations}) if destinations else None
+    locked = lock_destinations(connection, destinations)
     parameters = {"ids": {row.event_id for row in rows}, "claimed": {row.event_id for row in wanted.values()}}
     stored = {event.id: event for event in (await connection.execute(STORED_EVENTS, parameters)).all()}
-    claimed = _claimable(rows, wanted, _texts(pending), _texts(busy))
+    claimed = _claimable(rows, wanted, _texts(pending), locked.busy() if locked else set())
     values: list[Values] = []
     for row in rows:
         event, leased = stored[row.event_id], row.id in claimed

@@ -1,9 +1,18 @@
 """Deliveries of one task to one host count as one: a single one of them is leased at a time."""
 
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import replace
+
+import pytest
+from psycopg import sql
+
 from service.domain.ports.unit_of_work import DeliveryRow
 from service.domain.task import TaskId
 from service.storage import Store
 from tests.storage.builders import LEASE, NOW, SECOND, a_delivery, an_attempt, an_event, claim_deliveries
+from tests.storage.conftest import EmptyDatabase, OpenStore
+from tests.storage.held_locks import other_session
 
 UNTIL = NOW + LEASE
 
@@ -80,3 +89,60 @@ async def test_abandoned_delivery_frees_its_destination(store: Store) -> None:
     await claim_deliveries(store, "webhook")
     claims = await claim_deliveries(store, "webhook", now=UNTIL + SECOND)
     assert len(claims) == 1
+
+
+async def _both(database: EmptyDatabase, one: Awaitable[list[str]], other: Awaitable[list[str]]) -> list[str]:
+    """Return the ids that two processes lease: the second one begins when the first one has chosen its rows."""
+    async with other_session(database) as session:
+        await session.run(sql.SQL("LOCK TABLE deliveries IN SHARE MODE"))
+        first = asyncio.ensure_future(one)
+        await session.until_waiting(1)
+        second, waiting = asyncio.ensure_future(other), asyncio.ensure_future(session.until_waiting(2))
+        await asyncio.wait([second, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+    return [*await first, *await second]
+
+
+async def _claimed(store: Store, limit: int) -> list[str]:
+    return [claim.id for claim in await claim_deliveries(store, "webhook", limit=limit)]
+
+
+def _later(event_id: str) -> list[DeliveryRow]:
+    """Return a delivery of a later event to one more path of the host, with the wish for a lease."""
+    [row] = _rows(1, event_id=event_id, leased=True)
+    return [replace(row, lane="t1/more")]
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+async def test_claims_at_the_same_time_lease_one_delivery_of_a_destination(
+    store: Store, open_another: OpenStore, database: EmptyDatabase
+) -> None:
+    """The second claim skips the row that the first one has chosen, and does not see that it will be leased."""
+    await _append(store, _rows(2))
+    assert await _both(database, _claimed(store, 1), _claimed(open_another(), 1)) == ["e1-0"]
+    assert await _claimed(store, 1) == []
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("claim_first", [True, False])
+async def test_claim_and_insert_at_the_same_time_lease_one_delivery_of_a_destination(
+    store: Store, open_another: OpenStore, database: EmptyDatabase, claim_first: bool
+) -> None:
+    """A delivery that is leased by the commit that makes it counts before that commit, and so does a claim."""
+    await _append(store, _rows(1))
+    two = _claimed(store, 1), _append(open_another(), _later("e2"))
+    assert len(await _both(database, *(two if claim_first else reversed(two)))) == 1
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+async def test_destination_that_another_process_leases_holds_up_no_other(
+    store: Store, open_another: OpenStore, database: EmptyDatabase
+) -> None:
+    """Nothing waits for the other process: what is not of its destinations is claimed."""
+    await _append(store, _rows(2))
+    await _append(store, _rows(1, event_id="e2", task_id="t2"))
+    async with other_session(database) as session:
+        name = "boomerang destination t1/webhook/example.org"
+        await session.run(sql.SQL("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"), name)
+        async with asyncio.timeout(5):
+            assert await _claimed(open_another(), 10) == ["e2-0"]

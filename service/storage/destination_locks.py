@@ -1,0 +1,63 @@
+"""Keeps processes from leasing two deliveries of one destination at once.
+
+A transaction sees no lease that another one has not committed. So each locks a destination before it looks for leases;
+one that another transaction has locked counts as busy, and is not waited for. SQLite has one writer at a time.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import bindparam, select
+
+from service.storage.async_engine import AsyncConnection
+from service.storage.column_types import UtcDateTime, in_list
+from service.storage.deferred import Deferred, defer
+from service.storage.deferred_reads import DeferredRows, defer_query
+from service.storage.delivery_tables import IS_PENDING, deliveries
+from service.storage.task_rows import Values
+
+TRY_LOCKS = (
+    "SELECT name FROM unnest(%s::text[]) AS name "
+    "WHERE pg_try_advisory_xact_lock(hashtextextended('boomerang destination ' || name, 0))"
+)
+LEASED = select(deliveries.c.destination).where(
+    IS_PENDING, deliveries.c.leased_until.is_not(None), in_list(deliveries.c.destination, "destinations")
+)
+LEASED_NOW = LEASED.where(deliveries.c.leased_until > bindparam("now", type_=UtcDateTime()))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LockedDestinations:
+    """Destinations that a transaction tries to lock, and which have a lease: known after its next statement."""
+
+    wanted: frozenset[str]
+    locks: Deferred | None
+    leased: DeferredRows
+
+    def busy(self) -> set[str]:
+        """Return the destinations for which no delivery may be leased now."""
+        locked = self.wanted if self.locks is None else {name for (name,) in self.locks.rows or ()}
+        return set(self.wanted - locked) | {name for (name,) in self.leased.all()}
+
+
+def lock_destinations(connection: AsyncConnection, wanted: Collection[str]) -> LockedDestinations | None:
+    """Try to lock destinations until this transaction ends, with its next statement; None without any."""
+    if not wanted:
+        return None
+    locks = None
+    if connection.dialect.name == "postgresql":
+        locks = defer(connection, Deferred(statement=TRY_LOCKS, parameters=(sorted(wanted),), returns=True))
+    leased = defer_query(connection, LEASED, {"destinations": list(wanted)})
+    return LockedDestinations(wanted=frozenset(wanted), locks=locks, leased=leased)
+
+
+async def without_busy(connection: AsyncConnection, rows: Sequence[Values], now: datetime) -> list[Values]:
+    """Return the due rows of a claim whose destinations no other transaction has leased since the rows were read."""
+    wanted = {row["destination"] for row in rows} - {None}
+    if not wanted or connection.dialect.name != "postgresql":
+        return list(rows)
+    locks = defer(connection, Deferred(statement=TRY_LOCKS, parameters=(sorted(wanted),), returns=True))
+    leased = (await connection.execute(LEASED_NOW, {"destinations": list(wanted), "now": now})).scalars()
+    free = {name for (name,) in locks.rows or ()} - set(leased)
+    return [row for row in rows if row["destination"] is None or row["destination"] in free]
