@@ -39,6 +39,10 @@ COUNT_FOR = timedelta(minutes=15)
 PARKED_FOR = timedelta(minutes=15)
 """How long a delivery waits before it is looked at again, unless the circuit closes."""
 
+MAX_LATE = PARKED_FOR
+"""How much later a waiting delivery may be looked at than was planned. Time beyond that is no time of waiting: the
+clock jumped forward, the machine slept, or no process ran, and the destination had no chance to answer."""
+
 MAX_BUSY = timedelta(days=1)
 """Longest time for which a destination may ask to wait."""
 
@@ -180,6 +184,15 @@ def after_busy(circuit: Circuit, at: datetime, until: datetime) -> Circuit:
     if circuit.state == "open":
         return replace(circuit, retry_at=retry_at, changed_at=at)
     return replace(circuit, state="busy", retry_at=retry_at, changed_at=at)
+
+
+def waiting_since_without_pause(waiting_since: datetime, due_at: datetime, now: datetime) -> datetime:
+    """Return since when a delivery has waited for a circuit, if it was to be looked at by `due_at`: see MAX_LATE.
+
+    It is no later than `now`, also for a process whose clock is behind that of another one.
+    """
+    late = now - due_at
+    return min(now, waiting_since + late if late > MAX_LATE else waiting_since)
 
 
 def closed_manually(circuit: Circuit, now: datetime) -> Circuit:

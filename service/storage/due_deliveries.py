@@ -14,7 +14,7 @@ from service.storage.column_types import in_list
 from service.storage.delivery_tables import IS_PENDING, PENDING, deliveries
 from service.storage.destination_locks import without_busy
 from service.storage.destination_rates import ENDPOINT_RATE, DestinationRates
-from service.storage.parked_deliveries import MAX_PARKED, PARKED_AT_ONCE, without_blocked
+from service.storage.parked_deliveries import MAX_PARKED, PARKED_AT_ONCE, count_waiting_time, without_blocked
 from service.storage.task_rows import Values
 
 DUE_COLUMNS = (
@@ -24,6 +24,7 @@ DUE_COLUMNS = (
     deliveries.c.destination,
     deliveries.c.leased_until.is_not(None).label("abandoned"),
     deliveries.c.lane,
+    deliveries.c.due_at,
     deliveries.c.manual_at,
     deliveries.c.circuit,
     deliveries.c.waiting_since,
@@ -51,8 +52,10 @@ async def choose_due(
             statement = DUE_OF_OTHER_CLIENTS if served else DUE_HEADS
             limit = max(shares.free + len(chosen), PARKED_AT_ONCE if blocks.any or parked else 0)
             parameters = {"handler_name": name, "now": now, "limit": limit}
-            rows = await connection.execute(statement, parameters | ({"served": served} if served else {}))
-            found = await without_blocked(connection, name, [dict(row) for row in rows.mappings()], blocks, now)
+            result = await connection.execute(statement, parameters | ({"served": served} if served else {}))
+            rows = [dict(row) for row in result.mappings()]
+            await count_waiting_time(connection, rows, now)
+            found = await without_blocked(connection, name, rows, blocks, now)
             free = await without_busy(connection, _first_of_destinations(found.free, chosen), now)
             new, postponed = await rates.limit(free)
             parked += found.parked + postponed

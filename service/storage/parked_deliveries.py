@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import bindparam, null, select, update
 
-from service.domain.circuit import Circuit
+from service.domain.circuit import Circuit, waiting_since_without_pause
 from service.domain.ports.circuits import Block, Blocks
 from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import update_many
@@ -45,7 +45,7 @@ REST_OF_LANES = (
 )
 WAITING = IS_PENDING & deliveries.c.circuit.is_not(None) & deliveries.c.due_at.is_not(None)
 FIRST_WAITING = (
-    select(deliveries.c.id)
+    select(deliveries.c.id, deliveries.c.due_at, deliveries.c.waiting_since)
     .where(WAITING, deliveries.c.circuit == bindparam("key"), deliveries.c.leased_until.is_(None))
     .order_by(deliveries.c.due_at)
     .limit(1)
@@ -115,10 +115,23 @@ async def _park(connection: AsyncConnection, parked: Sequence[tuple[Values, Bloc
     await connection.execute(REST_OF_LANES, {"lanes": lanes, "now": now, "until": until})
 
 
+async def count_waiting_time(connection: AsyncConnection, rows: Sequence[Values], now: datetime) -> None:
+    """Leave out of the wait of locked rows the time in which no process looked at them; those rows are due now."""
+    late: list[Values] = []
+    for row in rows:
+        since = row["waiting_since"]
+        if since is not None and (counted := waiting_since_without_pause(since, row["due_at"], now)) != since:
+            row |= {"waiting_since": counted, "due_at": now}  # so that it is left out once
+            late.append({"id": row["id"], "waiting_since": counted, "due_at": now})
+    await update_many(connection, deliveries, late)
+
+
 async def begin_probe(connection: AsyncConnection, key: str, now: datetime) -> bool | None:
     """Make the delivery due that has waited longest; return whether there was one, None if one is just running."""
-    if chosen := (await connection.execute(FIRST_WAITING, {"key": key})).scalar():
-        await update_many(connection, deliveries, [{"id": chosen, "due_at": now, "circuit": PROBE + key}])
+    rows = (await connection.execute(FIRST_WAITING, {"key": key})).mappings()
+    if chosen := [dict(row) for row in rows]:
+        await count_waiting_time(connection, chosen, now)
+        await update_many(connection, deliveries, [{"id": chosen[0]["id"], "due_at": now, "circuit": PROBE + key}])
         return True
     others = (await connection.execute(ANY_WAITING, {"circuits": [key, PROBE + key]})).scalar()
     return None if others else False

@@ -6,6 +6,7 @@ from datetime import timedelta
 from unittest.mock import patch
 
 import httpx
+import pytest
 
 from service.deliveries.handler_api import Event, Tools
 from service.domain.circuit import DOUBLED_PAUSE, PARKED_FOR, CircuitLimits
@@ -94,6 +95,29 @@ async def test_destination_that_never_works_ends_its_deliveries(store: Store) ->
     assert all((each.last_error or "").endswith(waited) for each in found)
     await harness.pass_time(SOON)
     assert await store.circuits.listed(limit=10, after=None) == []  # nothing waits that could probe it
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["forward", "forward and back"])
+async def test_clock_that_jumps_forward_is_no_time_of_waiting(store: Store, back: bool) -> None:
+    """A clock set days ahead, or a machine that slept, ends no delivery: the destination had no chance to answer.
+
+    From then on they wait as long as their schedule lasts, also if the clock is set right again.
+    """
+    schedule = tuple(timedelta(seconds=each) for each in (0, 5, 30, 120, 600, 1800))
+    harness, jump = Harness(store=store, schedule=schedule), timedelta(days=4)
+    await harness.endpoints.create()
+    harness.receivers.answer = down
+    await harness.submit(*await harness.tasks(6))
+    await harness.pass_time(8 * MINUTE, step=MINUTE)
+    harness.clock.move(jump)
+    await harness.pass_time(8 * MINUTE, step=MINUTE)
+    if back:
+        harness.clock.move(-jump)
+        await store.clock_jump_repair.repair(now=harness.clock.at, until=harness.clock.at + MINUTE)
+    await harness.pass_time(8 * MINUTE, step=MINUTE)
+    assert len(await harness.deliveries("pending")) == 6
+    await harness.pass_time(sum(schedule, PARKED_FOR), step=2 * MINUTE)
+    assert len(await harness.deliveries("dead")) == 6
 
 
 async def test_other_clients_and_hosts_are_not_held(store: Store) -> None:
