@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.audit import DETAIL, counts_text
 from service.api.authentication import caller_of
 from service.api.delivery_views import delivery_object
 from service.api.endpoints import json_response, route
@@ -114,6 +115,7 @@ class DeliveryApi:
         caller = caller_of(request)
         wanted = replay_request(data, caller, self.clock.now())
         report = await self._bulk.run(wanted.wanted, cursor=wanted.cursor, dry_run=wanted.dry_run, caller=caller.name)
+        setattr(request.state, DETAIL, None if wanted.dry_run else counts_text(report.outcomes.items()))
         return json_response(report_object(report))
 
     async def _visible(self, request: Request) -> DeliveryView:

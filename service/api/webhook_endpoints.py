@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.audit import DETAIL, counts_text
 from service.api.authentication import caller_of
 from service.api.body_models import given, validated
 from service.api.endpoint_request_schemas import (
@@ -91,6 +92,7 @@ class WebhookEndpointApi:
         caller = caller_of(request)
         fields = given(body)
         endpoint, secret = await self.service.create(NewEndpoint(client=caller.name, **fields))
+        setattr(request.state, DETAIL, endpoint.id)
         shown = endpoint_object(endpoint, caller, self.clock.now()) | {"secret": secret}
         return json_response(
             shown, status=HTTPStatus.CREATED, headers={"Location": f"/v1/endpoints/{endpoint.id}", **SECRET_HEADERS}
@@ -143,6 +145,8 @@ class WebhookEndpointApi:
             report = await self.missed.run(
                 endpoint, since=since, until=until, cursor=cursor, dry_run=fields.get("dry_run", False)
             )
+        counts = {"created": report.created, "replayed": report.replayed}
+        setattr(request.state, DETAIL, None if report.dry_run else counts_text(counts.items()))
         return json_response(missed_object(report))
 
     def _cursor(self, text: str | None) -> MissedCursor | None:

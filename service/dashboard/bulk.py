@@ -123,15 +123,15 @@ class BulkPage:
         until, counts, done = time.monotonic() + BATCH_SECONDS, Counter(wanted.counts), 0
         last, remaining = wanted.cursor, list(wanted.selected)
         finished = True
-        async for task in self._tasks(wanted, caller):
-            if done and time.monotonic() > until:
-                finished = False
-                break
-            counts[await self._act(wanted.action, task, caller)] += 1
-            done, last = done + 1, task.id
-            remaining = [each for each in remaining if each != task.id]
-        detail = f"{counts['done']} {wanted.action.past} of {wanted.count_text} ({wanted.wanted.words})"
-        await self.layout.auditor.record(caller, f"task.{wanted.action.name}_many", "", detail, road="dashboard")
+        async with self.layout.recording(caller, f"task.{wanted.action.name}_many") as note:
+            async for task in self._tasks(wanted, caller):
+                if done and time.monotonic() > until:
+                    finished = False
+                    break
+                counts[await self._act(wanted.action, task, caller)] += 1
+                done, last = done + 1, task.id
+                remaining = [each for each in remaining if each != task.id]
+            note.detail = f"{counts['done']} {wanted.action.past} of {wanted.count_text} ({wanted.wanted.words})"
         after = replace(
             wanted,
             selected=tuple(remaining) if not finished else wanted.selected,

@@ -41,7 +41,7 @@ class CircuitsPage:
     async def close(self, request: Request, caller: Caller, _: Form) -> Response:
         """Close the circuit of a destination: what waits is due at once."""
         key = str(request.path_params["key"])
-        circuit = await close_circuit(self.services.circuits, key, self.layout.now())
-        destination = destination_text(circuit)
-        await self.layout.auditor.record(caller, "circuit.close", key, destination, road="dashboard")
+        async with self.layout.recording(caller, "circuit.close", key) as note:
+            circuit = await close_circuit(self.services.circuits, key, self.layout.now())
+            note.detail = destination = destination_text(circuit)
         return self.layout.done(request, PATH, f"The circuit of {destination} is closed: what waits is due now.")

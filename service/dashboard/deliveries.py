@@ -112,10 +112,10 @@ class DeliveriesPage:
             raise NotFound("there is no such delivery")
         if not (delivery.requested or caller.admin):
             raise ProblemError(NOT_REQUESTED)
-        outcomes = await self.services.replayer.replay([delivery.id], now=self.layout.now())
-        if outcomes.get(delivery.id) != "replayed":
-            raise Conflict(RUNNING if outcomes.get(delivery.id) == "running" else SECRET_DELETED)
-        await self.layout.auditor.record(caller, "delivery.replay", delivery.id, road="dashboard")
+        async with self.layout.recording(caller, "delivery.replay", delivery.id):
+            outcomes = await self.services.replayer.replay([delivery.id], now=self.layout.now())
+            if outcomes.get(delivery.id) != "replayed":
+                raise Conflict(RUNNING if outcomes.get(delivery.id) == "running" else SECRET_DELETED)
         await self.services.work.drive(delivery.task_id)
         text = f"The delivery of {delivery.event_type} to {delivery.handler} is tried again now."
         return self.layout.done(request, own_path(form.get("back"), "/deliveries"), text)

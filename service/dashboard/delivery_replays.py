@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.app import Services
+from service.api.audit import counts_text
 from service.api.authentication import Caller
 from service.api.problems import READ_ONLY, ProblemError
 from service.api.query_params import cursor_of
@@ -78,9 +79,10 @@ class DeliveryReplays:
             return await self._replay_selected(request, caller, selected, back)
         given = {name: form.get(name).strip() for name in FILTERS}
         wanted = _wanted(given, caller, self.layout, cursor=form.get("cursor") or None)
-        report = await self._bulk.run(wanted.wanted, cursor=wanted.cursor, dry_run=False, caller=caller.name)
-        detail = ", ".join(f"{name} {value}" for name, value in [*given.items(), *report.outcomes.items()] if value)
-        await self.layout.auditor.record(caller, "delivery.replay_many", detail=detail, road="dashboard")
+        async with self.layout.recording(caller, "delivery.replay_many") as note:
+            report = await self._bulk.run(wanted.wanted, cursor=wanted.cursor, dry_run=False, caller=caller.name)
+            parts = [*given.items(), *report.outcomes.items()]
+            note.detail = ", ".join(f"{name} {value}" for name, value in parts if value)
         await self.services.work.drive_all()
         before = int(form.get("replayed")) if NUMBER.fullmatch(form.get("replayed")) else 0
         replayed = before + report.outcomes["replayed"]
@@ -96,10 +98,10 @@ class DeliveryReplays:
 
     async def _replay_selected(self, request: Request, caller: Caller, selected: list[str], back: str) -> Response:
         found = await self._selected(selected, caller)
-        outcomes = await self.services.replayer.replay([each.id for each in found], now=self.layout.now())
-        counts = Counter(outcomes.values())
-        detail = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-        await self.layout.auditor.record(caller, "delivery.replay_many", detail=f"selected: {detail}", road="dashboard")
+        async with self.layout.recording(caller, "delivery.replay_many") as note:
+            outcomes = await self.services.replayer.replay([each.id for each in found], now=self.layout.now())
+            counts = Counter(outcomes.values())
+            note.detail = f"selected: {counts_text(counts.items())}"
         await self.services.work.drive_all()
         text = f"{counts['replayed']} of {len(selected)} deliveries are tried again now."
         if counts["secret_deleted"]:

@@ -1,6 +1,7 @@
 """What can be done with an endpoint: change, pause, rotate, test, replay what it missed, remove."""
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -10,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.audit import AuditNote
 from service.api.authentication import Caller
 from service.api.endpoint_views import missed_object
 from service.api.problems import READ_ONLY, ProblemError
@@ -62,11 +64,12 @@ class EndpointActions:
                 del fields["url"]  # of another client an admin sees only the host
             if not fields["headers"] and not form.get("no_headers"):
                 del fields["headers"]
-            await self._change(endpoint, fields)
+            async with self._recording(caller, "endpoint.change", endpoint):
+                await self._change(endpoint, fields)
         except InvalidParams as invalid:
             again = sent.with_faults(invalid.faults)
             return self.pages.one(endpoint, caller, again, status=HTTPStatus.UNPROCESSABLE_ENTITY)
-        return await self._done(request, caller, endpoint, "endpoint.change", "The endpoint is changed.")
+        return self._done(request, endpoint, "The endpoint is changed.")
 
     async def switch(self, request: Request, caller: Caller, form: Form) -> Response:
         """Pause, resume or enable an endpoint."""
@@ -74,23 +77,26 @@ class EndpointActions:
         fields, text = SWITCHES.get(form.get("to"), ({}, ""))
         if not fields:
             raise InvalidParams([Fault(loc=("to",), msg=f"must be one of {', '.join(SWITCHES)}")])
-        await self._change(endpoint, fields)
-        return await self._done(request, caller, endpoint, "endpoint.change", text, detail=form.get("to"))
+        async with self._recording(caller, "endpoint.change", endpoint) as note:
+            await self._change(endpoint, fields)
+            note.detail = form.get("to")
+        return self._done(request, endpoint, text)
 
     async def rotate(self, request: Request, caller: Caller, form: Form) -> Page:
         """Replace the secret and show the new one, once. A form that is sent twice replaces it once."""
         endpoint = await self.pages.visible(request, caller)
         if form.get("stamp") != endpoint.updated_at.isoformat():
             raise Conflict(CHANGED)
-        changed, secret = await self.pages.services.endpoints.rotate(endpoint, None, read_overlap(form))
-        await self._record(caller, "endpoint.rotate", endpoint)
+        overlap = read_overlap(form)
+        async with self._recording(caller, "endpoint.rotate", endpoint):
+            changed, secret = await self.pages.services.endpoints.rotate(endpoint, None, overlap)
         return self.pages.one(changed, caller, secret=secret)
 
     async def test(self, request: Request, caller: Caller, _: Form) -> Response:
         """Send one test event now."""
         endpoint = await self.pages.visible(request, caller)
-        result = await self.pages.services.endpoint_tester.send(endpoint)
-        await self._record(caller, "endpoint.test", endpoint)
+        async with self._recording(caller, "endpoint.test", endpoint):
+            result = await self.pages.services.endpoint_tester.send(endpoint)
         answered = f" It answered {result.answer.status}." if result.answer else ""
         if result.error is None:
             text = f"The test event was delivered in {result.seconds:.2f} s.{answered}"
@@ -108,8 +114,8 @@ class EndpointActions:
     async def remove(self, request: Request, caller: Caller, _: Form) -> Response:
         """Remove an endpoint; what waits for it is dropped."""
         endpoint = await self.pages.visible(request, caller)
-        await self.pages.services.endpoints.remove(endpoint.id)
-        await self._record(caller, "endpoint.delete", endpoint)
+        async with self._recording(caller, "endpoint.delete", endpoint):
+            await self.pages.services.endpoints.remove(endpoint.id)
         return self.pages.layout.done(request, "/endpoints", "The endpoint is removed.")
 
     async def count(self, request: Request, caller: Caller) -> Page:
@@ -134,11 +140,11 @@ class EndpointActions:
         if faults or since is None or until is None or since >= until:
             raise InvalidParams(faults or [Fault(loc=("since",), msg="must be before until")])
         cursor = read_missed_cursor(form.get("cursor"), now)
-        report = await self.pages.services.missed_replay.run(
-            endpoint, since=since, until=until, cursor=cursor, dry_run=False
-        )
-        detail = f"created {report.created}, replayed {report.replayed}"
-        await self._record(caller, "endpoint.replay", endpoint, detail)
+        async with self._recording(caller, "endpoint.replay", endpoint) as note:
+            report = await self.pages.services.missed_replay.run(
+                endpoint, since=since, until=until, cursor=cursor, dry_run=False
+            )
+            note.detail = f"created {report.created}, replayed {report.replayed}"
         await self.pages.services.work.drive_all()
         if report.cursor is not None:
             return self._missed(endpoint, caller, report, since=since, until=until)
@@ -165,11 +171,8 @@ class EndpointActions:
     async def _change(self, endpoint: Endpoint, fields: Mapping[str, Any]) -> None:
         await self.pages.services.endpoints.change(endpoint, EndpointChanges(given=fields))
 
-    async def _record(self, caller: Caller, action: str, endpoint: Endpoint, detail: str = "") -> None:
-        await self.pages.layout.auditor.record(caller, action, endpoint.id, detail, road="dashboard")
+    def _recording(self, caller: Caller, action: str, endpoint: Endpoint) -> AbstractAsyncContextManager[AuditNote]:
+        return self.pages.layout.recording(caller, action, endpoint.id)
 
-    async def _done(
-        self, request: Request, caller: Caller, endpoint: Endpoint, action: str, text: str, *, detail: str = ""
-    ) -> Response:
-        await self._record(caller, action, endpoint, detail)
+    def _done(self, request: Request, endpoint: Endpoint, text: str) -> Response:
         return self.pages.layout.done(request, f"/endpoints/{endpoint.id}", text)

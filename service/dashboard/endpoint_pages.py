@@ -56,13 +56,14 @@ class EndpointPages:
         try:
             await self._refuse_second(caller, form)
             new = NewEndpoint(client=caller.name, **values_of(sent))
-            endpoint, secret = await self.services.endpoints.create(new)
+            async with self.layout.recording(caller, "endpoint.create") as note:
+                endpoint, secret = await self.services.endpoints.create(new)
+                note.target = endpoint.id
         except InvalidParams as invalid:
             return await self._list(caller, sent.with_faults(invalid.faults), status=HTTPStatus.UNPROCESSABLE_ENTITY)
         except Conflict as conflict:
             fault = Fault(loc=(), msg=str(conflict))
             return await self._list(caller, sent.with_faults([fault]), status=HTTPStatus.CONFLICT)
-        await self.layout.auditor.record(caller, "endpoint.create", endpoint.id, road="dashboard")
         return self.one(endpoint, caller, secret=secret, status=HTTPStatus.CREATED)
 
     async def show_one(self, request: Request, caller: Caller) -> Page:

@@ -46,21 +46,22 @@ class HandlersPage:
             raise InvalidParams([Fault(loc=("action",), msg=f"must be one of {', '.join(ACTIONS)}")])
         if action == "test":
             return await self._test(request, caller, names[0])
-        if action == "pause":
-            await controls.pauses.pause(names[-1], names=names, by=caller.name, now=self.layout.now())
-            text = f"{names[0]} is paused: its deliveries wait and lose no attempt."
-        else:
-            await controls.pauses.resume(names[-1])
-            text = f"{names[0]} is resumed: what waits is due now."
-        await self.layout.auditor.record(caller, f"handler.{action}", names[0], road="dashboard")
+        async with self.layout.recording(caller, f"handler.{action}", names[0]):
+            if action == "pause":
+                await controls.pauses.pause(names[-1], names=names, by=caller.name, now=self.layout.now())
+                text = f"{names[0]} is paused: its deliveries wait and lose no attempt."
+            else:
+                await controls.pauses.resume(names[-1])
+                text = f"{names[0]} is resumed: what waits is due now."
         return self.layout.done(request, PATH, text)
 
     async def _test(self, request: Request, caller: Caller, name: str) -> Response:
         try:
-            result = await self.services.handler_controls.tester.send(name)
+            async with self.layout.recording(caller, "handler.test", name) as note:
+                result = await self.services.handler_controls.tester.send(name)
+                note.detail = result.outcome
         except (Conflict, InvalidParams) as error:
             return self.layout.done(request, PATH, f"{name} was not tested: {error}", level="problem")
-        await self.layout.auditor.record(caller, "handler.test", name, result.outcome, road="dashboard")
         if result.outcome == "delivered":
             return self.layout.done(
                 request, PATH, f"{name} took a test event ({result.event}) in {result.seconds:.2f} s."

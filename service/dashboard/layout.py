@@ -1,6 +1,7 @@
 """What all pages share: who may see them, the layout, forms with their tokens, errors as pages, and JSON."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -13,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from service.api.audit import Auditor
+from service.api.audit import AuditNote, Auditor
 from service.api.authentication import Caller
 from service.api.endpoints import json_response, route
 from service.api.problems import ADMIN_ONLY, READ_ONLY, Problem, ProblemError, problem_of
@@ -121,6 +122,10 @@ class Layout:
             return await self._answer(request, partial(done, changes=not read_only_too))
 
         return route(path, get=show if get else None, post=act if post else None)
+
+    def recording(self, caller: Caller, action: str, target: str = "") -> AbstractAsyncContextManager[AuditNote]:
+        """Record what the block changes: before it, and at its end with what the note says by then."""
+        return self.auditor.recording(caller, action, target, road="dashboard")
 
     async def _shown(
         self, view: View | None, request: Request, caller: Caller, *, admins_only: bool

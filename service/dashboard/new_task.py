@@ -75,15 +75,16 @@ class NewTaskPage:
         blobs = await self.services.blobs.load(source.id) if source and keeps_stored(fields, form) else {}
         wanted = await run_sync(partial(read_request, fields, form, blobs))
         try:
-            task, created = await self.services.task_service.accept(await _new_task(model, wanted, caller, send_id))
+            async with self.layout.recording(caller, "task.create") as note:
+                new = await _new_task(model, wanted, caller, send_id)
+                task, created = await self.services.task_service.accept(new)
+                note.target, note.detail = task.id, model if created else None
         except InvalidParams as invalid:
             return await self._page(model, shown_again(wanted, invalid.faults), source, send_id=send_id, status=422)
         except Conflict:
             view = shown_again(wanted, [Fault(loc=(), msg=USED)])
             return await self._page(model, view, source, send_id=token_urlsafe(18), status=409)
         await self.services.work.tried(task)
-        if created:
-            await self.layout.auditor.record(caller, "task.create", task.id, model, road="dashboard")
         return self.layout.done(request, f"/tasks/{task.id}", "The task was created.")
 
     async def _source(self, caller: Caller, task_id: str) -> Task:

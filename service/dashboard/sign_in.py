@@ -152,7 +152,7 @@ class SignIns:
             self._write(request, response, cookies.SESSION, token, seconds=int(SESSION_LIFE.total_seconds()))
             self._write(request, response, cookies.BROWSER, "", seconds=0)
         caller = Caller(name=key.name, admin=key.admin, read_only=key.read_only) if key else LOCAL
-        await self.layout.auditor.record(caller, "session.begin", road="dashboard")
+        await self.layout.auditor.begin(caller, "session.begin", detail="", road="dashboard")
         return response
 
     def _form_with_unsent(self, request: Request, unsent: UnsentForm) -> Response:

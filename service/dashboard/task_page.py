@@ -92,8 +92,9 @@ class TaskPage:
     async def cancel(self, request: Request, caller: Caller, _: Form) -> Response:
         """Cancel the task."""
         task = await self._visible(request, caller)
-        canceled = await self.services.work.tried(await self.services.task_service.cancel(task.id))
-        await self.layout.auditor.record(caller, "task.cancel", task.id, road="dashboard")
+        async with self.layout.recording(caller, "task.cancel", task.id):
+            canceled = await self.services.task_service.cancel(task.id)
+        canceled = await self.services.work.tried(canceled)
         text = (
             "The task was canceled." if canceled.status is Status.CANCELED else "The provider was asked to cancel it."
         )
@@ -102,15 +103,17 @@ class TaskPage:
     async def resubmit(self, request: Request, caller: Caller, _: Form) -> Response:
         """Submit the same again as a new task, and go there."""
         task = await self._visible(request, caller)
-        new = await self.services.work.tried(await self.services.task_service.resubmit(task.id))
-        await self.layout.auditor.record(caller, "task.resubmit", task.id, f"as {new.id}", road="dashboard")
+        async with self.layout.recording(caller, "task.resubmit", task.id) as note:
+            new = await self.services.task_service.resubmit(task.id)
+            note.detail = f"as {new.id}"
+        new = await self.services.work.tried(new)
         return self.layout.done(request, _address(new), "This is the new task. It was submitted again.")
 
     async def erase(self, request: Request, caller: Caller, _: Form) -> Response:
         """Erase what the task contains."""
         task = await self._visible(request, caller)
-        await self.services.erasure.erase(task.id)
-        await self.layout.auditor.record(caller, "task.erase", task.id, road="dashboard")
+        async with self.layout.recording(caller, "task.erase", task.id):
+            await self.services.erasure.erase(task.id)
         return self.layout.done(request, _address(task), "The task was erased: its id, times and cost are left.")
 
     async def replay(self, request: Request, caller: Caller, form: Form) -> Response:
@@ -121,12 +124,15 @@ class TaskPage:
             raise NotFound("this task has no such delivery")
         if not (delivery.requested or caller.admin):
             raise ProblemError(NOT_REQUESTED)
-        outcomes = await self.services.replayer.replay([delivery.id], now=self.layout.now())
-        if outcomes.get(delivery.id) != "replayed":
-            running = outcomes.get(delivery.id) == "running"
-            raise Conflict("an attempt runs now" if running else "its secret is deleted: it can no longer be signed")
+        async with self.layout.recording(caller, "delivery.replay", delivery.id) as note:
+            outcomes = await self.services.replayer.replay([delivery.id], now=self.layout.now())
+            if outcomes.get(delivery.id) != "replayed":
+                running = outcomes.get(delivery.id) == "running"
+                raise Conflict(
+                    "an attempt runs now" if running else "its secret is deleted: it can no longer be signed"
+                )
+            note.detail = f"of {task.id}"
         await self.services.work.drive(task.id)
-        await self.layout.auditor.record(caller, "delivery.replay", delivery.id, f"of {task.id}", road="dashboard")
         return self.layout.done(request, f"{_address(task)}#{delivery.id}", "The delivery is tried again now.")
 
     async def _visible(self, request: Request, caller: Caller) -> Task:

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from service.domain.ports.audit import AuditEntry, AuditRow
 from service.storage.audit_tables import audit_log, ended_sign_ins
@@ -20,10 +20,22 @@ class SqlAuditLog:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, entry: AuditEntry) -> None:
-        """Store an entry durably."""
+    async def add(self, entry: AuditEntry) -> int:
+        """Store an entry durably and return its number."""
+        statement = audit_log.insert().values(**vars(entry)).returning(audit_log.c.seq)
         async with self._database.writing() as write:
-            await write.connection.execute(audit_log.insert().values(**vars(entry)))
+            return int((await write.connection.execute(statement)).scalar_one())
+
+    async def complete(self, number: int, *, target: str, detail: str) -> None:
+        """Change the target and the detail of an entry."""
+        statement = update(audit_log).where(audit_log.c.seq == number).values(target=target, detail=detail)
+        async with self._database.writing() as write:
+            await write.connection.execute(statement)
+
+    async def remove(self, number: int) -> None:
+        """Delete the entry of a change that was not made."""
+        async with self._database.writing() as write:
+            await write.connection.execute(delete(audit_log).where(audit_log.c.seq == number))
 
     async def entries(
         self, *, actor: str | None, action: str | None, target: str | None, before: int | None, limit: int

@@ -1,5 +1,6 @@
 """The bounded counts of the dashboard, the audit log and the ended sign-ins."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -78,6 +79,16 @@ async def test_audit_log_is_read_newest_first(store: Store) -> None:
     [newest] = await store.audit_log.entries(**wanted, before=None, limit=1)
     [oldest] = await store.audit_log.entries(**wanted, before=newest.seq, limit=1)
     assert (newest.entry.target, oldest.entry.target) == ("t2", "t0")
+
+
+async def test_audit_entry_is_completed_or_removed(store: Store) -> None:
+    """An entry is stored before its change; one of a change that was not made is deleted."""
+    entry = AuditEntry(at=NOW, actor="ann", road="api", action="endpoint.create", detail="begun")
+    first, second = [await store.audit_log.add(entry) for _ in range(2)]
+    await store.audit_log.complete(first, target="ep_1", detail="done")
+    await store.audit_log.remove(second)
+    [row] = await store.audit_log.entries(actor=None, action=None, target=None, before=None, limit=10)
+    assert (row.seq, row.entry) == (first, replace(entry, target="ep_1", detail="done"))
 
 
 async def test_sign_in_ends_once(store: Store) -> None:

@@ -32,8 +32,14 @@ class AuditRow:
 class AuditLog(Protocol):
     """Storage of the audit log."""
 
-    async def add(self, entry: AuditEntry) -> None:
-        """Store an entry durably; raises StoreUnavailable."""
+    async def add(self, entry: AuditEntry) -> int:
+        """Store an entry durably and return its number; raises StoreUnavailable."""
+
+    async def complete(self, number: int, *, target: str, detail: str) -> None:
+        """Change the target and the detail of an entry; raises StoreUnavailable."""
+
+    async def remove(self, number: int) -> None:
+        """Delete the entry of a change that was not made; raises StoreUnavailable."""
 
     async def entries(
         self, *, actor: str | None, action: str | None, target: str | None, before: int | None, limit: int

@@ -406,11 +406,20 @@ class FakeAuditLog:
     rows: list[AuditEntry] = field(default_factory=list)
     error: Exception | None = None
 
-    async def add(self, entry: AuditEntry) -> None:
+    async def add(self, entry: AuditEntry) -> int:
         """Record an entry."""
         if self.error:
             raise self.error
         self.rows.append(entry)
+        return len(self.rows) - 1
+
+    async def complete(self, number: int, *, target: str, detail: str) -> None:
+        """Change an entry."""
+        self.rows[number] = replace(self.rows[number], target=target, detail=detail)
+
+    async def remove(self, number: int) -> None:
+        """Delete an entry."""
+        del self.rows[number]
 
     async def entries(
         self, *, actor: str | None, action: str | None, target: str | None, before: int | None, limit: int

@@ -1,9 +1,11 @@
 """Keys that may only read: they see what an admin sees, and change nothing. What is changed is in the audit log."""
 
+from contextlib import suppress
+
 import httpx
 import pytest
 
-from service.api.audit import ACTIONS
+from service.api.audit import ACTIONS, BEGUN
 from service.api.openapi.operations import OPERATIONS
 from service.domain.api_key import ApiKey
 from service.domain.errors import StoreUnavailable
@@ -94,11 +96,39 @@ async def test_refused_changes_are_not_recorded() -> None:
     assert audit_log.rows == []
 
 
-async def test_change_is_answered_although_its_entry_cannot_be_stored() -> None:
-    """The task is canceled: an error would say that it is not."""
-    audit_log = FakeAuditLog(error=StoreUnavailable("locked"))
-    response = await requested(fake_with_rows(), "key-of-ann", "POST", "/v1/tasks/task-1/cancel", audit_log=audit_log)
+async def test_nothing_is_changed_without_an_entry() -> None:
+    """An entry that cannot be stored is 503, and the task is not canceled."""
+    fake, audit_log = fake_with_rows(), FakeAuditLog(error=StoreUnavailable("locked"))
+    response = await requested(fake, "key-of-ann", "POST", "/v1/tasks/task-1/cancel", audit_log=audit_log)
+    assert response.status_code == 503
+    assert fake == fake_with_rows()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, StoreUnavailable, RuntimeError])
+async def test_change_that_ends_with_the_process_has_an_entry(error: type[BaseException]) -> None:
+    """It is stored before the change, and says that nobody knows how that ended."""
+    fake, audit_log = fake_with_rows(), FakeAuditLog()
+
+    async def cancel(_: str) -> None:
+        assert [row.detail for row in audit_log.rows] == [BEGUN]
+        raise error("the process is killed")
+
+    fake.cancel = cancel  # type: ignore[assignment, method-assign]
+    with suppress(error):
+        await requested(fake, "key-of-ann", "POST", "/v1/tasks/task-1/cancel", audit_log=audit_log)
+    found = [(row.actor, row.action, row.target, row.detail) for row in audit_log.rows]
+    assert found == [("ann", "task.cancel", "task-1", BEGUN)]
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_bulk_replay_has_an_entry_unless_it_only_counts(dry_run: bool) -> None:
+    """What changes nothing is not in the log."""
+    fake, audit_log = fake_with_rows(), FakeAuditLog()
+    async with client_of(app_of(fake, api_keys=KEYS, audit_log=audit_log), "key-of-root") as client:
+        response = await client.post("/v1/deliveries/replay", json={"handler": "log", "dry_run": dry_run})
     assert response.status_code == 200
+    assert [row.action for row in audit_log.rows] == [] if dry_run else ["delivery.replay_many"]
+    assert all(row.detail != BEGUN for row in audit_log.rows)
 
 
 NOT_RECORDED = {
