@@ -88,7 +88,7 @@ def proxy_rules(variables: Mapping[str, str]) -> ProxyRules:
     for scheme, names in VARIABLES.items():
         name = next((each for each in names if variables.get(each, "").strip()), None)
         try:
-            found[scheme] = _proxy(variables[name].strip()) if name else None
+            found[scheme] = _proxy(variables[name].strip(), of_others=name != SETTING) if name else None
         except ValueError as error:
             faults.append(f"{name} {error}")
     if faults:
@@ -97,8 +97,12 @@ def proxy_rules(variables: Mapping[str, str]) -> ProxyRules:
     return ProxyRules(http=found["http"], https=found["https"], direct=DirectHosts(exceptions))
 
 
-def _proxy(text: str) -> Proxy | None:
-    """Return the proxy at the address `text`; one without a scheme is http. Raises ValueError without the text."""
+def _proxy(text: str, *, of_others: bool) -> Proxy | None:
+    """Return the proxy at the address `text`; one without a scheme is http. Raises ValueError without the text.
+
+    Our own setting needs a scheme or a port, so that no other word is taken for a host. In variables `of_others` many
+    programs take a name alone.
+    """
     if text.lower() == NO_PROXY_AT_ALL:
         return None
     scheme, mark, _ = text.partition("://")
@@ -112,6 +116,8 @@ def _proxy(text: str) -> Proxy | None:
         name = httpx.URL(scheme="http", host=host or "").raw_host.decode("ascii")
     except (ValueError, httpx.InvalidURL):
         raise ValueError(EXPECTED) from None
+    if not (mark or port or of_others):
+        raise ValueError(EXPECTED)
     beyond = parts.path not in {"", "/"} or parts.query or parts.fragment or parts.netloc.count("@") > 1
     if parts.scheme not in DEFAULT_PORTS or not name or port == 0 or beyond or re.search(r"[\s\\\x00-\x1f]", text):
         raise ValueError(EXPECTED)

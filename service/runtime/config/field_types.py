@@ -20,6 +20,7 @@ def parsed(parser: parse.Parse[object]) -> PlainValidator:
 
 
 Text = Annotated[str, parsed(str)]
+ProviderKey = Annotated[str, parsed(parse.provider_key)]
 Word = BeforeValidator(str.lower)
 Flag = Annotated[bool, parsed(parse.boolean)]
 Names = Annotated[tuple[str, ...], parsed(parse.comma_separated)]

@@ -37,11 +37,11 @@ def positive_duration(text: str) -> timedelta:
 
 
 def lease(text: str) -> timedelta:
-    """Return a duration of at least one second: a shorter lease could not be renewed in time."""
-    length = duration(text)
-    if length < timedelta(seconds=1):
-        raise ValueError("must be a duration of at least 1s, like 60s")
-    return length
+    """Return a duration from one second to one hour, like `60s`.
+
+    A shorter lease could not be renewed in time; what a killed process worked on waits for the end of its lease.
+    """
+    return seconds_to_an_hour(text)
 
 
 def seconds_to_an_hour(text: str) -> timedelta:
@@ -254,6 +254,13 @@ def api_keys(text: str) -> tuple[ApiKey, ...]:
     if len({key.key for key in keys}) < len(keys):
         raise ValueError("must not give the same key twice")
     return keys
+
+
+def provider_key(text: str) -> str:
+    """Return a key of printable ASCII characters without blanks: others cannot be sent in a header."""
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("must be a key of printable ASCII characters without blanks")
+    return text
 
 
 def access_key(text: str) -> str:

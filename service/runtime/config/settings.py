@@ -19,6 +19,7 @@ from service.domain.submission_limits import ClientLimit
 from service.network.proxies import proxy_faults
 from service.network.transport import VARIABLES
 from service.runtime.config.archive_checks import archive_faults
+from service.runtime.config.contradictions import CONTRADICTIONS
 from service.runtime.config.dotenv import PREFIX
 from service.runtime.config.field_types import (
     AccessKey,
@@ -41,6 +42,7 @@ from service.runtime.config.field_types import (
     Port,
     Price,
     ProcessCount,
+    ProviderKey,
     Rate,
     Region,
     Schedule,
@@ -112,7 +114,9 @@ class Settings(BaseModel):
         description="address of the provider's API",
         default_factory=lambda data: UPSTREAMS[data.get("provider", "vtrix")],
     )
-    upstream_key: Text | None = secret(None, "API key of the provider; VTRIX_API_KEY or VIDU_API_KEY also set it")
+    upstream_key: ProviderKey | None = secret(
+        None, "API key of the provider; VTRIX_API_KEY or VIDU_API_KEY also set it"
+    )
     public_url: Address | None = setting(None, "address that the provider calls back; without it tasks are polled")
     database_url: DatabaseAddress = secret("sqlite:///boomerang.db", "SQLite or PostgreSQL; DATABASE_URL also sets it")
     database_pool: ConnectionCount = setting("8", "maximum number of connections to PostgreSQL, the listener included")
@@ -266,7 +270,7 @@ def load_settings(
         # the other settings are checked with the defaults of the invalid ones
         settings = Settings.model_validate({name: value for name, value in texts.items() if name not in invalid})
     faults += wrong
-    for check in (*CHECKS, *checks):
+    for check in (*CHECKS, *CONTRADICTIONS, *checks):
         faults += [] if check.of & invalid else check.faults(settings)
     if faults:
         raise BadSetting("\n".join(once_for_each(faults)))
