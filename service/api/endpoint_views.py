@@ -1,4 +1,7 @@
-"""Endpoints as the API shows them: of another client's, an admin reads no more of the address than its host."""
+"""Endpoints as the API shows them: of another client's, an admin reads no more of the address than its host.
+
+Nor does a key that only reads: a query or a path may hold the token of the receiver.
+"""
 
 from datetime import datetime
 
@@ -21,7 +24,7 @@ def endpoint_object(endpoint: Endpoint, caller: Caller, now: datetime) -> Json:
     return {
         "id": endpoint.id,
         "client": endpoint.client,
-        "url": endpoint.url if endpoint.client == caller.name else _scheme_and_host(endpoint.url),
+        "url": endpoint.url if shows_address(endpoint, caller) else _scheme_and_host(endpoint.url),
         "events": list(endpoint.events) or None,
         "description": endpoint.description,
         "headers": list(endpoint.header_names),
@@ -35,6 +38,11 @@ def endpoint_object(endpoint: Endpoint, caller: Caller, now: datetime) -> Json:
         "updated_at": rfc3339(endpoint.updated_at),
         "health": _health_object(endpoint, caller),
     }
+
+
+def shows_address(endpoint: Endpoint, caller: Caller) -> bool:
+    """Return whether `caller` reads the whole address of an endpoint."""
+    return endpoint.client == caller.name and not caller.read_only
 
 
 def _health_object(endpoint: Endpoint, caller: Caller) -> Json:

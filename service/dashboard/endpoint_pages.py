@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from service.api.app import Services
 from service.api.authentication import Caller
-from service.api.endpoint_views import endpoint_object
+from service.api.endpoint_views import endpoint_object, shows_address
 from service.api.query_params import QueryParams, cursor_of, path_id
 from service.dashboard.endpoint_forms import ADMIN_EVENTS, EVENTS, OVERLAPS, EndpointForm, form_of, read_form, values_of
 from service.dashboard.forms import Form
@@ -96,7 +96,7 @@ class EndpointPages:
             "form": form or form_of(endpoint),
             "events": ADMIN_EVENTS if caller.admin else EVENTS,
             "overlaps": OVERLAPS,
-            "own": endpoint.client == caller.name,
+            "own": shows_address(endpoint, caller),
             "secret": secret,
             "stamp": endpoint.updated_at.isoformat(),
         }

@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection
 
 from service.domain.ports.queues import ReceiverAnswer
+from service.domain.sealed_targets import address_secrets, is_secret_address
 from service.domain.task import Json
 from service.domain.webhook_secrets import PREFIX
 
@@ -41,9 +42,14 @@ def _is_shown(character: str) -> bool:
 
 
 def target_secrets(target: Json) -> list[str]:
-    """Return what no error and no answer may show of a target: its secrets, and the values of its headers."""
+    """Return what no error and no answer may show of a target: its secrets, and the values of its headers.
+
+    Of an endpoint that is its address, too, if it is a secret one: others than its client read errors and answers.
+    """
     own, headers = target.get("secret"), target.get("headers")
     secrets = [str(each) for each in ([own] if own else []) + list(target.get("secrets") or ())]
     values = [str(each) for each in headers.values()] if isinstance(headers, dict) else []
     values = [each for each in values if len(each) >= MIN_SECRET]
-    return [*secrets, *(each.removeprefix(PREFIX) for each in secrets), *values]
+    url = target.get("url") if "endpoint" in target else None
+    address = address_secrets(url) if isinstance(url, str) and is_secret_address(url) else []
+    return [*secrets, *(each.removeprefix(PREFIX) for each in secrets), *values, *address]

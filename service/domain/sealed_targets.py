@@ -64,14 +64,27 @@ def secret_ids(entries: Sequence[Json]) -> list[str]:
     return [found for entry in entries if (found := secret_id(entry))]
 
 
+def is_secret_address(url: str) -> bool:
+    """Return whether an address has a query or a password: both often contain the token of the receiver."""
+    return "?" in url or "@" in urlsplit(url).netloc
+
+
+def address_secrets(url: str) -> list[str]:
+    """Return what no error and no answer may show of a secret address: all of it, and parts that may be a token."""
+    parts = urlsplit(url)
+    pieces = [*parts.path.split("/"), *(pair.partition("=")[2] for pair in parts.query.split("&"))]
+    whole = [url, parts.path, parts.query, parts.password or ""]
+    return [each for each in [*whole, *pieces] if len(each) >= MIN_PART]
+
+
 def secret_values(entry: Json, declared: SecretFields) -> dict[str, str]:
     """Return the fields of an entry that are sealed: those that its handler declares, and a webhook's own.
 
-    An address of a webhook is secret with a query or a password: both often contain the token of the receiver.
+    That is an address, too, if it is a secret one.
     """
     names = {"secret", *declared.get(str(entry.get("handler")), ())}
     url = entry.get("url")
-    if entry.get("handler") == WEBHOOK and isinstance(url, str) and ("?" in url or "@" in urlsplit(url).netloc):
+    if entry.get("handler") == WEBHOOK and isinstance(url, str) and is_secret_address(url):
         names.add("url")
     return {name: value for name in sorted(names) if isinstance(value := entry.get(name), str) and value}
 
@@ -110,11 +123,7 @@ def opened_secrets(stored: Json, opened: Json) -> list[str]:
     url = opened.get("url")
     if not isinstance(url, str) or any(scheme + url in kept for scheme in (SCHEME, FIELDS_SCHEME)):
         return [value for value in values if value != url]
-    parts = urlsplit(url)
-    pieces = [*parts.path.split("/"), *(pair.partition("=")[2] for pair in parts.query.split("&"))]
-    pieces = [each for each in [*pieces, parts.password or ""] if len(each) >= MIN_PART]
-    whole = [each for each in (url, parts.path, parts.query) if len(each) >= MIN_PART]
-    return [*values, *whole, *pieces]
+    return [*values, *address_secrets(url)]
 
 
 def seal_entries(

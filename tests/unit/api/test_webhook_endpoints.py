@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.domain.api_key import ApiKey
 from service.domain.event_routing import EVENT_NAMES
 from tests.support.endpoint_builders import OTHER_SECRET, SECRET, URL
 from tests.unit.api.fake_endpoints import REFUSED, an_endpoint
@@ -183,3 +184,18 @@ async def test_delete() -> None:
     fake.endpoints.rows = {"endpoint-1": an_endpoint()}
     assert (await _call(fake, "DELETE", "/endpoint-1")).status_code == 204
     assert (await _call(fake, "DELETE", "/endpoint-1")).status_code == 404
+
+
+async def test_key_that_only_reads_sees_the_host_alone() -> None:
+    """A client may have such a key; the query of its own address stays hidden from it too."""
+    fake = FakeApplication()
+    fake.endpoints.rows = {"endpoint-1": an_endpoint(client="ann")}
+    keys = (ApiKey(name="ann", key=ANN), ApiKey(name="ann", key="reader-of-ann", read_only=True))
+    seen = {}
+    for key in (ANN, "reader-of-ann"):
+        async with client_of(app_of(fake, api_keys=keys), key) as client:
+            seen[key] = [
+                (await client.get("/v1/endpoints/endpoint-1")).json()["url"],
+                (await client.get("/v1/endpoints")).json()["data"][0]["url"],
+            ]
+    assert seen == {ANN: [URL, URL], "reader-of-ann": ["https://hooks.example.org/…"] * 2}

@@ -43,3 +43,13 @@ def test_secret_that_the_end_cuts_is_masked() -> None:
     """The beginning of a secret at the end of what is kept does not stay."""
     body = b"x" * (MAX_ANSWER - 10) + SECRET.encode()
     assert receiver_answer(200, body, target_secrets({"secrets": [SECRET]})).body == "x" * (MAX_ANSWER - 10) + "…"
+
+
+def test_secret_address_of_an_endpoint_is_masked() -> None:
+    """Admins and readers see its answers, and no more of its address than the host; a plain address hides no word."""
+    url = "https://hooks.example.org/teams/of-the-shop?tenant=7&token=very-private-token"
+    secrets = target_secrets({"endpoint": "ep_1", "url": url})
+    sent = f"Cannot POST /teams/of-the-shop?tenant=7&token=very-private-token: very-private-token {url}"
+    assert receiver_answer(404, sent.encode(), secrets).body == "Cannot POST …?…: … …"
+    assert target_secrets({"endpoint": "ep_1", "url": "https://hooks.example.org/teams/of-the-shop"}) == []
+    assert "pass-of-shop" in target_secrets({"endpoint": "ep_1", "url": "https://u:pass-of-shop@example.org/x"})
