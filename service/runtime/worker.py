@@ -1,6 +1,7 @@
 """The periodic jobs of a process, and their end."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -99,6 +100,7 @@ class Worker:
             self._watch_job(),
             *self._handler_jobs_job(),
             *self.operator_events.jobs(),
+            self._search_job(self.search_index.advance_far),
             *self._rare_jobs(),
         ]
 
@@ -106,7 +108,8 @@ class Worker:
         """Return the jobs beside submissions, polls and deliveries, for a process that starts those itself."""
         self.inbox_worker.enable_cache()
         often = [self._sweep_job(), self._estimates_job(), self._refusals_job(), self._watch_job()]
-        return [*often, self._controls_job(), *self.operator_events.jobs(), *self._rare_jobs()]
+        search = self._search_job(self.search_index.advance)  # one step: a request waits for it
+        return [*often, self._controls_job(), *self.operator_events.jobs(), search, *self._rare_jobs()]
 
     def _sweep_job(self) -> PeriodicJob:
         return PeriodicJob(name="sweep", run=self._sweep, every=timedelta(seconds=5), repeat=False)
@@ -119,7 +122,6 @@ class Worker:
         check, seal_again = self.missing_handlers.check, self.resealing.run
         return [
             PeriodicJob(name="missing_handlers", run=check, every=timedelta(minutes=1), repeat=False),
-            self._search_job(),
             PeriodicJob(name="prune", run=self._prune, every=timedelta(minutes=10), repeat=False),
             PeriodicJob(name="endpoints", run=self.endpoints.wake, every=timedelta(seconds=10), repeat=False),
             PeriodicJob(name="endpoint_secrets", run=seal_again, every=timedelta(seconds=10), repeat=False),
@@ -133,9 +135,9 @@ class Worker:
     def _watch_job(self) -> PeriodicJob:
         return PeriodicJob(name="watch", run=self.watch.renew, every=timedelta(seconds=2.5), repeat=False)
 
-    def _search_job(self) -> PeriodicJob:
+    def _search_job(self, run: Callable[[], Awaitable[int]]) -> PeriodicJob:
         """Return the job that makes tasks known to the search; it has time, submissions and callbacks do not."""
-        return PeriodicJob(name="search", run=self.search_index.advance, every=timedelta(seconds=0.5), repeat=False)
+        return PeriodicJob(name="search", run=run, every=timedelta(seconds=0.5), repeat=False)
 
     def _estimates_job(self) -> PeriodicJob:
         return PeriodicJob(

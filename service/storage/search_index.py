@@ -1,9 +1,10 @@
 """Fills the words of tasks from the log of events, in small steps and in the background; old tasks come first.
 
-A task is found by its words once it was submitted or has ended. The previous release needs to know nothing of it: it
-writes events too.
+A task has words once it was submitted or has ended; until then a search reads it itself. The previous release needs to
+know nothing of it: it writes events too.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,12 @@ HEADS_AT_ONCE = 250
 TASKS_AT_ONCE = 60
 """Tasks whose words are written in one transaction: other writers do not wait long."""
 
+RUN_SECONDS = 0.4
+"""How long a run continues while there are more events."""
+
+PAUSE_RATIO = 2.0
+"""Pause between two steps in times of the step: a step takes longer while others work, and they get more time."""
+
 WITH_WORDS = frozenset(each.value for each in EventType) - {EventType.PROGRESSED.value, EventType.ARTIFACT_STORED.value}
 """Events from which words are read: the first one of each task, and those that end it, with their handlers."""
 
@@ -43,10 +50,14 @@ ERASED = select(tasks.c.id).where(in_list(tasks.c.id, "ids"), tasks.c.erased_at.
 
 @dataclass(frozen=True, kw_only=True)
 class _Step:
-    """Events up to the number `last`, and the words of their tasks by the numbers of their first events."""
+    """Events up to the number `last`, and the words of their tasks by the numbers of their first events.
+
+    `more` is whether the log may have further ones.
+    """
 
     after: int
     last: int
+    more: bool
     words: dict[TaskId, tuple[int, set[int]]]
 
 
@@ -56,17 +67,34 @@ class SqlSearchIndex:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def advance_far(self) -> int:
+        """Advance step by step while there are more events, for RUN_SECONDS; return how many events were read."""
+        loop, total = asyncio.get_running_loop(), 0
+        until = loop.time() + RUN_SECONDS
+        while True:
+            began = loop.time()
+            step = await self._advance()
+            total += step.last - step.after if step else 0
+            pause = PAUSE_RATIO * (loop.time() - began)
+            if step is None or not step.more or loop.time() + pause >= until:
+                return total
+            await asyncio.sleep(pause)
+
     async def advance(self) -> int:
         """Read the next events and write the words of their tasks; return how many events were read."""
+        step = await self._advance()
+        return step.last - step.after if step else 0
+
+    async def _advance(self) -> _Step | None:
         async with self._database.reading() as connection:
             step = await _read(connection)
         if step is None:
-            return 0
+            return None
         async with self._database.writing() as write:
             await advisory_lock(write.connection, LOCK)
             if await _move(write.connection, step):
                 await _write(write.connection, step)
-        return step.last - step.after
+        return step
 
 
 async def _read(connection: AsyncConnection) -> _Step | None:
@@ -83,7 +111,8 @@ async def _read(connection: AsyncConnection) -> _Step | None:
                 break
             newest[row.task_id] = row.seq
         last = row.seq
-    return _Step(after=after, last=last, words=await _words(connection, newest))
+    more = len(rows) == HEADS_AT_ONCE or last < rows[-1].seq
+    return _Step(after=after, last=last, more=more, words=await _words(connection, newest))
 
 
 async def _words(connection: AsyncConnection, newest: dict[str, int]) -> dict[TaskId, tuple[int, set[int]]]:

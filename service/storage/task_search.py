@@ -8,12 +8,12 @@ from sqlalchemy import ColumnElement, func, literal, null, select, tuple_
 
 from service.domain.ports.search import StatusCount, TaskWindow
 from service.domain.ports.tasks import TaskFilter
-from service.domain.task import Task, TaskId
+from service.domain.task import Status, Task, TaskId
 from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import SafeText, UtcDateTime, in_list
 from service.storage.search_tables import search_words
 from service.storage.tables import events, tasks
-from service.storage.task_filters import NEWEST, WHOLE_LIST, filtered, index_of, indexes_of, passing
+from service.storage.task_filters import NEWEST, SMALL, WHOLE_LIST, filtered, index_of, indexes_of, passing
 from service.storage.task_rows import TASK_COLUMNS, task_from_row
 
 WINDOW = 1500
@@ -25,8 +25,13 @@ WORDS_WINDOW = 1000
 WORDS_COUNTED = 500
 """Tasks with the rarest word that are counted."""
 
+QUEUED_READ = 200
+"""Queued tasks that a search reads, the newest ones: they have no event yet, and so no words."""
+
 FIRST_PART = 150
 """Those of them that are looked at first: they have enough hits if most tasks pass the filter."""
+
+QUEUED_TASKS, QUEUED_ONLY = SMALL[0], frozenset({Status.QUEUED.value})
 
 MAX_OF_ID = 20
 """Tasks that one id of the provider may belong to: usually it is one."""
@@ -97,8 +102,14 @@ async def _listed(connection: AsyncConnection, wanted: TaskFilter) -> TaskWindow
 
 
 async def _by_words(connection: AsyncConnection, wanted: TaskFilter, numbers: Sequence[int]) -> TaskWindow:
-    window = await _numbers_with(connection, numbers, wanted.cursor)
-    found: list[Task] = []
+    newest = await _first_numbers(connection, wanted.cursor)
+    if wanted.cursor is not None and not newest:
+        return TaskWindow(tasks=[])
+    before = newest[0] if newest else None
+    found = (await _queued(connection, wanted))[0][: wanted.limit] if before is None else []
+    if len(found) == wanted.limit:
+        return TaskWindow(tasks=found)
+    window = await _numbers_with(connection, numbers, before)
     for part in (window[:FIRST_PART], window[FIRST_PART:]):
         found += await _matching(connection, replace(wanted, limit=wanted.limit - len(found)), part, numbers[1:])
         if len(found) == wanted.limit:
@@ -129,12 +140,34 @@ async def _matching(
     return found[: wanted.limit]
 
 
-async def _numbers_with(connection: AsyncConnection, numbers: Sequence[int], cursor: str | None) -> list[int]:
+async def _queued(connection: AsyncConnection, wanted: TaskFilter) -> tuple[list[Task], bool]:
+    """Return the tasks that the search finds among the newest QUEUED_READ without an event after the cursor.
+
+    Return also whether there may be more of them.
+    """
+    if wanted.terms.handler is not None or wanted.without_result or not (wanted.statuses or QUEUED_ONLY) & QUEUED_ONLY:
+        return [], False
+    without_event = ~select(events.c.seq).where(events.c.task_id == tasks.c.id).exists()
+    query = filtered(select(*columns_without(SEARCHED)), wanted, QUEUED_TASKS).where(without_event)
+    if wanted.cursor is not None:
+        position = select(tasks.c.created_at, tasks.c.id).where(tasks.c.id == wanted.cursor).scalar_subquery()
+        query = query.where(tuple_(tasks.c.created_at, tasks.c.id) < position)
+    rows = (await connection.execute(query.order_by(*NEWEST).limit(QUEUED_READ))).all()
+    found = [task for task in rows_to_tasks(rows, SEARCHED) if wanted.terms.matches(task.params, task.metadata)]
+    return found, len(rows) == QUEUED_READ
+
+
+async def _first_numbers(connection: AsyncConnection, task_id: str | None) -> list[int | None]:
+    """Return the number of the first event of a task, None if it has no event yet; nothing for an unknown task."""
+    first = select(func.min(events.c.seq)).where(events.c.task_id == task_id).scalar_subquery()
+    return list((await connection.scalars(select(first).where(tasks.c.id == task_id))).all()) if task_id else []
+
+
+async def _numbers_with(connection: AsyncConnection, numbers: Sequence[int], before: int | None) -> list[int]:
     """Return the next numbers of tasks with the first of the words, the newest one first."""
     query = select(search_words.c.seq).where(search_words.c.word == numbers[0])
-    if cursor is not None:
-        first = select(func.min(events.c.seq)).where(events.c.task_id == cursor)
-        query = query.where(search_words.c.seq < first.scalar_subquery())
+    if before is not None:
+        query = query.where(search_words.c.seq < before)
     return list((await connection.scalars(query.order_by(search_words.c.seq.desc()).limit(WORDS_WINDOW))).all())
 
 
@@ -176,7 +209,7 @@ async def read_counts(connection: AsyncConnection, wanted: TaskFilter) -> list[S
     """Return how many tasks of each status pass the filter, of the newest ones.
 
     These are the newest WINDOW tasks of an index of few statuses, for the completed ones the newest WINDOW tasks of
-    all, and with a word the newest WORDS_COUNTED tasks that have it.
+    all, and with a word the newest WORDS_COUNTED tasks that have it, and those of the newest QUEUED_READ without event.
     """
     numbers = await rarest_first(connection, wanted.terms.numbers())
     found = await (_counts_by_words(connection, wanted, numbers) if numbers else _counts(connection, wanted))
@@ -194,7 +227,11 @@ async def _counts_by_words(
     ids = list((await _task_ids(connection, await _with_all(connection, window, numbers[1:]))).values())
     query = passing(select(tasks.c.status, func.count()), wanted).where(in_list(tasks.c.id, "ids"))
     rows = await connection.execute(query.group_by(tasks.c.status), {"ids": ids})
-    return {status: (count, len(window) == WORDS_COUNTED) for status, count in rows}
+    counts = {status: (count, len(window) == WORDS_COUNTED) for status, count in rows}
+    queued, more_queued = await _queued(connection, wanted)
+    with_words, more = counts.get(Status.QUEUED.value, (0, False))
+    counts[Status.QUEUED.value] = (with_words + len(queued), more or more_queued)
+    return counts
 
 
 async def _counts(connection: AsyncConnection, wanted: TaskFilter) -> dict[str, tuple[int, bool]]:

@@ -9,7 +9,7 @@ from service.domain.ports.tasks import TaskFilter
 from service.domain.search import search_terms
 from service.domain.task import EventType, Status, Task, TaskId, UpstreamId
 from service.domain.task_view import task_json
-from service.storage import Store, task_search
+from service.storage import Store, search_index, task_search
 from tests.storage.builders import NOW, SECOND, a_delivery, a_task, add_tasks, an_event
 
 
@@ -35,7 +35,7 @@ def prompted(number: int, prompt: str, **changes: Any) -> Task:
 async def found(store: Store, text: str | None = None, handler: str | None = None, **wanted: Any) -> list[str]:
     """Return the ids of all tasks that are found, over all windows and pages of two."""
     ids: list[str] = []
-    cursor: str | None = None
+    cursor: str | None = wanted.pop("cursor", None)
     while True:
         terms = search_terms(text, handler)
         window = await store.queries.window(TaskFilter(terms=terms, exact=text, limit=2, cursor=cursor, **wanted))
@@ -153,6 +153,53 @@ async def test_words_come_from_old_and_new_events_once(store: Store) -> None:
     assert await store.search_index.advance() > 0
     assert await store.search_index.advance() == 0
     assert await found(store, "cat") == ["t1"]
+
+
+async def test_queued_tasks_are_found_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task is found by its words as soon as it is stored, before those with an event, which come once each."""
+    monkeypatch.setattr(task_search, "QUEUED_READ", 3)
+    await add(store, prompted(1, "cat"), prompted(2, "a cat"))
+    await add_tasks(store, *(prompted(number, "the cat", metadata={"chat": number}) for number in range(3, 8)))
+    await add_tasks(store, prompted(8, "dog", client="berta"), prompted(9, "cat", status=Status.SUBMITTING))
+    assert await found(store, "cat", client="anna") == ["t7", "t6", "t5", "t4", "t3", "t2", "t1"]
+    assert await found(store, "cat", since=NOW + 6 * SECOND) == ["t7", "t6"]
+    assert await found(store, "metadata.chat=4", client="anna", until=NOW + 6 * SECOND) == ["t4"]
+    assert await found(store, "cat", statuses=frozenset({"queued"})) == ["t7", "t6", "t5", "t4", "t3", "t2", "t1"]
+    for wanted in ({"statuses": frozenset({"failed"})}, {"handler": "log"}, {"without_result": True}):
+        assert set(await found(store, "cat", **wanted)) <= {"t2", "t1"}
+    [count] = await store.queries.status_counts(TaskFilter(terms=search_terms("cat", None), client="anna"))
+    assert (count.status, count.count, count.more) == ("queued", 2 + 3, True)
+    assert await found(store, "cat", cursor="unknown") == []
+
+
+async def test_a_page_that_begins_with_queued_tasks_continues_when_they_were_sent(store: Store) -> None:
+    """The cursor of a task that has an event by now is its place among the words: nothing is missed or repeated."""
+    await add(store, prompted(1, "cat"))
+    queued = [prompted(number, "cat") for number in (2, 3)]
+    await add_tasks(store, *queued)
+    terms = search_terms("cat", None)
+    first = await store.queries.window(TaskFilter(terms=terms, exact="cat", limit=1))
+    async with store.units_of_work.transaction() as transaction:
+        for task in queued:  # the oldest one is sent first
+            await transaction.append([an_event(f"e-{task.id}", task_id=task.id, data=task_json(task))], [])
+    await store.search_index.advance()
+    second = await store.queries.window(TaskFilter(terms=terms, exact="cat", cursor=first.tasks[0].id))
+    assert [task.id for task in (*first.tasks, *second.tasks)] == ["t3", "t2", "t1"]
+
+
+async def test_a_backlog_of_events_is_read_in_one_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run continues while there are events, and ends after its time: other jobs and writers get their turns."""
+    monkeypatch.setattr(search_index, "HEADS_AT_ONCE", 3)
+    await add_tasks(store, *(prompted(number, "cat") for number in range(8)))
+    async with store.units_of_work.transaction() as transaction:
+        for number in range(8):
+            data = task_json(prompted(number, "cat"))
+            await transaction.append([an_event(f"e{number}", task_id=TaskId(f"t{number}"), data=data)], [])
+    monkeypatch.setattr(search_index, "RUN_SECONDS", 0.0)
+    assert await store.search_index.advance_far() == 3
+    monkeypatch.setattr(search_index, "RUN_SECONDS", 60.0)
+    assert await store.search_index.advance_far() == 5
+    assert await store.search_index.advance_far() == 0
 
 
 async def test_two_workers_add_words_once(store: Store, open_another: Any) -> None:

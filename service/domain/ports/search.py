@@ -32,3 +32,6 @@ class SearchIndex(Protocol):
 
     async def advance(self) -> int:
         """Read the next events and write the words of their tasks; return how many events were read."""
+
+    async def advance_far(self) -> int:
+        """Advance while there are more events, for part of a second and with pauses; return how many were read."""
