@@ -37,9 +37,6 @@ MAX_RETRY_AFTER = 86_400.0
 
 BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
-MAX_PAYLOAD = 65_536
-"""Bytes of a payload in UTF-8 that are posted; a longer one is read from the task."""
-
 handlers = Handlers()
 
 
@@ -64,7 +61,7 @@ def _check(settings: Mapping[str, str]) -> str | None:
 async def webhook(event: Event, tools: Tools) -> None:
     """Post the event: a 2xx response delivers it, 410 rejects it, everything else is retried."""
     own_body = tools.target.get("body")
-    body = _json(own_body) if isinstance(own_body, dict) else _body(event)
+    body = _json(own_body if isinstance(own_body, dict) else event.to_json())
     headers = _headers(body, tools)
     async with tools.http.stream(
         "POST", _target_url(tools), content=body, headers=headers, timeout=TIMEOUT, follow_redirects=False
@@ -74,28 +71,8 @@ async def webhook(event: Event, tools: Tools) -> None:
     _raise_for_status(response, tools.now())
 
 
-def _body(event: Event) -> bytes:
-    data = {
-        "task": event.task.to_json(),
-        **_payload(event),
-        "metadata": event.metadata,
-        "client": event.client,
-    }
-    at = event.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    body = {"id": event.id, "type": event.type, "timestamp": at, "data": data}
-    return _json(body)
-
-
 def _json(body: Mapping[str, object]) -> bytes:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
-
-
-def _payload(event: Event) -> dict[str, object]:
-    """Return the caller's payload, or for a long one its size in bytes and the path at which the task has it."""
-    size = len((event.payload or "").encode(errors="surrogatepass"))
-    if size <= MAX_PAYLOAD:
-        return {"payload": event.payload}
-    return {"payload": None, "payload_bytes": size, "payload_url": f"/v1/tasks/{event.task.id}"}
 
 
 def _target_url(tools: Tools) -> httpx.URL:

@@ -75,7 +75,7 @@ class Dashboard:
             *TaskListPage(layout=layout, services=services).routes(),
             *NewTaskPage(layout=layout, services=services, prices=self.prices).routes(),
             *BulkPage(layout=layout, services=services).routes(),
-            *TaskPage(layout=layout, services=services).routes(),
+            *TaskPage(layout=layout, services=services, details=self.details).routes(),
             *CircuitsPage(layout=layout, services=services).routes(),
             *HandlersPage(layout=layout, services=services).routes(),
             *DeliveryReplays(layout=layout, services=services).routes(),

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -17,16 +18,23 @@ from service.api.problems import NOT_REQUESTED, ProblemError
 from service.api.query_params import QueryParams, path_id
 from service.api.request_context import TASK
 from service.dashboard.advice import advice
+from service.dashboard.delivery_request import DeliveryRequest, delivery_request
 from service.dashboard.forms import Form
 from service.dashboard.inputs import input_views
 from service.dashboard.layout import Layout, Page
-from service.dashboard.timeline import timeline, waiting_since
+from service.dashboard.timeline import TimelineStep, timeline, waiting_since
+from service.domain.callback_forms import FORM
+from service.domain.endpoint import Endpoint
 from service.domain.errors import Conflict, NotFound
-from service.domain.task import Status, Task
+from service.domain.ports.delivery_details import DeliveryDetails
+from service.domain.task import Json, Status, Task
 from service.domain.task_view import task_json
 
 MAX_ENTRIES = 1000
 """Entries of the history that the page shows, the newest; the API has all of them."""
+
+MAX_REQUESTS = 20
+"""Deliveries, the newest, of which the page shows at once what they send; of the others after a click."""
 
 CANCELABLE = frozenset({Status.QUEUED, Status.IN_PROGRESS})
 RESUBMITTABLE = frozenset({Status.IN_DOUBT, Status.FAILED, Status.EXPIRED, Status.CANCELED})
@@ -42,6 +50,7 @@ class TaskPage:
 
     layout: Layout
     services: Services
+    details: DeliveryDetails
 
     def routes(self) -> list[Route]:
         """Return their routes."""
@@ -56,14 +65,15 @@ class TaskPage:
 
     async def show(self, request: Request, caller: Caller) -> Page:
         """Show a task."""
-        query = QueryParams(request, "steps", "format")
-        important = query.choice("steps", STEPS) == "important"
+        query = QueryParams(request, "steps", "delivery", "format")
+        important, chosen = query.choice("steps", STEPS) == "important", query.text("delivery")
         query.reject_errors()
         [task] = await self.services.notes.noted([await self._visible(request, caller)])
         now = self.layout.now()
         entries = await self.services.queries.history(task.id, data=False)
         waiting = waiting_entry(task, now)
-        shown = [history_object(each, caller) for each in [*entries[-MAX_ENTRIES:], *([waiting] if waiting else [])]]
+        newest = [*_of_delivery(chosen, entries[:-MAX_ENTRIES]), *entries[-MAX_ENTRIES:]]
+        shown = [history_object(each, caller) for each in [*newest, *([waiting] if waiting else [])]]
         steps = timeline(shown)
         values = {
             "task": task,
@@ -71,6 +81,8 @@ class TaskPage:
             "inputs": input_views(task.params),
             "steps": [step for step in steps if not important or step.kind != "poll" or step.tone != "idle"],
             "important": important,
+            "chosen": chosen,
+            "requests": await self._requests(task, steps, chosen, caller),
             "left_out": max(0, len(entries) - MAX_ENTRIES),
             "waiting": waiting_since(task, steps, now),
             "can": _actions(task, caller),
@@ -79,6 +91,29 @@ class TaskPage:
             "curl": _curl(request, self.services.public_url, task),
         }
         return Page(template="task.html", title="Task", values=values, json_url=f"/v1/tasks/{task.id}")
+
+    async def _requests(
+        self, task: Task, steps: Sequence[TimelineStep], chosen: str | None, caller: Caller
+    ) -> dict[str, DeliveryRequest]:
+        """Return what the newest deliveries and the chosen one send, by their ids."""
+        ids = [step.delivery_id for step in steps if step.delivery_id]
+        wanted = [each for index, each in enumerate(ids, MAX_REQUESTS) if index >= len(ids) or each == chosen]
+        contents = await self.details.contents(wanted)
+        found: dict[str, DeliveryRequest] = {}
+        for delivery_id, content in contents.items():
+            found[delivery_id] = delivery_request(
+                content,
+                caller,
+                endpoint=await self._endpoint(content.endpoint_id),
+                meta_data=await self.services.blobs.meta_data(task.id) if FORM in content.target else None,
+            )
+        return found
+
+    async def _endpoint(self, endpoint_id: str | None) -> Endpoint | None:
+        try:
+            return await self.services.endpoints.get(endpoint_id) if endpoint_id else None
+        except NotFound:
+            return None
 
     async def show_input(self, request: Request, caller: Caller) -> Response:
         """Respond with a stored input."""
@@ -142,6 +177,15 @@ class TaskPage:
             raise NotFound("there is no such task")
         request.scope["state"][TASK] = task.id
         return task
+
+
+def _of_delivery(chosen: str | None, entries: Sequence[Json]) -> list[Json]:
+    """Return the entries of one delivery and its attempts: a link to it shows it although it is old."""
+    return [each for each in entries if chosen and chosen in (each.get("delivery_id"), _delivery_id(each))]
+
+
+def _delivery_id(entry: Json) -> str | None:
+    return str(entry["id"]) if entry["kind"] == "delivery" else None
 
 
 def _actions(task: Task, caller: Caller) -> dict[str, bool]:

@@ -13,6 +13,7 @@ from typing_extensions import TypeVar
 from service.deliveries.handler_content import ContentSource, ObjectArchive, no_content
 from service.deliveries.handler_state import HandlerState
 from service.domain.artifact import Artifact
+from service.domain.logged_event import event_body, payload_fields
 from service.domain.task import Json
 from service.domain.task_view import TaskView
 
@@ -33,6 +34,19 @@ class Event:
     metadata: Json = field(default_factory=dict)
     artifact: Artifact | None = None
     client: str = ""
+
+    def to_json(self) -> Json:
+        """Return the event as webhooks have it; a payload over 64 KiB is left out, and its size is there instead."""
+        size = len((self.payload or "").encode(errors="surrogatepass"))
+        return event_body(
+            self.id,
+            self.type,
+            self.at,
+            task=self.task.to_json(),
+            payload=payload_fields(self.payload, size, self.task.id),
+            metadata=self.metadata,
+            client=self.client,
+        )
 
 
 class Results(Protocol):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 
 from service.domain.error_kinds import with_error_kind
@@ -44,17 +45,32 @@ class LoggedEvent:
 
         It is ASCII: several readers of event streams take U+2028 and the like for the end of a line.
         """
-        row = self.event
-        task = {name: value for name, value in with_error_kind(row.data).items() if name != "artifact"}
-        data = {"task": task, **self._payload(), "metadata": task.get("metadata") or {}, "client": row.client}
-        body = {"id": row.id, "type": row.type.value, "timestamp": rfc3339(row.at), "data": data}
-        return json.dumps(body, separators=(",", ":"))
+        task = {name: value for name, value in with_error_kind(self.event.data).items() if name != "artifact"}
+        return json.dumps(self.to_json(task), separators=(",", ":"))
 
-    def _payload(self) -> Json:
-        if self.payload_bytes <= MAX_PAYLOAD:
-            return {"payload": self.payload}
-        url = f"/v1/tasks/{self.event.task_id}"
-        return {"payload": None, "payload_bytes": self.payload_bytes, "payload_url": url}
+    def to_json(self, task: Json) -> Json:
+        """Return the body of a webhook for this event; `task` is the task object that it contains."""
+        row = self.event
+        payload = payload_fields(self.payload, self.payload_bytes, row.task_id)
+        metadata = task.get("metadata") or {}
+        return event_body(
+            row.id, row.type.value, row.at, task=task, payload=payload, metadata=metadata, client=row.client
+        )
+
+
+def event_body(
+    event_id: str, event_type: str, at: datetime, *, task: Json, payload: Json, metadata: Json, client: str
+) -> Json:
+    """Return the body of a webhook; `payload` has the fields of `payload_fields`."""
+    data = {"task": task, **payload, "metadata": metadata, "client": client}
+    return {"id": event_id, "type": event_type, "timestamp": rfc3339(at), "data": data}
+
+
+def payload_fields(payload: str | None, size: int, task_id: str) -> Json:
+    """Return the caller's payload of `size` bytes, or for a long one its size and the path at which the task has it."""
+    if size <= MAX_PAYLOAD:
+        return {"payload": payload}
+    return {"payload": None, "payload_bytes": size, "payload_url": f"/v1/tasks/{task_id}"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The last attempts of a page of deliveries, by their keys."""
+"""The last attempts of a page of deliveries, and what deliveries contain, by their keys."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from service.domain.event_routing import target_host
-from service.domain.ports.delivery_details import AttemptView, DeliveryDetail
+from service.domain.ports.delivery_details import AttemptView, DeliveryContent, DeliveryDetail
 from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.delivery_tables import attempts, deliveries
+from service.storage.event_log import BY_NUMBER, logged_event
 
 ATTEMPTS = 10
 """Attempts of each delivery: replays add to them without limit."""
@@ -17,6 +18,14 @@ ATTEMPTS = 10
 DELIVERIES = select(deliveries.c.id, deliveries.c.target, deliveries.c.message_id, deliveries.c.attempted).where(
     in_list(deliveries.c.id, "ids")
 )
+CONTENTS = select(
+    deliveries.c.id,
+    deliveries.c.handler,
+    deliveries.c.message_id,
+    deliveries.c.target,
+    deliveries.c.endpoint_id,
+    deliveries.c.event_seq,
+).where(in_list(deliveries.c.id, "ids"))
 LAST_ATTEMPTS = (
     select(attempts)
     .join_from(attempts, deliveries, deliveries.c.id == attempts.c.delivery_id)
@@ -49,4 +58,23 @@ class SqlDeliveryDetails:
                 attempts=tuple(tried[row.id]),
             )
             for row in rows
+        }
+
+    async def contents(self, delivery_ids: Sequence[str]) -> dict[str, DeliveryContent]:
+        """Return what the deliveries contain whose events are stored, by id; each event is read once."""
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(CONTENTS, {"ids": list(delivery_ids)})).all()
+            numbers = sorted({row.event_seq for row in rows})
+            logged = (await connection.execute(BY_NUMBER, {"numbers": numbers})).all() if numbers else ()
+        events = {event.seq: event for event in map(logged_event, logged)}
+        return {
+            row.id: DeliveryContent(
+                handler=row.handler,
+                message_id=row.message_id,
+                target=row.target,
+                endpoint_id=row.endpoint_id,
+                event=events[row.event_seq],
+            )
+            for row in rows
+            if row.event_seq in events
         }

@@ -56,7 +56,7 @@ class SqlEventLog:
         """Return the events with these numbers, in their order."""
         async with self._database.reading() as connection:
             rows = await connection.execute(BY_NUMBER, {"numbers": list(numbers)})
-            return [_logged(row) for row in rows.all()]
+            return [logged_event(row) for row in rows.all()]
 
     async def after(
         self,
@@ -86,6 +86,7 @@ def event_from_row(row: Sequence[Any]) -> EventRow:
     return construct_unchecked(EventRow, values)
 
 
-def _logged(row: Sequence[Any]) -> LoggedEvent:
+def logged_event(row: Sequence[Any]) -> LoggedEvent:
+    """Return the event of a row of BY_NUMBER."""
     seq, payload, size = row[len(EVENT_NAMES) :]
     return LoggedEvent(seq=seq, event=event_from_row(row), payload=payload_text(payload), payload_bytes=size)

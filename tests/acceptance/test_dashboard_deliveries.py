@@ -35,6 +35,7 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.status = 200
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.bodies: list[str] = []
 
     def url(self, path: str) -> str:
         """Return an address of it."""
@@ -48,7 +49,7 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer with the status of the receiver, and a body that is markup."""
-        self.rfile.read(int(self.headers["content-length"]))
+        self.server.bodies.append(self.rfile.read(int(self.headers["content-length"])).decode())
         self.server.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
         self.send_response(self.server.status)
         self.end_headers()
@@ -125,6 +126,28 @@ def test_dead_letters_come_first_with_their_attempts(
         assert page.input_value("#handler") == "log"
         found = page.request.get("/deliveries?format=json").json()
         assert found["data"][-1]["last_attempts"][0]["answer_status"] == 503
+
+
+def test_time_line_shows_the_request_that_was_sent(
+    service: DashboardService, receiver: Receiver, browser: "Browser"
+) -> None:
+    """Line, headers and body are those that the receiver got, byte by byte but for the signature and the time."""
+    receiver.requests, receiver.bodies = [], []
+    entry = {"handler": "webhook", "url": receiver.url("seen/here"), "events": ["task.completed"]}
+    task = service.delivered(service.submit(notify=[entry], metadata={"note": XSS}, params={"payload": "ünïcode"}))
+    with signed_in(browser, service, ANN, script=False) as page:
+        page.goto(f"/tasks/{task['id']}")
+        page.locator("li.step", has_text="task.completed by webhook").locator("summary").click()
+        shown = page.locator("pre", has_text="POST http").inner_text()
+    head, _, body = shown.partition("\n\n")
+    line, *headers = head.splitlines()
+    [(path, sent)], [sent_body] = receiver.requests, receiver.bodies
+    assert (line, body) == (f"POST {receiver.url('seen/here')}", sent_body)
+    assert path == "/seen/here"
+    pairs = dict(each.split(": ", 1) for each in headers)
+    assert pairs.keys() == sent.keys() - {"host", "content-length", "accept", "connection"}
+    for name in pairs.keys() - {"webhook-timestamp", "webhook-signature"}:
+        assert pairs[name] == sent[name]
 
 
 def test_one_dead_letter_is_replayed_without_a_script(

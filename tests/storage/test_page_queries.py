@@ -73,6 +73,16 @@ async def test_last_attempts_of_deliveries(store: Store) -> None:
     assert found["e1-log"].attempts[0].error == "503"
 
 
+async def test_contents_of_deliveries(store: Store) -> None:
+    """Each has its event with the caller's payload, and its target as it is stored; an unknown id is left out."""
+    await add_deliveries(store, "log")
+    found = await store.delivery_details.contents(["e1-log", "unknown"])
+    assert list(found) == ["e1-log"]
+    assert (found["e1-log"].handler, found["e1-log"].event.event.id) == ("log", "e1")
+    assert (found["e1-log"].target, found["e1-log"].event.payload_bytes) == ({}, 0)
+    assert await store.delivery_details.contents([]) == {}
+
+
 async def test_prices_of_one_model(store: Store) -> None:
     """The dearest of the newest costs of each bucket; another model and implausible costs are left out."""
     buckets = {"a": ("m/5", 0.2), "b": ("m/5", 0.3), "c": ("m/8", 900.0), "d": ("other/5", 0.4)}

@@ -172,6 +172,7 @@ FREQUENT: dict[str, tuple[Act, set[str]]] = {  # each with the indexes that it u
         {"tasks_submissions"},
     ),
     "last attempts": (lambda store: store.delivery_details.details(["e1a-log", "e2a-log"]), set()),
+    "contents of deliveries": (lambda store: store.delivery_details.contents(["e1a-log", "e2a-log"]), set()),
     "search words": (lambda store: store.queries.window(_searched("cat surfs")), set()),
     "search metadata": (lambda store: store.queries.window(_searched("metadata.chat=42")), set()),
     "search ids": (lambda store: store.queries.window(_searched("p3")), {"tasks_by_upstream_id"}),

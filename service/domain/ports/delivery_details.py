@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from service.domain.logged_event import LoggedEvent
+from service.domain.task import Json
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptView:
@@ -29,8 +32,22 @@ class DeliveryDetail:
     attempts: tuple[AttemptView, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class DeliveryContent:
+    """What a delivery contains: its event, and its target as it is stored, with its secrets sealed."""
+
+    handler: str
+    message_id: str
+    target: Json = field(repr=False)
+    endpoint_id: str | None
+    event: LoggedEvent = field(repr=False)
+
+
 class DeliveryDetails(Protocol):
     """Reads details of deliveries."""
 
     async def details(self, delivery_ids: Sequence[str]) -> dict[str, DeliveryDetail]:
         """Return the details of the deliveries that exist, by id; of each at most the last ten attempts."""
+
+    async def contents(self, delivery_ids: Sequence[str]) -> dict[str, DeliveryContent]:
+        """Return what the deliveries contain whose events are stored, by id."""

@@ -11,11 +11,12 @@ import httpx
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from handlers.webhook import MAX_DRAINED, MAX_PAYLOAD, MAX_RETRY_AFTER, webhook
+from handlers.webhook import MAX_DRAINED, MAX_RETRY_AFTER, webhook
 from service import Reject, Retry
 from service.deliveries.egress_guard import client as guarded_client
 from service.deliveries.egress_policy import Egress, EgressRefused
 from service.deliveries.handler_api import Tools
+from service.domain.logged_event import MAX_PAYLOAD
 from tests.support.delivery_builders import NOW, event, tools, view
 
 SECRET = "whsec_" + base64.b64encode(b"n" * 32).decode()
