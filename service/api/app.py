@@ -183,7 +183,7 @@ def create_app(services: Services, pages: Pages | None = None) -> ASGIApp:
     ]
     audit = Middleware(AuditMiddleware, auditor=Auditor(audit_log=services.audit_log, clock=services.clock))
     router = _router(routes, services, audit, max_requests=services.limits.requests, pages=pages)
-    return RequestContextMiddleware(router, callbacks=callbacks)
+    return RequestContextMiddleware(router, callbacks=callbacks, problem_page=pages.problem_page if pages else None)
 
 
 def create_probe_app(services: ProbeServices) -> ASGIApp:

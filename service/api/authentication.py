@@ -9,6 +9,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -98,6 +99,9 @@ class Pages(Protocol):
 
         Raises KeyMissing or StoreUnavailable.
         """
+
+    def problem_page(self, problem: Problem, scope: Scope) -> Response:
+        """Return a page of a problem that is not one of a page, such as of an unknown address."""
 
 
 LOCAL = Caller(name="local", admin=True)

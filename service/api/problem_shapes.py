@@ -1,17 +1,18 @@
 """Renders problems in the form of the API that a request addresses: our own (RFC 9457), or that of a drop-in API.
 
-A client that was written for another API reads only that API's errors.
+A client that was written for another API reads only that API's errors. A person in a browser gets a page.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from service.api.endpoints import json_response
-from service.api.problems import REQUEST_ID, Problem, problem_of
+from service.api.endpoints import CALLBACK_PREFIX, HANDLER_PREFIX, json_response
+from service.api.problems import REQUEST_ID, Problem, internal_error, problem_of
 from service.domain.errors import Fault
 from service.domain.task import Json
 
@@ -104,12 +105,30 @@ SHAPES: tuple[tuple[str, Callable[[Problem, Scope], Response]], ...] = (
 """The beginnings of the paths of drop-in APIs, with the form of their errors."""
 
 
+PROBLEM_PAGE = "problem_page"
+"""Key of the request's state: what makes a page of a problem, where there is a dashboard."""
+
+FOR_PROGRAMS = ("/v1/", "/model/", "/api/", "/mcp", CALLBACK_PREFIX, HANDLER_PREFIX)
+"""The beginnings of the paths at which a problem is JSON for everybody."""
+
+
 def problem_response(problem: Problem, scope: Scope) -> Response:
-    """Return the response for `problem` in the form of the API that the path belongs to."""
+    """Return the response for `problem` in the form of the API that the path belongs to, to a browser as a page."""
     for prefix, render in SHAPES:
         if scope["path"].startswith(prefix):
             return render(problem, scope)
-    return problem.response()
+    page: Callable[[Problem, Scope], Response] | None = scope.get("state", {}).get(PROBLEM_PAGE)
+    if page is None or not _is_of_person(scope):
+        return problem.response()
+    try:
+        return page(problem, scope)
+    except Exception as error:  # noqa: BLE001 - what is wrong with the page may be the problem
+        return internal_error(error, status=INTERNAL).response()
+
+
+def _is_of_person(scope: Scope) -> bool:
+    accepted = Headers(scope=scope).get("accept", "")
+    return "text/html" in accepted and not f"{scope['path']}/".startswith(FOR_PROGRAMS)
 
 
 async def error_response(request: Request, error: Exception) -> Response:

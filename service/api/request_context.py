@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count
 from operator import itemgetter
@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.endpoints import CALLBACK_PREFIX
-from service.api.problem_shapes import problem_response
+from service.api.problem_shapes import PROBLEM_PAGE, problem_response
 from service.api.problems import REPEATED_HOST, REQUEST_ID, Problem, internal_error
 from service.api.whole_request import whole_request
 
@@ -60,12 +60,20 @@ class CallbackService(Protocol):
 class RequestContextMiddleware:
     """The outermost middleware: no exception of the application passes it.
 
-    `callbacks` serves `POST /callbacks/{token}`, the most frequent request, without routing.
+    `callbacks` serves `POST /callbacks/{token}`, the most frequent request, without routing. `problem_page` makes a
+    page of a problem for a person.
     """
 
-    def __init__(self, app: ASGIApp, *, callbacks: CallbackService | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        callbacks: CallbackService | None = None,
+        problem_page: Callable[[Problem, Scope], Response] | None = None,
+    ) -> None:
         self._app = app
         self._callbacks = callbacks
+        self._problem_page = problem_page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; other connections than HTTP pass unchanged."""
@@ -76,7 +84,7 @@ class RequestContextMiddleware:
         if scope["path"] == "*" and scope["method"] == "OPTIONS":
             scope = {**scope, "path": "/"}  # the whole server, for which the root stands
         context = _RequestContext(scope=scope, send=send, request_id=_request_id(scope["headers"]))
-        scope["state"][REQUEST_ID] = context.request_id
+        scope["state"] |= {REQUEST_ID: context.request_id, PROBLEM_PAGE: self._problem_page}
         try:
             if list(map(itemgetter(0), scope["headers"])).count(b"host") > 1:
                 await context.respond(REPEATED_HOST, receive)  # a proxy may have checked the other one (RFC 9112, 3.2)

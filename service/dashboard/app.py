@@ -3,10 +3,13 @@
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Scope
 
 from service.api.app import Services
 from service.api.audit import Auditor
+from service.api.problems import Problem
 from service.api.request_bodies import MB, BodyLimits, BodyReader
 from service.dashboard.assets import asset_routes
 from service.dashboard.attention import AttentionPage
@@ -53,12 +56,13 @@ class Dashboard:
     overview: Overview
     samples: HealthSamples
     limits: Limits
+    _layout: Layout = field(init=False)
     _sessions: SignIns = field(init=False)
     _routes: list[Route] = field(init=False)
 
     def __post_init__(self) -> None:
         services = self.services
-        layout = Layout(
+        self._layout = layout = Layout(
             tokens=self.tokens,
             auditor=Auditor(audit_log=services.audit_log, clock=services.clock),
             clock=services.clock,
@@ -100,3 +104,7 @@ class Dashboard:
     async def session(self, request: Request) -> tuple[str, str] | None:
         """Return the key id and the id of the session of a request, None without a valid one."""
         return await self._sessions.session(request)
+
+    def problem_page(self, problem: Problem, scope: Scope) -> Response:
+        """Return a page of a problem that is not one of a page: of an unknown address, a method, an internal error."""
+        return self._layout.other_problem(Request(scope), problem)

@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from service.api.audit import AuditNote, Auditor
-from service.api.authentication import Caller
+from service.api.authentication import LINK_READER, METRICS_READER, Caller
 from service.api.endpoints import json_response, route
 from service.api.problems import ADMIN_ONLY, READ_ONLY, Problem, ProblemError, problem_of
 from service.api.request_bodies import BodyReader
@@ -30,6 +30,7 @@ from service.dashboard.forms import (
     read_form,
     sent_without_session,
 )
+from service.dashboard.problem_texts import hint_for, title_of
 from service.dashboard.request_checks import is_own_form, own_path, wants_json
 from service.dashboard.templates import render
 from service.dashboard.unsent_forms import UnsentForm
@@ -178,8 +179,7 @@ class Layout:
         if request.method == "POST":
             form = await sent_without_session(request, self.bodies, self.public_url)
             return self.sign_in_page(request, form) if form and self.sign_in_page else redirect(SIGN_IN)
-        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return redirect(f"{SIGN_IN}?{urlencode({'next': wanted})}" if wanted != "/" else SIGN_IN)
+        return _way_to_sign_in(request)
 
     async def form(self, request: Request, subject: str) -> Form:
         """Return the fields of the form of a request; raises a 403 problem unless a page of this service sent it."""
@@ -219,14 +219,22 @@ class Layout:
         return response
 
     def problem_page(self, request: Request, problem: Problem, caller: Caller | None) -> Response:
-        """Return a problem as a page, or as it is where JSON is asked for."""
+        """Return a problem as a page with its headers, or as it is where JSON is asked for."""
         if wants_json(request):
             return problem.response()
-        title = TITLES.get(problem.status) or HTTPStatus(problem.status).phrase.capitalize()
-        values = {"problem": problem, "back": _back(request), "hint": HINTS.get(problem.status, "")}
-        return self.response(
-            request, Page(template="problem.html", title=title, values=values, status=problem.status), caller
-        )
+        values = {"problem": problem, "back": _back(request), "hint": hint_for(problem)}
+        page = Page(template="problem.html", title=title_of(problem), values=values, status=problem.status)
+        response = self.response(request, page, caller)
+        response.headers.update(problem.headers)
+        return response
+
+    def other_problem(self, request: Request, problem: Problem) -> Response:
+        """Return the page of a problem outside of a page; the way to sign in where a person would read with a key."""
+        caller = getattr(request.state, "caller", None)
+        known = caller if isinstance(caller, Caller) and caller not in {LINK_READER, METRICS_READER} else None
+        if problem.status == HTTPStatus.UNAUTHORIZED and request.method == "GET" and not wants_json(request):
+            return _way_to_sign_in(request)
+        return self.problem_page(request, problem, known)
 
     def done(self, request: Request, address: str, text: str, *, level: cookies.Level = "done") -> Response:
         """Return the way to the page at `address`, which shows the notice `text` once."""
@@ -260,14 +268,6 @@ def unsent_page(form: UnsentForm) -> Page:
     return Page(template="unsent.html", title="Send the form?", values=values, status=int(HTTPStatus.FORBIDDEN))
 
 
-TITLES = {403: "Not allowed", 404: "Not found", 422: "Something in it is wrong", 503: "Not available right now"}
-HINTS = {
-    404: "It may have been deleted after its retention, or belong to another client.",
-    503: "Nothing was changed. Try again in a moment.",
-}
-"""Titles of pages of problems, and what to add to their detail."""
-
-
 def subject_of(caller: Caller) -> str:
     """Return whose forms a caller sends: those of its session, else those of its key."""
     return f"session {caller.session}" if caller.session else f"key {caller.key_id}"
@@ -276,6 +276,11 @@ def subject_of(caller: Caller) -> str:
 def redirect(address: str) -> RedirectResponse:
     """Return the way to another page, which is read by GET."""
     return RedirectResponse(address, int(HTTPStatus.SEE_OTHER), {"Cache-Control": "no-store", "Vary": HEADERS["Vary"]})
+
+
+def _way_to_sign_in(request: Request) -> RedirectResponse:
+    wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return redirect(f"{SIGN_IN}?{urlencode({'next': wanted})}" if wanted != "/" else SIGN_IN)
 
 
 def _with_json(request: Request) -> str:

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Scope
 
+from service.api.problems import Problem
 from service.domain.errors import KeyMissing, StoreUnavailable
 from service.domain.session_tokens import key_fingerprint
 from tests.unit.api.fakes import KEYS, FakeApplication, a_task, app_of, client_of
@@ -26,6 +29,11 @@ class FakePages:
             raise self.error
         key = request.cookies.get("key")
         return (key_fingerprint(key), "one") if key else None
+
+    def problem_page(self, problem: Problem, scope: Scope) -> Response:
+        """Return the problem as the API has it."""
+        assert scope["type"] == "http"
+        return problem.response()
 
 
 @pytest.mark.parametrize(
