@@ -222,7 +222,7 @@ class Layout:
         """Return a problem as a page with its headers, or as it is where JSON is asked for."""
         if wants_json(request):
             return problem.response()
-        values = {"problem": problem, "back": _back(request), "hint": hint_for(problem)}
+        values = {"problem": problem, "back": _back(request, problem), "hint": hint_for(problem)}
         page = Page(template="problem.html", title=title_of(problem), values=values, status=problem.status)
         response = self.response(request, page, caller)
         response.headers.update(problem.headers)
@@ -288,7 +288,7 @@ def _with_json(request: Request) -> str:
     return f"{request.url.path}?{urlencode([*pairs, ('format', 'json')])}"
 
 
-def _back(request: Request) -> str:
+def _back(request: Request, problem: Problem) -> str:
     """Return the page before the address of an action: that of the task for `/tasks/{id}/cancel`."""
-    path = request.url.path
-    return own_path(path.rsplit("/", 1)[0] or "/") if request.method == "POST" else "/"
+    is_action = request.method == "POST" or problem.status == HTTPStatus.METHOD_NOT_ALLOWED
+    return own_path(request.url.path.rsplit("/", 1)[0] or "/") if is_action else "/"

@@ -591,13 +591,50 @@ def test_updates_can_be_paused(slow: DashboardService, browser: "Browser") -> No
     with signed_in(browser, slow, ANN) as page:
         page.goto("/tasks")
         page.click("#live")
-        assert page.get_attribute("#live", "aria-pressed") == "true"
+        assert page.inner_text("#live") == "Resume updates"
         slow.set_switches(run_time=0.2)
         slow.settled(slow.submit(params={"prompt": "unseen"}))
         page.wait_for_timeout(1500)
         assert not page.locator("#newer").is_visible()
         page.click("#live")
         page.wait_for_selector("#newer:visible", timeout=15_000)
+
+
+GROW_FIRST = """() => {
+  const row = [...document.querySelectorAll("tbody tr")].at(-1), page = document.documentElement.cloneNode(true);
+  page.querySelector("[data-cell=note]").textContent = "a long note ".repeat(80);
+  const before = row.getBoundingClientRect().top;
+  show(page.outerHTML);
+  return [row.getBoundingClientRect().top - before, document.querySelector("[data-cell=note]").textContent.length];
+}"""
+
+
+def test_row_under_the_pointer_stays_there(
+    service: DashboardService, browser: "Browser", completed: Json, failed: Json
+) -> None:
+    """A row above it that grows by a note moves the page; what somebody selects is left alone until later."""
+    assert completed["id"] != failed["id"]
+    with signed_in(browser, service, ANN, phone=True) as page:
+        page.goto("/tasks")
+        page.locator("tbody tr").last.hover()
+        moved, length = page.evaluate(GROW_FIRST)
+        assert (abs(moved) < 1, length > 500) == (True, True)
+        page.goto("/tasks")
+        page.evaluate("getSelection().selectAllChildren(document.querySelector('main'))")
+        assert page.evaluate(GROW_FIRST)[1] < 500
+
+
+def test_pause_is_for_all_tabs(service: DashboardService, browser: "Browser", completed: Json) -> None:
+    """The button of each says what holds; so does that of a tab which was open before."""
+    with signed_in(browser, service, ANN) as page:
+        other = page.context.new_page()
+        for each in (page, other):
+            each.goto("/tasks")
+        page.click("#live")
+        other.locator("#live:has-text('Resume updates')").wait_for()
+        other.click("#live")
+        page.locator("#live:has-text('Pause updates')").wait_for()
+        assert completed["id"] in page.content()
 
 
 def test_stream_is_opened_again_after_a_proxy_answered(service: DashboardService, browser: "Browser") -> None:

@@ -12,12 +12,12 @@ function say(text) { // one polite region for everything that happens without a 
 // Only a secure page, or one on this machine, may write to the clipboard; elsewhere there are no buttons.
 if (navigator.clipboard) document.documentElement.classList.add("can-copy");
 
-document.addEventListener("click", async (event) => {
-  const button = event.target.closest("button[data-copy]");
-  if (!button) return;
-  const copied = navigator.clipboard.writeText(button.dataset.copy);
-  const name = button.textContent.trim().replace(/^Copy /, "");
-  say(await copied.then(() => `Copied the ${name}.`, () => "The browser did not allow copying."));
+document.addEventListener("click", ({ target }) => {
+  const copy = target.closest("button[data-copy]");
+  if (!copy) return;
+  const name = copy.textContent.trim().replace(/^Copy /, "");
+  navigator.clipboard.writeText(copy.dataset.copy)
+    .then(() => say(`Copied the ${name}.`), () => say("The browser did not allow copying."));
 });
 
 document.addEventListener("keydown", (event) => {
@@ -52,8 +52,7 @@ function relative(element) {
 }
 
 setInterval(() => {
-  if (document.hidden) return;
-  for (const element of all("time[title]")) {
+  for (const element of document.hidden ? [] : all("time[title]")) {
     const text = relative(element);
     if (element.textContent !== text) element.textContent = text;
   }
@@ -64,9 +63,9 @@ setInterval(() => {
 // No row is added or moved: new ones are announced with a link. What somebody uses is left alone until later.
 const TYPES = ["task.submitted", "task.progressed", "task.in_doubt", "task.completed", "task.failed", "task.canceled",
   "task.expired", "artifact.stored"];
-const PAUSE = 1000; // milliseconds between two updates
+const PAUSE = 1000; // milliseconds before an update, for all that changes meanwhile
 const live = document.body.dataset.live, button = document.getElementById("live");
-let timer = 0, running = false, again = false, lost = false, end = null;
+let wanted = false, updating = false, lost = false, stop = new AbortController();
 
 const isPaused = () => localStorage.getItem("boomerang-paused") === "yes";
 
@@ -81,64 +80,56 @@ function listen() {
   for (const type of TYPES) source.addEventListener(type, tell);
   source.addEventListener("error", () => {
     lost = true; // a proxy that answers for a service that restarts ends the stream for good
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => { disconnect(); connect(); }, 10 * PAUSE);
+    if (source.readyState === EventSource.CLOSED) setTimeout(follow, 10 * PAUSE);
   });
   source.addEventListener("open", () => { if (lost) tell(); lost = false; });
   return source;
 }
 
-function connect() {
-  if (end || document.hidden || isPaused()) return;
-  const waiting = new AbortController();
-  const hold = (release) => {
+function follow(event) { // the tab is shown or hidden, or somebody pressed the button, here or in another tab
+  button.textContent = isPaused() ? "Resume updates" : "Pause updates";
+  stop.abort();
+  if (event?.type === "pagehide" || document.hidden || isPaused()) return;
+  const { signal } = stop = new AbortController();
+  const hold = () => new Promise((release) => {
     const source = listen();
-    end = () => { source.close(); release(); };
-  };
-  if (!shared) return hold(() => {});
-  end = () => waiting.abort();
-  navigator.locks.request("boomerang-events", { signal: waiting.signal }, () => new Promise(hold))
-    .catch(() => {}); // aborted: another tab listens, and this one was hidden
+    signal.addEventListener("abort", () => { source.close(); release(); });
+  });
+  if (shared) navigator.locks.request("boomerang-events", { signal }, hold).catch(() => {}); // stopped while it waited
+  else hold();
+  if (event) changed();
 }
 
-function disconnect() {
-  if (end) end();
-  end = null;
-}
-
-function changed() {
-  if (running) again = true;
-  else if (!timer) timer = setTimeout(update, PAUSE);
+async function changed() {
+  wanted = true;
+  if (updating) return;
+  updating = true;
+  while (wanted) {
+    await new Promise((done) => setTimeout(done, PAUSE));
+    wanted = false;
+    await update().catch(() => {}); // the service is away; the next event comes when it is back
+  }
+  updating = false;
 }
 
 async function update() {
-  timer = 0;
-  running = true;
-  try {
-    const response = await fetch(location.href, { headers: { "X-Live-Update": "1", Accept: "text/html" } });
-    if (response.ok && !response.redirected && !isPaused()) show(await response.text());
-    if (response.redirected) say("You are signed out: reload to sign in again.");
-  } catch {
-    // the service is away; the next event comes when it is back
-  }
-  running = false;
-  if (again) changed();
-  again = false;
+  const response = await fetch(location.href, { headers: { "X-Live-Update": "1", Accept: "text/html" } });
+  if (response.redirected) say("You are signed out: reload to sign in again.");
+  else if (response.ok && !isPaused()) show(await response.text());
 }
 
 const inUse = (cell) => cell.contains(document.activeElement) || cell.querySelector("details[open]") ||
+  (!getSelection().isCollapsed && getSelection().containsNode(cell, true)) ||
   all("video", cell).some((video) => !video.paused || video.currentTime > 0);
 
 const cells = (page) => new Map(all("[data-cell]", page).map((cell) =>
   [`${cell.closest("[data-row]")?.dataset.row ?? ""} ${cell.dataset.cell}`, cell]));
 
-function withoutTimes(cell) {
-  const copy = cell.cloneNode(true);
-  for (const element of all("time", copy)) element.textContent = "";
-  return copy.innerHTML;
-}
+const withoutTimes = (cell) => cell.innerHTML.replace(/<time[^]*?<\/time>/g, "");
 
 function show(text) {
   const page = new DOMParser().parseFromString(text, "text/html"), fresh = cells(page);
+  const pointed = document.querySelector("[data-row]:hover"), before = pointed?.getBoundingClientRect().top;
   for (const [key, cell] of cells(document)) {
     const found = fresh.get(key);
     if (!found || withoutTimes(found) === withoutTimes(cell)) continue;
@@ -146,12 +137,11 @@ function show(text) {
       setTimeout(changed, 3 * PAUSE);
       continue;
     }
-    cell.replaceChildren(...found.childNodes);
-    cell.classList.remove("flash");
-    void cell.offsetWidth; // begins the animation again
-    cell.classList.add("flash");
-    if (cell.dataset.cell === "status") say(`${cell.dataset.name || "This task"}: ${cell.innerText.trim()}`);
+    found.classList.add("flash");
+    cell.replaceWith(found);
+    if (found.dataset.cell === "status") say(`${found.dataset.name || "This task"}: ${found.innerText.trim()}`);
   }
+  if (pointed) window.scrollBy(0, pointed.getBoundingClientRect().top - before); // it stays under the pointer
   const known = new Set(all("[data-row]").map((row) => row.dataset.row));
   const count = all("[data-row]", page).filter((row) => !known.has(row.dataset.row)).length;
   const link = document.getElementById("newer");
@@ -161,23 +151,15 @@ function show(text) {
 }
 
 if (live && button && window.EventSource) {
-  const begin = () => { connect(); changed(); };
-  const draw = () => {
-    button.setAttribute("aria-pressed", String(isPaused()));
-    button.textContent = isPaused() ? "Updates paused" : "Pause updates";
-  };
   button.hidden = false;
-  draw();
-  button.addEventListener("click", () => {
+  button.addEventListener("click", (event) => {
     localStorage.setItem("boomerang-paused", isPaused() ? "no" : "yes");
-    draw();
-    disconnect();
-    if (!isPaused()) begin();
+    follow(event);
   });
-  document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : isPaused() || begin()));
-  window.addEventListener("pagehide", disconnect);
-  window.addEventListener("pageshow", ({ persisted }) => { if (persisted && !isPaused()) begin(); }); // "back"
-  connect();
+  document.addEventListener("visibilitychange", follow);
+  for (const type of ["storage", "pagehide"]) window.addEventListener(type, follow);
+  window.addEventListener("pageshow", (event) => { if (event.persisted) follow(event); }); // "back"
+  follow();
 }
 
 // ── an action on many tasks continues by itself ─────────────────────────────

@@ -46,6 +46,7 @@ async def test_method_of_a_form_is_a_page_with_the_allowed_ones(pages: PagesUnde
     assert (answer.status_code, kind_of(answer)) == (405, "text/html")
     assert "POST" in answer.headers["allow"]
     assert "Not possible at this address" in answer.text
+    assert '<a class="button" href="/tasks/task-1">Back</a>' in answer.text
     form = {"Origin": "http://127.0.0.1", **BROWSER, "Authorization": "Bearer admin-key-of-tests"}
     assert kind_of(await pages.http.post("/health", headers=form)) == "text/html"
 
