@@ -249,7 +249,8 @@ class Layout:
         return self.clock.now()
 
     def _values(self, request: Request, page: Page, caller: Caller | None) -> dict[str, Any]:
-        json_url = page.json_url or (_with_json(request) if page.data is not None else None)
+        has_address = page.data is not None and request.method != "POST"  # by GET, that of an action is another page
+        json_url = page.json_url or (_with_json(request) if has_address else None)
         hidden = set() if caller and caller.sees_all else self.admins
         return {
             "title": page.title,

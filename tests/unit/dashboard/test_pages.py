@@ -58,3 +58,11 @@ async def test_list_is_filtered_by_time_and_handler(pages: PagesUnderTest) -> No
     wrong = await pages.get("/tasks?since=yesterday")
     assert (wrong.status_code, "must be a time" in wrong.text) == (422, True)
     assert 'data-row="' not in (await pages.get("/tasks?handler=webhook")).text
+
+
+async def test_page_of_an_action_names_no_address_of_its_json(pages: PagesUnderTest) -> None:
+    """Asked for by GET, the address of an action is another page; by POST it is JSON where that is accepted."""
+    confirm = await pages.post("/tasks/bulk", scope="all", action="replay")
+    assert confirm.status_code == 200
+    assert "This page as JSON" not in confirm.text
+    assert "This page as JSON" in (await pages.get("/tasks")).text
