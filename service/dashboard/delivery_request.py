@@ -68,7 +68,7 @@ def delivery_request(
     """
     text = json.dumps(_body(content, meta_data), ensure_ascii=False, separators=(",", ":"))
     body = text.encode(errors="replace").decode()
-    own = content.event.event.client == caller.name
+    own = content.event.event.client == caller.name and not caller.read_only
     by_webhook = content.handler == WEBHOOK
     return DeliveryRequest(
         address=_address(content, caller, endpoint, own=own) if by_webhook else None,

@@ -53,9 +53,10 @@ def test_request_is_the_one_of_the_webhook_handler() -> None:
     assert found["data"]["task"]["id"] == "task-1"
 
 
-def test_another_clients_address_is_a_host_for_an_admin() -> None:
-    """As in the API; a path often contains the token of the receiver."""
-    shown = delivery_request(content(HOOK), ADMIN)
+@pytest.mark.parametrize("caller", [ADMIN, Caller(name="ann", read_only=True)])
+def test_address_is_a_host_for_others_than_its_owner(caller: Caller) -> None:
+    """As in the API, also for a key of the owner that only reads; a path often has the token of the receiver."""
+    shown = delivery_request(content(HOOK), caller)
     assert shown.address == "https://receiver.example/…"
 
 
