@@ -113,6 +113,7 @@ async def test_rotation_has_an_overlap_by_default() -> None:
     fake = FakeApplication()
     fake.endpoints.rows = {"endpoint-1": an_endpoint()}
     answer = await _call(fake, "POST", "/endpoint-1/rotate")
+    assert answer.headers["cache-control"] == "no-store"
     assert (answer.json()["secret"], answer.json()["old_secrets_until"]) == (OTHER_SECRET, "2026-05-07T12:09:42.000Z")
     assert (await _call(fake, "POST", "/endpoint-1/rotate")).status_code == 409
     answer = await _call(fake, "POST", "/endpoint-1/rotate", {"secret": SECRET, "overlap_seconds": 0})

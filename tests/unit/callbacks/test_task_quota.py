@@ -104,3 +104,11 @@ async def test_end_over_the_quota_is_polled(tmp_path: Path, confirm: bool) -> No
         assert sum((await loop.callbacks()).values()) == 5
         await loop.poll_due()
         assert (await loop.task(task.id)).settled_by == "callback"
+
+
+def test_count_that_is_known_twice_counts_on() -> None:
+    """Of callbacks that arrive together each asks what is stored: the later answer does not reset the count."""
+    quota, task = TaskQuota(max_callbacks=3), TaskId("a")
+    for fits in (True, False, False):
+        quota.begin(task, (2, 10))
+        assert quota.admits(task, 1) == fits
