@@ -28,12 +28,16 @@ class OperatorEventJobs:
     key: KeyWatch
     queue: OperatorEventQueue
 
+    def key_job(self) -> PeriodicJob:
+        """Return the job that stores what the provider says of our key: each process that asks the provider has it."""
+        return PeriodicJob(name="key_watch", run=self.key.check, every=timedelta(seconds=5), repeat=False)
+
     def jobs(self) -> list[PeriodicJob]:
         """Return the jobs that look for conditions, and the one that hands events to handlers, if one asks for them."""
         seldom, often = timedelta(minutes=1), timedelta(seconds=5)
         looking = [
             PeriodicJob(name="operator_watch", run=self.watch.check, every=seldom, repeat=False),
-            PeriodicJob(name="key_watch", run=self.key.check, every=often, repeat=False),
+            self.key_job(),
         ]
         if not self.queue.needed:
             return looking

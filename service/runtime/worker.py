@@ -68,7 +68,8 @@ class Worker:
         """Return the jobs of a process that only serves HTTP.
 
         They update the estimates of run times, which answers contain, record callbacks that no worker recorded, and
-        store what refused callbacks leave and which tasks are watched.
+        store what refused callbacks leave, which tasks are watched, and whether the provider rejects our key: it
+        answers cancellations and requests for results here.
         """
         inbox = partial(self.inbox_worker.run_once, INBOX_GRACE)
         return [
@@ -76,6 +77,7 @@ class Worker:
             self._refusals_job(),
             PeriodicJob(name="inbox", run=inbox, every=timedelta(seconds=5)),
             self._watch_job(),
+            self.operator_events.key_job(),
         ]
 
     def jobs(self) -> list[PeriodicJob]:

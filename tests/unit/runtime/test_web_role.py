@@ -12,6 +12,7 @@ from service.runtime.config.settings import load_settings
 from service.runtime.process import running
 from service.runtime.worker import INBOX_GRACE
 from service.storage import Store, open_store
+from service.storage.key_rejections import rejected_since
 from tests.acceptance.processes import until
 from tests.support.database_copies import database
 from tests.support.scripted_provider import vtrix_body
@@ -43,6 +44,17 @@ async def test_web_process_records_callbacks_that_no_worker_records(
         loop.clock.move(SECOND)
         await _run_web_jobs(loop)
         assert await loop.callbacks() == {"accepted": 1}
+
+
+async def test_web_process_reports_a_rejected_key(tmp_path: Path) -> None:
+    """It asks the provider itself, to cancel a task: the front page shows the rejection although no worker asks."""
+    async with open_loop(tmp_path) as loop:
+        worker = build_worker(loop, [])
+        worker.operator_events.key.answers.reject()
+        for job in worker.web_jobs():
+            await job.run()
+        async with loop.store._database.reading() as connection:
+            assert await rejected_since(connection) == loop.clock.now()
 
 
 async def test_web_role_runs_the_jobs_of_a_web_process(tmp_path: Path) -> None:
