@@ -5,7 +5,9 @@ checked, synced and renamed.
 """
 
 import hashlib
+import math
 import os
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +31,14 @@ ABANDONED = 86_400.0
 """Age in seconds from which a temporary file is that of a killed process."""
 
 
+SWEEP_INTERVAL = 3600.0
+"""Seconds between two searches for them in one directory, which may hold many files."""
+
+TEMPORARY = re.compile(r"\.[A-Za-z0-9._-]+\.[0-9a-f]+\.part")
+
+_swept_at: dict[Path, float] = {}
+
+
 @dataclass(frozen=True)
 class LocalArchive:
     """The directory `folder`."""
@@ -41,7 +51,7 @@ class LocalArchive:
 
     async def download(self, url: str, result: ResultFile, tools: Tools) -> StoredFile:
         """Store the file at `url`; raises Reject, Retry, UrlExpired or OSError."""
-        await run_sync(self._prepare, result)
+        await run_sync(self._prepare)
         part = self.folder / f".{result.stem}.{token_hex(8)}.part"
         try:
             async with open_result(url, tools) as response:
@@ -63,13 +73,22 @@ class LocalArchive:
                 return StoredFile(url=path.as_uri(), file_type=file_type, bytes=path.stat().st_size, sha256=sha256)
         return None
 
-    def _prepare(self, result: ResultFile) -> None:
-        """Create the directory, and remove the temporary files of this result that killed processes left."""
+    def _prepare(self) -> None:
+        """Create the directory, and now and then remove the temporary files that killed processes left in it.
+
+        A result of which one is left is stored by its next attempt, minutes later: so those of all results are removed,
+        and of thumbnails.
+        """
         self.folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-        for part in self.folder.glob(f".{result.stem}.*.part"):
-            with suppress(FileNotFoundError):
-                if time.time() - part.stat().st_mtime > ABANDONED:
-                    part.unlink()
+        now = time.monotonic()
+        if now - _swept_at.get(self.folder, -math.inf) < SWEEP_INTERVAL:
+            return
+        _swept_at[self.folder] = now
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if TEMPORARY.fullmatch(entry.name) and time.time() - _changed_at(entry) > ABANDONED:
+                        Path(entry).unlink()
 
     def _move_to_final_name(self, part: Path, result: ResultFile, file_type: FileType) -> Path:
         """Check the file, rename it, and sync its directory so that the name survives a power failure."""
@@ -96,6 +115,10 @@ async def _write(response: httpx.Response, part: Path, body: ResultBody) -> None
             await file.write(chunk)
         await file.flush()
         await run_sync(os.fsync, file.wrapped.fileno())
+
+
+def _changed_at(entry: os.DirEntry[str]) -> float:
+    return entry.stat(follow_symlinks=False).st_mtime
 
 
 def _restrict(part: Path) -> None:

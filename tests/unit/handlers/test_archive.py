@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from handlers import _result_files
+from handlers import _local_archive, _result_files
 from handlers.archive import archive
 from service import Reject, Retry
 from service.domain.artifact import Artifact
@@ -185,16 +185,36 @@ async def test_cancelled_download_leaves_nothing(setup: ArchiveSetup) -> None:
 
 
 async def test_temporary_files_of_killed_processes_are_removed(setup: ArchiveSetup) -> None:
-    """Temporary files of this result older than a day are removed; newer ones, and those of other results, stay."""
+    """Those of all results and of thumbnails older than a day are removed; newer ones and other hidden files stay.
+
+    After a kill the result is stored by its next attempt, when the file that is left is minutes old.
+    """
     setup.folder.mkdir(parents=True)
-    old, young, other = (setup.folder / f".{name}.part" for name in ("task-1.aa", "task-1.bb", "task-11.cc"))
-    for part in (old, young, other):
-        part.write_bytes(b"x")
+    left = (".task-1.aa.part", ".task-11.cc.part", ".task-2.jpg.0f.part")
+    names = (*left, ".notes.part", "task-9.part", ".task-1.bb.part")
+    for name in names:
+        (setup.folder / name).write_bytes(b"x")
     yesterday = time.time() - 2 * 86_400
-    for part in (old, other):
-        os.utime(part, (yesterday, yesterday))
+    for name in names[:-1]:
+        os.utime(setup.folder / name, (yesterday, yesterday))
     await archive(event(), setup.tools())
-    assert sorted(setup.files()) == [young.name, other.name, "task-1.mp4"]
+    assert sorted(setup.files()) == sorted([*names[len(left) :], "task-1.mp4"])
+
+
+async def test_directory_is_searched_for_temporary_files_once_an_hour(
+    setup: ArchiveSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hold very many results."""
+    await archive(event(), setup.tools())
+    (part := setup.folder / ".task-7.aa.part").write_bytes(b"x")
+    os.utime(part, (0, 0))
+    (setup.folder / "task-1.mp4").unlink()
+    await archive(event(), setup.tools())
+    assert part.exists()
+    monkeypatch.setattr(_local_archive, "SWEEP_INTERVAL", 0.0)
+    (setup.folder / "task-1.mp4").unlink()
+    await archive(event(), setup.tools())
+    assert not part.exists()
 
 
 async def test_directory_that_cannot_be_written_is_a_local_error(setup: ArchiveSetup) -> None:
