@@ -10,6 +10,7 @@ from service.domain.poll_schedule import CallbackStats, RunTimeEstimate, next_po
 from service.domain.retry_schedule import next_attempt, next_submission
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
 
 shares = st.floats(0, 1)
 run_times = st.floats(0, 1e6)
@@ -149,3 +150,9 @@ def test_submissions_never_overflow(tries: int, retry_after: timedelta | None, j
     """Any count and any Retry-After give a time from one second to a little over an hour from now."""
     pause = next_submission(tries, NOW, jitter, retry_after) - NOW
     assert timedelta(seconds=1) <= pause <= timedelta(minutes=66)
+
+
+def test_submissions_are_spread() -> None:
+    """Tasks that were refused together are not all sent again at the same moment; a requested pause is spread too."""
+    assert [next_submission(0, NOW, jitter, None) - NOW for jitter in (0.0, 1.0)] == [SECOND, 1.1 * SECOND]
+    assert next_submission(0, NOW, 1.0, 10 * SECOND) - NOW == 11 * SECOND

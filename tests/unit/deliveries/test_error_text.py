@@ -8,7 +8,7 @@ import pytest
 
 from service.deliveries.attempt_outcome import AttemptContext, classify_attempt
 from service.deliveries.egress_policy import EgressRefused
-from service.deliveries.error_text import MAX_ERROR_READ, SecretMask, describe_error, mask_credentials
+from service.deliveries.error_text import MAX_ERROR_READ, MAX_ERROR_TEXT, SecretMask, describe_error, mask_credentials
 from service.domain.delivery_errors import UNREACHABLE
 from service.domain.errors import Retry
 from tests.support.delivery_builders import NOW, SCHEDULE
@@ -31,6 +31,12 @@ def _wrapped(error: Exception) -> Exception:
     return wrapped
 
 
+def _moved(location: str) -> Exception:
+    moved = Retry(f"it moved to {location}")
+    moved.__cause__ = _status_error(302, location=location)
+    return moved
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -42,6 +48,8 @@ def _wrapped(error: Exception) -> Exception:
         RuntimeError(URL.replace("/", "\\/")),
         RuntimeError("redirect=https%3A%2F%2Fapi.bot.example%2FbotT0K3N%2Fchat-4711"),
         RuntimeError("http://user:T0K3N/chat-4711@api.bot.example/"),
+        RuntimeError("https://chat-4711:T0K3N@api.bot.example/"),
+        _moved(f"/login/{TOKEN}?next=chat-4711"),
         RuntimeError("//api.bot.example/botT0K3N?chat=chat-4711"),
         RuntimeError("access_token=T0K3N, chat_key: 'chat-4711'"),
         httpx.ConnectError("no route to /botT0K3N/with+signs==/send?chat=chat-4711", request=httpx.Request("GET", URL)),
@@ -137,3 +145,8 @@ def test_network_errors_of_a_notify_entry_begin_with_one_sentence(
     text = classify_attempt(error, context).error or ""
     assert text.startswith(UNREACHABLE) == (unreachable and requested)
     assert type(error).__name__ in text
+
+
+def test_text_of_an_error_is_bounded() -> None:
+    """An error may quote a whole page, and each attempt stores its text."""
+    assert len(describe_error(RuntimeError("a page " * 5000))) == MAX_ERROR_TEXT

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from service.domain.errors import Refused, Throttled
-from service.domain.task import EventType, Fact, Status, TaskError
+from service.domain.task import EventType, Fact, Status, Task, TaskError
+from service.tasks.credit_watch import CreditWatch
 from tests.support.task_loop import HOUR, MINUTE, SECOND, Loop, open_environment, open_loop
 from tests.unit.tasks.test_waiting_notes import note
 
@@ -181,3 +182,18 @@ async def test_throttled_probe_keeps_the_pause(tmp_path: Path) -> None:
         assert await loop.submit_due() == 0
         loop.clock.move(MINUTE)
         assert await loop.submit_due() == 1
+
+
+async def test_pause_is_stored_before_the_task_is_queued_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise another process would claim it in between, and be refused at once."""
+    refused, seen = CreditWatch.refused, list[Status]()
+    async with open_loop(tmp_path) as loop:
+
+        async def observed(watch: CreditWatch, task: Task, code: str) -> None:
+            seen.append((await loop.task(task.id)).status)
+            await refused(watch, task, code)
+
+        monkeypatch.setattr(CreditWatch, "refused", observed)
+        loop.upstream.creates.append(EMPTY)
+        assert (await loop.submitted()).status is Status.QUEUED
+    assert seen == [Status.SUBMITTING]

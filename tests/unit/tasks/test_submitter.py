@@ -14,7 +14,7 @@ from service.domain.task import Fact, Status, TaskError, UpstreamId
 from service.tasks import submitter as submit
 from service.tasks.submission_request import meta_data
 from tests.support.sample_media import image, uri
-from tests.support.scripted_provider import DONE, vtrix_body
+from tests.support.scripted_provider import DONE, token_of, vtrix_body
 from tests.support.task_loop import GOOD, IN_DOUBT_FOR, MINUTE, SECOND, open_environment, open_loop
 
 
@@ -247,3 +247,12 @@ async def test_failure_without_an_id_settles(tmp_path: Path) -> None:
         task = await loop.submitted()
         assert (task.status, task.upstream_id, task.error) == (Status.FAILED, None, error)
         assert task.due_at is None
+
+
+async def test_callback_address_outlives_the_deadline(tmp_path: Path) -> None:
+    """A result that comes late is still accepted: the token is valid for a week after the deadline."""
+    async with open_loop(tmp_path) as loop:
+        task = await loop.submitted()
+        token = token_of(loop.upstream.requests[-1])
+        claims = loop.tokens.read_callback_token(token, task.deadline_at + timedelta(days=6))
+        assert (claims.task_id, claims.submission) == (task.id, task.submission)

@@ -11,7 +11,7 @@ import pytest
 
 from service.domain.errors import NotSent
 from service.domain.ports.provider import ProviderRequest
-from service.domain.task import Status, UpstreamId
+from service.domain.task import Status, Task, UpstreamId
 from service.tasks import recorder as record_module
 from tests.support.task_loop import LEASE, MINUTE, SECOND, TIMEOUT, open_environment, open_loop
 from tests.support.wait_until_idle import ended
@@ -165,3 +165,41 @@ async def test_reply_is_recorded_once_the_store_is_available(tmp_path: Path, mon
 async def _arrival(event: asyncio.Event) -> None:
     async with asyncio.timeout(TIMEOUT):
         await event.wait()
+
+
+async def test_nothing_is_sent_after_its_lease(tmp_path: Path) -> None:
+    """Another process may have concluded that it was sent: a late request could be billed beside its own."""
+    async with open_environment(tmp_path) as environment:
+        slow, other = environment.process(), environment.process()
+        environment.upstream.send_gate = asyncio.Event()
+        task = await slow.accept()
+        await slow.submitter.run_once()
+        await _arrival(environment.upstream.arrived)
+        environment.clock.move(LEASE)
+        assert await other.submitter.sweep() == 1
+        environment.upstream.send_gate.set()
+        await ended(slow.submitter)
+        assert environment.upstream.charges == {}
+        environment.clock.move(SECOND)
+        await other.submit_due()
+        assert environment.upstream.charges == {task.id: 1}
+
+
+async def test_what_is_claimed_when_the_shutdown_begins_is_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim may be committed just then: without its release the task would wait for the sweep, and be in doubt."""
+    async with open_loop(tmp_path) as loop:
+        claim = loop.store.tasks.claim_submissions
+
+        async def claim_late(**given: Any) -> list[Task]:
+            claimed = await claim(**given)
+            loop.submitter._lease_pool.close()
+            return claimed
+
+        monkeypatch.setattr(loop.store.tasks, "claim_submissions", claim_late)
+        task = await loop.accept()
+        assert await loop.submit_due() == 0
+        after = await loop.task(task.id)
+        assert (after.status, after.leased_until, after.due_at) == (Status.QUEUED, None, loop.clock.now())
+        assert loop.upstream.charges == {}
