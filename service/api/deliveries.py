@@ -21,10 +21,11 @@ from service.api.request_context import TASK
 from service.api.request_work import RequestWork
 from service.api.window_reader import delivery_reader
 from service.domain.errors import Conflict, Fault, InvalidParams, NotFound
+from service.domain.ports.deliveries import DeliverySelection, DeliveryView
 from service.domain.ports.queues import ResponsibleParty
 from service.domain.ports.replays import Replayer
 from service.domain.ports.signals import Clock
-from service.domain.ports.tasks import DeliverySelection, DeliveryView, TaskQueries
+from service.domain.ports.tasks import TaskQueries
 from service.domain.strict_json import parse_json
 from service.domain.task import Json
 from service.tasks.bulk_replay import BulkReplay

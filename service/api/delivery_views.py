@@ -5,7 +5,7 @@ from datetime import datetime
 
 from service.api.authentication import Caller
 from service.domain.delivery_errors import error_for_client
-from service.domain.ports.tasks import DeliveryView
+from service.domain.ports.deliveries import DeliveryView
 from service.domain.task import Json
 from service.domain.task_view import rfc3339
 

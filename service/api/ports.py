@@ -6,8 +6,9 @@ from typing import Literal, Protocol
 
 from service.domain.artifact import StoredContent
 from service.domain.endpoint import Endpoint
+from service.domain.ports.deliveries import DeliveryView
 from service.domain.ports.endpoints import EndpointTestResult
-from service.domain.ports.tasks import DeliveryView, IdempotencyKey
+from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Json, Task, TaskId
 from service.domain.tokens import TokenClaims
 from service.tasks.new_task import NewTask

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from service.api.ports import WaitingNotes
-from service.domain.ports.tasks import DeliverySelection, DeliveryView, TaskFilter, TaskQueries
+from service.domain.ports.deliveries import DeliverySelection, DeliveryView
+from service.domain.ports.tasks import TaskFilter, TaskQueries
 from service.domain.task import Task
 
 FIRST_WINDOWS = 1

@@ -18,8 +18,8 @@ from service.dashboard.forms import Form
 from service.dashboard.layout import Layout, Page
 from service.dashboard.request_checks import own_path
 from service.domain.errors import Conflict, Fault, InvalidParams, NotFound
+from service.domain.ports.deliveries import DeliverySelection, DeliveryView
 from service.domain.ports.delivery_details import DeliveryDetail, DeliveryDetails
-from service.domain.ports.tasks import DeliverySelection, DeliveryView
 from service.domain.task import Json
 from service.domain.task_view import rfc3339
 

@@ -20,8 +20,8 @@ from service.dashboard.forms import Form
 from service.dashboard.layout import Layout, Page
 from service.dashboard.request_checks import own_path
 from service.domain.errors import Fault, InvalidParams
+from service.domain.ports.deliveries import DeliveryView
 from service.domain.ports.replays import ReplayOutcome
-from service.domain.ports.tasks import DeliveryView
 from service.domain.task import Json
 from service.domain.task_view import rfc3339
 from service.tasks.bulk_replay import BulkReplay, ReplayReport, cursor_text

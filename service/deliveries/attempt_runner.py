@@ -27,7 +27,7 @@ from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.retry_schedule import OWN_SCHEDULE, schedule_name
 from service.domain.task import Json
 from service.tasks.endpoint_targets import EndpointTargets
-from service.tasks.webhook_secrets import WebhookSecrets
+from service.tasks.secret_sealer import SecretSealer
 
 DELIVERED = AttemptOutcome(outcome="delivered")
 """The outcome of a successful attempt without a target, which most are."""
@@ -45,7 +45,7 @@ class AttemptRunner:
     schedule: Sequence[timedelta]
     jitter: Callable[[], float]
     mask: SecretMask
-    webhook_secrets: WebhookSecrets | None
+    sealer: SecretSealer | None
     endpoints: EndpointTargets | None = None
     schedules: Mapping[str, Sequence[timedelta]] = field(default_factory=dict)
     circuits: CircuitBoard | None = None
@@ -127,7 +127,7 @@ class AttemptRunner:
 
     async def _completed(self, claim: DeliveryClaim) -> Json:
         """Return the target of `claim` with its sealed secrets, and with the body in the form that it names."""
-        target = await self.webhook_secrets.open(claim.target) if self.webhook_secrets else claim.target
+        target = await self.sealer.open(claim.target) if self.sealer else claim.target
         if self.endpoints and self.endpoints.callback_bodies and has_form(target):
             return await self.endpoints.callback_bodies.rendered(replace(claim, target=target))
         return target

@@ -24,7 +24,7 @@ from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.task import TaskId
 from service.tasks.endpoint_targets import EndpointTargets
-from service.tasks.webhook_secrets import WebhookSecrets
+from service.tasks.secret_sealer import SecretSealer
 
 AHEAD_TIMEOUT = 1.0
 """Seconds that a delivery that is leased ahead waits for a free slot before it is released."""
@@ -41,7 +41,7 @@ class Dispatcher:
 
     `tools` makes the tools of a handler, `schedule` holds the delays before each attempt, `schedules` those of the
     handlers that have their own, by name, `jitter` returns a number from 0 to 1. `mask` masks the values of handler
-    settings in error texts, `webhook_secrets` opens sealed secrets, and `endpoints` reads endpoints. `delivery_times`
+    settings in error texts, `sealer` opens sealed secrets, and `endpoints` reads endpoints. `delivery_times`
     are those since the event.
     """
 
@@ -54,7 +54,7 @@ class Dispatcher:
     schedules: Mapping[str, Sequence[timedelta]] = field(default_factory=dict)
     store_retry_delays: Sequence[float] = STORE_RETRY_DELAYS
     mask: SecretMask = field(default_factory=SecretMask)
-    webhook_secrets: WebhookSecrets | None = None
+    sealer: SecretSealer | None = None
     endpoints: EndpointTargets | None = None
     delivery_times: dict[str, DurationHistogram] = field(default_factory=deliveries_by_handler, init=False)
     _in_flight: dict[tuple[str, int], RunningDelivery] = field(default_factory=dict, init=False)  # by id and fence
@@ -71,7 +71,7 @@ class Dispatcher:
             schedules=self.schedules,
             jitter=self.jitter,
             mask=self.mask,
-            webhook_secrets=self.webhook_secrets,
+            sealer=self.sealer,
             endpoints=self.endpoints,
             circuits=self.slots.circuits,
         )

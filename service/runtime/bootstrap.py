@@ -41,7 +41,7 @@ from service.runtime.handler_setup import (
     handler_slots,
     job_runner,
     notify_rules,
-    webhook_secrets,
+    secret_sealer,
 )
 from service.runtime.handler_tools import tools_factory
 from service.runtime.key_agreement import KeyAgreement
@@ -56,10 +56,10 @@ from service.storage import Store, open_store
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.media_inspector import inspector
 from service.tasks.recorder import Recorder
+from service.tasks.secret_sealer import SecretSealer
 from service.tasks.task_service import TaskPolicy, TaskService
 from service.tasks.waiting_notes import WaitingNotes
 from service.tasks.watched_tasks import TaskWatch
-from service.tasks.webhook_secrets import WebhookSecrets
 
 
 @asynccontextmanager
@@ -108,7 +108,7 @@ class ApplicationBuilder:
     slots: HandlerSlots = field(init=False)
     immediate_polls: ImmediatePolls = field(init=False)
     recorder: Recorder = field(init=False)
-    webhook_secrets: WebhookSecrets = field(init=False)
+    sealer: SecretSealer = field(init=False)
     refusals: Refusals = field(init=False)
     contents: Contents = field(init=False)
     links: LinkTokens = field(init=False)
@@ -122,7 +122,7 @@ class ApplicationBuilder:
         )
         self.links = LinkTokens(self.key_ring, may_lack_keys=self.keys.may_lack_keys)
         self.contents = Contents(archive=open_archive(self.settings))
-        self.webhook_secrets = webhook_secrets(
+        self.sealer = secret_sealer(
             self.store, self.key_ring, self.handlers.values(), new_id=self.new_id, registered=self.keys.registered
         )
         self.planner = PollPlanner(
@@ -247,7 +247,7 @@ class ApplicationBuilder:
             ),
             inspect=inspector(),
             new_id=self.new_id,
-            webhook_secrets=self.webhook_secrets,
+            sealer=self.sealer,
         )
 
     def _inbox_worker(self) -> InboxWorker:
@@ -279,7 +279,7 @@ class ApplicationBuilder:
             settings=self.settings,
             store=self.store,
             handlers=self.handlers,
-            webhook_secrets=self.webhook_secrets,
+            sealer=self.sealer,
             tools=tools,
             clock=self.clock,
             new_id=self.new_id,
@@ -295,6 +295,6 @@ class ApplicationBuilder:
             schedules=handler_schedules(self.handlers, self.settings.retry_schedules),
             jitter=self.jitter,
             mask=mask,
-            webhook_secrets=self.webhook_secrets,
+            sealer=self.sealer,
             endpoints=parts.targets,
         )

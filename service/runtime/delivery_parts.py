@@ -21,7 +21,7 @@ from service.tasks.endpoint_targets import EndpointTargets
 from service.tasks.endpoints import EndpointService
 from service.tasks.missed_replay import MissedReplay
 from service.tasks.secret_resealing import SecretResealing
-from service.tasks.webhook_secrets import WebhookSecrets
+from service.tasks.secret_sealer import SecretSealer
 
 SECRET_BYTES = 32
 
@@ -50,7 +50,7 @@ def build_delivery_parts(
     settings: Settings,
     store: Store,
     handlers: Mapping[str, Handler],
-    webhook_secrets: WebhookSecrets,
+    sealer: SecretSealer,
     tools: ToolsFactory,
     clock: Clock,
     new_id: Callable[[], str],
@@ -58,13 +58,13 @@ def build_delivery_parts(
     """Return the use cases; the parameters are parts of the application."""
     targets = EndpointTargets(
         endpoints=store.endpoints,
-        webhook_secrets=webhook_secrets,
+        sealer=sealer,
         clock=clock,
         callback_bodies=CallbackBodies(blobs=store.blobs),
     )
     endpoints = EndpointService(
         endpoints=store.endpoints,
-        webhook_secrets=webhook_secrets,
+        sealer=sealer,
         clock=clock,
         new_id=new_id,
         new_secret=new_webhook_secret,
@@ -79,7 +79,7 @@ def build_delivery_parts(
         tools=tools,
         targets=targets,
         endpoints=endpoints,
-        resealing=SecretResealing(endpoints=endpoints, rows=store.sealed_secrets, secrets=webhook_secrets, clock=clock),
+        resealing=SecretResealing(endpoints=endpoints, rows=store.sealed_secrets, secrets=sealer, clock=clock),
         missed_replay=MissedReplay(endpoints=store.endpoints, replays=store.replays, clock=clock, new_id=new_id),
         tester=tester,
         handler_tester=HandlerTests(settings=settings, handlers=handlers, tools=tools, clock=clock),

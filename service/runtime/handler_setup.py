@@ -19,9 +19,9 @@ from service.domain.notify import NotifyRules
 from service.domain.ports.signals import Clock
 from service.runtime.config.settings import Settings
 from service.storage import Store
+from service.tasks.secret_sealer import SecretSealer
 from service.tasks.task_service import TaskService
 from service.tasks.waiting_notes import WaitingNotes
-from service.tasks.webhook_secrets import WebhookSecrets
 
 
 def client_handlers(settings: Settings, handlers: Iterable[Handler]) -> frozenset[str]:
@@ -68,19 +68,17 @@ def notify_rules(settings: Settings, handlers: Iterable[Handler]) -> NotifyRules
     )
 
 
-def webhook_secrets(
+def secret_sealer(
     store: Store,
     keys: KeyRing,
     handlers: Iterable[Handler],
     *,
     new_id: Callable[[], str],
     registered: Callable[[], bool],
-) -> WebhookSecrets:
+) -> SecretSealer:
     """Return what seals the secrets of `notify` entries: those of webhooks, and those that the `handlers` declare."""
     declared = {name: secret_options(each.options) for each in handlers if each.options for name in each.names}
-    return WebhookSecrets(
-        store=store.sealed_secrets, keys=keys, new_id=new_id, registered=registered, declared=declared
-    )
+    return SecretSealer(store=store.sealed_secrets, keys=keys, new_id=new_id, registered=registered, declared=declared)
 
 
 def handler_ports(

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_
 
-from service.domain.ports.tasks import DeliverySelection, DeliveryView, DeliveryWindow
+from service.domain.ports.deliveries import DeliverySelection, DeliveryView, DeliveryWindow
 from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import SafeText, UtcDateTime
 from service.storage.delivery_tables import IS_DEAD, IS_PENDING, REQUESTED, deliveries

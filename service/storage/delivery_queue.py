@@ -9,10 +9,10 @@ from sqlalchemy import Label, bindparam, func, select, update
 from service.domain.fast_copy import construct_unchecked
 from service.domain.operator_event import OperatorEventType, hour_of
 from service.domain.ports.circuits import NO_BLOCKS, Blocks
+from service.domain.ports.deliveries import DeliveryView
 from service.domain.ports.handler_pauses import CONTROLS
 from service.domain.ports.operator_events import OPERATOR_EVENTS
 from service.domain.ports.queues import AttemptResult, HandlerCapacity
-from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.storage.async_engine import AsyncConnection
 from service.storage.attempt_results import LeasedDelivery, attempt_values, delivery_values, lane_values

@@ -1,8 +1,8 @@
 """The tables of deliveries, their attempts and sealed secrets, and their indexes; see `tables.py` for the rules."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Index, Integer, Table, UniqueConstraint, bindparam, select
 
-from service.storage.column_types import JsonText, SafeText, UtcDateTime
+from service.storage.column_types import JsonText, SafeText, UtcDateTime, in_list
 from service.storage.tables import literal_word, metadata, partial_index
 
 deliveries = Table(
@@ -70,6 +70,19 @@ PENDING, DELIVERED, DEAD = literal_word("pending"), literal_word("delivered"), l
 IS_PENDING = deliveries.c.status == PENDING
 IS_DEAD = deliveries.c.status == DEAD
 REQUESTED = (deliveries.c.target != {}).label("requested")
+
+FREE_IN_LANES = (
+    select(deliveries.c.id)
+    .where(
+        IS_PENDING,
+        in_list(deliveries.c.lane, "lanes"),
+        deliveries.c.leased_until.is_(None),
+        deliveries.c.circuit.is_(None),
+        deliveries.c.due_at <= bindparam("now", type_=UtcDateTime()),
+    )
+    .with_for_update(skip_locked=True)
+)
+"""What is due in some lanes. A row that a replay has locked is left: it may be waiting for one of this transaction."""
 
 # No index of deliveries has `leased_until`: PostgreSQL then renews a lease without an entry in each index.
 partial_index("deliveries_due", deliveries.c.handler, deliveries.c.due_at, deliveries.c.event_seq, where=IS_PENDING)

@@ -18,10 +18,9 @@ from service.domain.delivery_rate import TokenBucket, rate_of
 from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import update_many
 from service.storage.control_tables import rate_buckets
-from service.storage.delivery_tables import PENDING, deliveries, is_probe
+from service.storage.delivery_tables import FREE_IN_LANES, PENDING, deliveries, is_probe
 from service.storage.dialects import insert, lock_if_free
 from service.storage.endpoint_tables import endpoints
-from service.storage.parked_deliveries import FREE_IN_LANES
 from service.storage.rate_buckets import current_bucket
 from service.storage.task_rows import Values
 

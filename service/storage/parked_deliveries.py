@@ -15,7 +15,7 @@ from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import update_many
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.control_tables import circuits
-from service.storage.delivery_tables import IS_PENDING, PROBE, deliveries, is_probe
+from service.storage.delivery_tables import FREE_IN_LANES, IS_PENDING, PROBE, deliveries, is_probe
 from service.storage.task_rows import Values
 
 PARKED_AT_ONCE = 200
@@ -26,19 +26,6 @@ MAX_PARKED = 1_000
 
 WOKEN_AT_ONCE = 1_000
 """Deliveries that are made due in one transaction."""
-
-FREE_IN_LANES = (
-    select(deliveries.c.id)
-    .where(
-        IS_PENDING,
-        in_list(deliveries.c.lane, "lanes"),
-        deliveries.c.leased_until.is_(None),
-        deliveries.c.circuit.is_(None),
-        deliveries.c.due_at <= bindparam("now", type_=UtcDateTime()),
-    )
-    .with_for_update(skip_locked=True)
-)
-"""What is due in some lanes. A row that a replay has locked is left: it may be waiting for one of this transaction."""
 
 REST_OF_LANES = (
     update(deliveries).where(deliveries.c.id.in_(FREE_IN_LANES)).values(due_at=bindparam("until", type_=UtcDateTime()))

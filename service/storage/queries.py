@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import Select, func, select, tuple_
 
+from service.domain.ports.deliveries import DeliverySelection, DeliveryWindow
 from service.domain.ports.search import StatusCount, TaskWindow
-from service.domain.ports.tasks import DeliverySelection, DeliveryWindow, TaskFilter
+from service.domain.ports.tasks import TaskFilter
 from service.domain.task import SETTLED, Json, Status, Task, TaskId
 from service.storage.database import Database
 from service.storage.delivery_list import read_deliveries

@@ -10,7 +10,7 @@ from service.domain.ports.endpoints import EndpointReader
 from service.domain.ports.signals import Clock
 from service.domain.task import Json
 from service.tasks.callback_bodies import CallbackBodies
-from service.tasks.webhook_secrets import WebhookSecrets
+from service.tasks.secret_sealer import SecretSealer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +21,7 @@ class EndpointTargets:
     """
 
     endpoints: EndpointReader
-    webhook_secrets: WebhookSecrets
+    sealer: SecretSealer
     clock: Clock
     callback_bodies: CallbackBodies | None = None
 
@@ -41,7 +41,7 @@ class EndpointTargets:
 
     def target(self, endpoint_id: str, url: str, sealed: str) -> Json:
         """Return the target with the secrets that sign now and the headers."""
-        secrets = EndpointSecrets.from_text(self.webhook_secrets.open_text(sealed))
+        secrets = EndpointSecrets.from_text(self.sealer.open_text(sealed))
         return {
             "handler": WEBHOOK,
             "endpoint": endpoint_id,

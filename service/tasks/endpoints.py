@@ -21,7 +21,7 @@ from service.domain.errors import BadSetting, Conflict, Fault, InvalidParams, No
 from service.domain.notify import AddressCheck
 from service.domain.ports.endpoints import Endpoints
 from service.domain.ports.signals import Clock
-from service.tasks.webhook_secrets import WebhookSecrets
+from service.tasks.secret_sealer import SecretSealer
 
 CHANGED_MEANWHILE = "the endpoint was changed by another request at this moment: try again"
 
@@ -73,7 +73,7 @@ class EndpointService:
     """
 
     endpoints: Endpoints
-    webhook_secrets: WebhookSecrets
+    sealer: SecretSealer
     clock: Clock
     new_id: Callable[[], str]
     new_secret: Callable[[], str]
@@ -196,10 +196,10 @@ class EndpointService:
 
         Endpoints stay for years: without this their secrets would be lost with the key that sealed them.
         """
-        if not self.webhook_secrets.registered():
+        if not self.sealer.registered():
             return 0
         now, changed, unreadable = self.clock.now(), 0, set[str]()
-        key_id = self.webhook_secrets.keys.signing_fingerprint
+        key_id = self.sealer.keys.signing_fingerprint
         for endpoint in await self.endpoints.to_seal_again(key_id=key_id, now=now, limit=SEALED_AT_ONCE):
             try:
                 values = self._sealed(self._open(endpoint).without_expired(now))
@@ -213,7 +213,7 @@ class EndpointService:
         return changed
 
     def _open(self, endpoint: Endpoint) -> EndpointSecrets:
-        return EndpointSecrets.from_text(self.webhook_secrets.open_text(endpoint.sealed))
+        return EndpointSecrets.from_text(self.sealer.open_text(endpoint.sealed))
 
     def _opened(self, endpoint: Endpoint) -> EndpointSecrets:
         """Return the secrets of an endpoint that a client changes; raises Conflict if no key opens them."""
@@ -225,8 +225,8 @@ class EndpointService:
     def _sealed(self, secrets: EndpointSecrets) -> dict[str, Any]:
         """Return the columns that hold `secrets`; raises StoreUnavailable while this process may not seal."""
         return {
-            "sealed": self.webhook_secrets.seal_text(secrets.to_text()),
-            "key_id": self.webhook_secrets.keys.signing_fingerprint,
+            "sealed": self.sealer.seal_text(secrets.to_text()),
+            "key_id": self.sealer.keys.signing_fingerprint,
             "old_secrets_until": secrets.old_until(self.clock.now()),
         }
 

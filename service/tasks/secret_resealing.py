@@ -10,7 +10,7 @@ from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import SealedRows
 from service.domain.sealed_targets import Resealed
 from service.tasks.endpoints import EndpointService
-from service.tasks.webhook_secrets import WebhookSecrets
+from service.tasks.secret_sealer import SecretSealer
 
 AT_ONCE = 1_000
 """Secrets of `notify` entries that one run reads."""
@@ -27,7 +27,7 @@ class SecretResealing:
 
     endpoints: EndpointService
     rows: SealedRows
-    secrets: WebhookSecrets
+    secrets: SecretSealer
     clock: Clock
     _key: str | None = field(init=False, default=None)
     _key_since: datetime = field(init=False, repr=False)

@@ -24,7 +24,7 @@ from service.domain.task import Json, Status, Task, TaskId
 from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate
 from service.tasks.new_task import NewTask, ValidatedTask, validate_new_task
 from service.tasks.recorder import Recorder
-from service.tasks.webhook_secrets import WebhookSecrets
+from service.tasks.secret_sealer import SecretSealer
 
 OWN_KEY_PREFIX = "\x1f"
 """Prefix of the service's own idempotency keys: no HTTP header can carry it, so that no client has such a key."""
@@ -81,7 +81,7 @@ class TaskService:
     policy: TaskPolicy
     inspect: ClientInspector | None
     new_id: Callable[[], str]
-    webhook_secrets: WebhookSecrets | None = None
+    sealer: SecretSealer | None = None
     _threads: anyio.CapacityLimiter = field(init=False)
     _turns: FairSemaphore = field(init=False)
 
@@ -96,9 +96,7 @@ class TaskService:
         """
         valid = await self._validate(new)
         params, now, task_id = valid.params, self.clock.now(), TaskId(self.new_id())
-        notify, secrets = (
-            self.webhook_secrets.seal(valid.notify, task_id) if self.webhook_secrets else (valid.notify, ())
-        )
+        notify, secrets = self.sealer.seal(valid.notify, task_id) if self.sealer else (valid.notify, ())
         task = Task(
             id=task_id,
             client=new.client,
@@ -129,7 +127,7 @@ class TaskService:
         params = await anyio.to_thread.run_sync(changed_params, old.params, blobs, changes)
         new = NewTask(client=old.client, admin=admin, model=old.model, params=params, metadata=old.metadata)
         valid = await self._validate(new)
-        new_id, keep = TaskId(self.new_id()), self.webhook_secrets
+        new_id, keep = TaskId(self.new_id()), self.sealer
         kept, kept_secrets = await keep.seal_again(old.notify, new_id) if keep else (old.notify, ())
         added, added_secrets = keep.seal(valid.notify, new_id) if keep else (valid.notify, ())
         await self.recorder.add(TaskUpdate.resubmitted(task_id))
@@ -191,7 +189,7 @@ class TaskService:
         for place, _ in descriptors(old.params):
             if place not in blobs:
                 raise Conflict(f"{place} is older than RETENTION and gone; submit a new task with it")
-        new_id, keep = TaskId(self.new_id()), self.webhook_secrets
+        new_id, keep = TaskId(self.new_id()), self.sealer
         notify, secrets = await keep.seal_again(old.notify, new_id) if keep else (old.notify, ())
         result = await self.recorder.add(TaskUpdate.resubmitted(task_id))
         _resubmittable(result.task)

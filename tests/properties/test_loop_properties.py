@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.domain.errors import NotSent, ProviderUnavailable, Refused, ReplyLost, Throttled, UnreadableBody
-from service.domain.ports.tasks import DeliverySelection
+from service.domain.ports.deliveries import DeliverySelection
 from service.domain.task import SETTLED, Fact, Json, Status, Task, TaskId, UpstreamId
 from tests.support.scripted_provider import DONE, token_of, vtrix_body
 from tests.support.task_loop import DEADLINE, HOUR, MINUTE, TIMEOUT, Environment, Loop, open_environment

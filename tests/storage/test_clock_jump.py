@@ -1,6 +1,6 @@
 """After the system clock moved backwards, rows that wait for the old time are due at the new one."""
 
-from service.domain.ports.tasks import DeliveryView
+from service.domain.ports.deliveries import DeliveryView
 from service.domain.task import Status, TaskId, UpstreamId
 from service.storage import Store
 from tests.storage.builders import (

@@ -12,7 +12,7 @@ from service.deliveries.attempt_outcome import MIN_ATTEMPTS
 from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.handler_api import Event, Handler, Tools
 from service.deliveries.handler_slots import HandlerSlots
-from service.domain.ports.tasks import DeliveryView
+from service.domain.ports.deliveries import DeliveryView
 from service.domain.task import TaskId
 from service.storage import Store
 from tests.storage.builders import (

@@ -180,7 +180,7 @@ async def test_secrets_are_sealed_again_with_a_new_key(harness: Harness, store: 
     found = await new.service.get(endpoint.id)
     target = new.targets.target(found.id, found.url, found.sealed)
     assert (target["secrets"], target["headers"]) == ([OTHER_SECRET], {"X-Key": "of-anna"})
-    assert SECRET not in new.service.webhook_secrets.open_text(found.sealed)
+    assert SECRET not in new.service.sealer.open_text(found.sealed)
 
 
 async def test_two_changes_at_once_lose_none(harness: Harness) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from service.domain.endpoint import Endpoint
 from service.domain.erasure import NEVER_DELIVERED
 from service.domain.errors import Conflict
-from service.domain.ports.tasks import DeliverySelection
+from service.domain.ports.deliveries import DeliverySelection
 from service.domain.sealed_targets import SealedSecret
 from service.domain.task import EventType, Status, Task, TaskError, TaskId, UpstreamId, Usage
 from service.domain.task_view import task_json

@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from service.domain.ports.tasks import DeliverySelection
+from service.domain.ports.deliveries import DeliverySelection
 from service.storage import Store
 from tests.storage.builders import NOW, SECOND, add_deliveries, an_attempt, claim_deliveries
 from tests.storage.conftest import EmptyDatabase, OpenStore

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.domain.ports.tasks import DeliverySelection, DeliveryView, IdempotencyKey, TaskFilter
+from service.domain.ports.deliveries import DeliverySelection, DeliveryView
+from service.domain.ports.tasks import IdempotencyKey, TaskFilter
 from service.domain.ports.unit_of_work import PollRow
 from service.domain.task import Status, TaskId
 from service.domain.task_view import rfc3339

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from service.domain.ports.deliveries import DeliverySelection
 from service.domain.ports.queues import HandlerCapacity
 from service.domain.ports.replays import ReplayFilter
-from service.domain.ports.tasks import DeliverySelection, TaskFilter
+from service.domain.ports.tasks import TaskFilter
 from service.domain.search import search_terms
 from service.domain.submission_limits import ClientLimit, Limits
 from service.domain.task import Status, TaskId

@@ -12,7 +12,7 @@ from service.storage import Store
 from service.tasks import secret_resealing
 from service.tasks.endpoints import EndpointChanges
 from service.tasks.secret_resealing import SecretResealing
-from service.tasks.webhook_secrets import WebhookSecrets
+from service.tasks.secret_sealer import SecretSealer
 from tests.storage.builders import a_task
 from tests.support.delivery_builders import ManualClock
 from tests.support.endpoint_builders import KEY, SECRET, endpoint_use_cases
@@ -24,7 +24,7 @@ MINUTE = timedelta(minutes=1)
 def resealing(store: Store, clock: ManualClock, *keys: str) -> SecretResealing:
     """Return the job of a process with these keys."""
     numbers, known = count(1), KeyRing(keys)
-    secrets = WebhookSecrets(store=store.sealed_secrets, keys=known, new_id=lambda: f"s{next(numbers)}")
+    secrets = SecretSealer(store=store.sealed_secrets, keys=known, new_id=lambda: f"s{next(numbers)}")
     endpoints = endpoint_use_cases(store, clock, keys=known).service
     return SecretResealing(endpoints=endpoints, rows=store.sealed_secrets, secrets=secrets, clock=clock)
 

@@ -14,8 +14,8 @@ from service.deliveries.handler_api import Event, Handle, Handler, Tools
 from service.deliveries.handler_slots import HandlerSlots
 from service.domain.artifact import Artifact
 from service.domain.ports.circuits import NO_BLOCKS, Blocks
+from service.domain.ports.deliveries import DeliveryView
 from service.domain.ports.queues import AttemptResult, HandlerCapacity
-from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim, EventRow
 from service.domain.task import EventType, Json, TaskId
 from service.domain.task_view import TaskView

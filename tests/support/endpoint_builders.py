@@ -12,7 +12,7 @@ from service.storage import Store
 from service.tasks.endpoint_targets import EndpointTargets
 from service.tasks.endpoints import EndpointService, NewEndpoint
 from service.tasks.missed_replay import MissedReplay
-from service.tasks.webhook_secrets import WebhookSecrets
+from service.tasks.secret_sealer import SecretSealer
 
 KEY = "k" * 40
 URL = "https://hooks.example.org/boomerang?tenant=7"
@@ -51,19 +51,19 @@ def endpoint_use_cases(
 ) -> EndpointUseCases:
     """Return the use cases over `store`; ids are numbered unless `new_id` is given."""
     numbers = count(1)
-    secrets = WebhookSecrets(
+    secrets = SecretSealer(
         store=store.sealed_secrets, keys=keys or KeyRing([KEY]), new_id=lambda: f"secret-{next(numbers)}"
     )
     new_id = new_id or (lambda: f"{next(numbers):08d}")
     return EndpointUseCases(
         service=EndpointService(
             endpoints=store.endpoints,
-            webhook_secrets=secrets,
+            sealer=secrets,
             clock=clock,
             new_id=new_id,
             new_secret=lambda: OTHER_SECRET,
             refusal=refusal,
         ),
-        targets=EndpointTargets(endpoints=store.endpoints, webhook_secrets=secrets, clock=clock),
+        targets=EndpointTargets(endpoints=store.endpoints, sealer=secrets, clock=clock),
         missed=MissedReplay(endpoints=store.endpoints, replays=store.replays, clock=clock, new_id=new_id),
     )

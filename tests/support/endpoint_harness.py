@@ -16,7 +16,7 @@ from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.handler_api import Handler, Tools
 from service.deliveries.handler_controls import HandlerControls
 from service.domain.circuit import LIMITS, CircuitLimits
-from service.domain.ports.tasks import DeliverySelection, DeliveryView
+from service.domain.ports.deliveries import DeliverySelection, DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.task import Fact, Json, Source, Status, TaskId, UpstreamId
 from service.domain.task_update import TaskUpdate

@@ -102,7 +102,7 @@ def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Wo
         resealing=SecretResealing(
             endpoints=endpoints.service,
             rows=loop.store.sealed_secrets,
-            secrets=endpoints.service.webhook_secrets,
+            secrets=endpoints.service.sealer,
             clock=loop.clock,
         ),
     )

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from service.domain.blob import Blob
+from service.domain.ports.deliveries import DeliverySelection, DeliveryWindow
 from service.domain.ports.search import StatusCount, TaskWindow
 from service.domain.sealed_targets import Resealed, SealedSecret
 from service.domain.search import NO_TERMS, SearchTerms
@@ -122,57 +123,6 @@ class TaskFilter:
     def is_selective(self) -> bool:
         """Whether most tasks may not pass the filter, so that a read of a list has to be bounded."""
         return self.status is not None or bool(self.statuses) or self.model is not None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeliveryView:
-    """A delivery; `fault` is `destination` or `ours` for a dead letter.
-
-    `requested` is True if a `notify` entry of the task or an endpoint asked for it, False if the operator's settings
-    did. `endpoint_id` is that of the endpoint.
-    """
-
-    id: str
-    task_id: TaskId
-    client: str
-    event_id: str
-    event_type: str
-    handler: str
-    status: str
-    attempts: int
-    due_at: datetime | None
-    fault: str | None
-    last_error: str | None
-    created_at: datetime
-    finished_at: datetime | None
-    requested: bool = False
-    endpoint_id: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeliverySelection:
-    """A filter for lists of deliveries: None for all; newest first, after `cursor` (the id of a delivery).
-
-    With `fault`, `destination` or `ours`, only the dead letters for which that party is responsible.
-    """
-
-    client: str | None = None
-    status: str | None = None
-    handler: str | None = None
-    fault: str | None = None
-    limit: int = 50
-    cursor: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeliveryWindow:
-    """Deliveries that one bounded read has found.
-
-    `after` is the id of a delivery to continue after; None at the end, or if the limit of the read was reached.
-    """
-
-    deliveries: Sequence[DeliveryView]
-    after: str | None = None
 
 
 class TaskQueries(Protocol):

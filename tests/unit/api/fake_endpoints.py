@@ -18,7 +18,7 @@ from service.domain.ports.unit_of_work import DeliveryRow
 from service.domain.task import TaskId
 from service.tasks.endpoints import EndpointService
 from service.tasks.missed_replay import MissedReplay
-from service.tasks.webhook_secrets import WebhookSecrets
+from service.tasks.secret_sealer import SecretSealer
 from tests.support.endpoint_builders import KEY, OTHER_SECRET, SECRET, URL
 
 REFUSED = "https://internal.example/hook"
@@ -38,7 +38,7 @@ class _NoSecrets:
         return {}
 
 
-SEALER = WebhookSecrets(store=_NoSecrets(), keys=KeyRing([KEY]), new_id=lambda: "secret-1")
+SEALER = SecretSealer(store=_NoSecrets(), keys=KeyRing([KEY]), new_id=lambda: "secret-1")
 CREATED = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 
 
@@ -140,7 +140,7 @@ def endpoint_parts(endpoints: FakeEndpoints, *, clock: Clock, replays: Replayer)
     numbers = count(1)
     service = EndpointService(
         endpoints=endpoints,
-        webhook_secrets=SEALER,
+        sealer=SEALER,
         clock=clock,
         new_id=lambda: str(next(numbers)),
         new_secret=lambda: OTHER_SECRET,

@@ -22,10 +22,11 @@ from service.domain.errors import BadToken
 from service.domain.link_tokens import LinkTokens
 from service.domain.media.limits import Unreadable
 from service.domain.ports.audit import AuditEntry, AuditRow
+from service.domain.ports.deliveries import DeliverySelection, DeliveryView, DeliveryWindow
 from service.domain.ports.health import Gauges
 from service.domain.ports.replays import Matches, Replayable, ReplayFilter, ReplayOutcome
 from service.domain.ports.search import StatusCount, TaskWindow
-from service.domain.ports.tasks import DeliverySelection, DeliveryView, DeliveryWindow, IdempotencyKey, TaskFilter
+from service.domain.ports.tasks import IdempotencyKey, TaskFilter
 from service.domain.session_tokens import SessionTokens
 from service.domain.task import Json, Status, Task, TaskId
 from service.domain.tokens import TokenClaims

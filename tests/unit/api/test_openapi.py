@@ -15,7 +15,7 @@ from service.api.openapi.operations import OPERATIONS
 from service.api.request_context import RequestContextMiddleware
 from service.deliveries.handler_api import Event
 from service.domain.artifact import ARTIFACT_FIELDS
-from service.domain.ports.tasks import DeliveryView
+from service.domain.ports.deliveries import DeliveryView
 from service.domain.task import EventType
 from service.domain.task_view import TaskView, task_json
 from tests.unit.api.fakes import KEYS, NOW, FakeApplication, a_task, app_of, client_of

@@ -12,7 +12,7 @@ from service.domain.endpoint import DELETED, Endpoint
 from service.domain.errors import Conflict, StoreUnavailable
 from service.domain.key_ring import KeyRing
 from service.tasks.endpoint_targets import EndpointTargets
-from service.tasks.webhook_secrets import WebhookSecrets
+from service.tasks.secret_sealer import SecretSealer
 from tests.support.delivery_builders import ManualClock, dispatcher_setup, handler, tools
 from tests.support.endpoint_builders import KEY, OTHER_SECRET, SECRET, URL
 from tests.support.endpoint_harness import WEBHOOK_HANDLER, Receivers, verify
@@ -41,8 +41,8 @@ class _Reader:
 
 
 def _targets(reader: _Reader, clock: ManualClock) -> EndpointTargets:
-    secrets = WebhookSecrets(store=reader, keys=KeyRing([KEY]), new_id=lambda: "secret-1")
-    return EndpointTargets(endpoints=reader, webhook_secrets=secrets, clock=clock)
+    secrets = SecretSealer(store=reader, keys=KeyRing([KEY]), new_id=lambda: "secret-1")
+    return EndpointTargets(endpoints=reader, sealer=secrets, clock=clock)
 
 
 async def _run(reader: _Reader) -> tuple[Any, RecordingHandler]:

@@ -21,7 +21,7 @@ from service.domain.task import TaskId
 from service.domain.webhook_secrets import ClientSecrets, derive_client_secret
 from service.tasks.callback_bodies import CallbackBodies
 from service.tasks.endpoint_targets import EndpointTargets
-from service.tasks.webhook_secrets import WebhookSecrets
+from service.tasks.secret_sealer import SecretSealer
 from tests.support.delivery_builders import NOW, ManualClock, Results, claim_for, dispatcher_setup, handler
 from tests.support.delivery_builders import tools as tools_of_a_test
 
@@ -116,10 +116,10 @@ async def test_handler_gets_the_opened_secret_and_no_error_has_it() -> None:
         seen.append(tools.message_id)
         raise ValueError(f"signing with {SECRET[6:]} failed")
 
-    secrets = WebhookSecrets(store=rows, keys=KeyRing([KEY]), new_id=lambda: "s1")
+    secrets = SecretSealer(store=rows, keys=KeyRing([KEY]), new_id=lambda: "s1")
     [stored], [one] = secrets.seal([{**TARGET, "secret": SECRET}], TaskId("task-1"))
     rows.sealed = one.sealed
-    setup = dispatcher_setup(handler("sample", fail), webhook_secrets=secrets)
+    setup = dispatcher_setup(handler("sample", fail), sealer=secrets)
     setup.queue.put("sample", target=stored)
     opened = []
 
@@ -144,18 +144,18 @@ async def test_sealed_address_is_opened_and_rendered_and_no_answer_shows_it() ->
         tools.keep_answer(404, b"Cannot POST /back?token=of-the-receiver")
         raise ValueError("no /back?token=of-the-receiver")
 
-    secrets = WebhookSecrets(store=rows, keys=KeyRing([KEY]), new_id=lambda: "s1")
+    secrets = SecretSealer(store=rows, keys=KeyRing([KEY]), new_id=lambda: "s1")
     entry = callback_entry("https://example.org/back?token=of-the-receiver", "vtrix")
     [stored], [one] = secrets.seal([entry], TaskId("task-1"))
     rows.sealed = one.sealed
     assert "of-the-receiver" not in str(stored)
     targets = EndpointTargets(
         endpoints=NoEndpoints(),
-        webhook_secrets=secrets,
+        sealer=secrets,
         clock=ManualClock(),
         callback_bodies=CallbackBodies(blobs=NoBlobs()),
     )
-    setup = dispatcher_setup(handler("webhook", fail), webhook_secrets=secrets, endpoints=targets)
+    setup = dispatcher_setup(handler("webhook", fail), sealer=secrets, endpoints=targets)
     setup.queue.put("webhook", target=stored)
     setup.dispatcher._attempts.tools = lambda claim, _: tools_of_a_test(target=claim.target)
     await setup.run_until_idle()

@@ -13,7 +13,7 @@ from service.deliveries.handler_api import Tools
 from service.domain.endpoint_secrets import EndpointSecrets
 from service.domain.key_ring import KeyRing
 from service.tasks.endpoint_targets import EndpointTargets
-from service.tasks.webhook_secrets import WebhookSecrets
+from service.tasks.secret_sealer import SecretSealer
 from tests.support.delivery_builders import ManualClock, event, tools
 from tests.support.endpoint_builders import KEY, OTHER_SECRET, SECRET, URL
 
@@ -34,7 +34,7 @@ class _NothingStored:
         raise AssertionError(f"{endpoint_id} was read")
 
 
-SEALER = WebhookSecrets(store=_NothingStored(), keys=KeyRing([KEY]), new_id=lambda: "secret-1")
+SEALER = SecretSealer(store=_NothingStored(), keys=KeyRing([KEY]), new_id=lambda: "secret-1")
 
 
 class Receiver:
@@ -53,7 +53,7 @@ class Receiver:
 
     def tools(self, secrets: EndpointSecrets, clock: ManualClock, message_id: str = "msg_1") -> Tools:
         """Return the tools of an attempt to an endpoint with `secrets`, as the dispatcher makes them."""
-        targets = EndpointTargets(endpoints=_NothingStored(), webhook_secrets=SEALER, clock=clock)
+        targets = EndpointTargets(endpoints=_NothingStored(), sealer=SEALER, clock=clock)
         target = targets.target("ep_1", URL, SEALER.seal_text(secrets.to_text()))
         return tools(
             self.http,

@@ -177,7 +177,7 @@ def test_endpoints_of_clients_follow_notify_handlers(notify: str | None, allowed
         settings=settings,
         store=MagicMock(),
         handlers=handlers,
-        webhook_secrets=MagicMock(),
+        sealer=MagicMock(),
         tools=MagicMock(),
         clock=MagicMock(),
         new_id=str,

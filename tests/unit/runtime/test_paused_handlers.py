@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from service.domain.ports.tasks import DeliverySelection
+from service.domain.ports.deliveries import DeliverySelection
 from tests.support.task_loop import MINUTE, TIMEOUT, open_loop
 from tests.support.worker_builder import build_worker
 

@@ -36,6 +36,6 @@ async def test_task_with_a_secret_waits_for_the_registration(tmp_path: Path) -> 
             await _accept(application)
         await application.keys.renew()
         task = await _accept(application)
-        opener = other.worker.dispatcher.webhook_secrets
+        opener = other.worker.dispatcher.sealer
         assert opener is not None
         assert await opener.open(task.notify[0]) == ENTRY

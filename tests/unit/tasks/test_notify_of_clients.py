@@ -10,7 +10,7 @@ from service.domain.errors import Conflict, InvalidParams
 from service.domain.key_ring import KeyRing
 from service.domain.task import Json, Task
 from service.domain.task_update import TaskUpdate
-from service.tasks.webhook_secrets import WebhookSecrets
+from service.tasks.secret_sealer import SecretSealer
 from tests.support.task_loop import Loop, open_loop, task_request
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
@@ -29,7 +29,7 @@ class NoSecrets:
 def _limited(loop: Loop, *handlers: str) -> Loop:
     policy = replace(loop.task_service.policy, client_handlers=frozenset(handlers))
     loop.task_service.policy = replace(policy, handlers=frozenset({"webhook", "log", "crm"}))
-    loop.task_service.webhook_secrets = WebhookSecrets(
+    loop.task_service.sealer = SecretSealer(
         store=loop.store.sealed_secrets, keys=KeyRing(["signing-key-of-32-characters-no-1"]), new_id=loop.new_id
     )
     return loop
@@ -85,8 +85,8 @@ async def test_secret_is_stored_sealed(tmp_path: Path) -> None:
         assert SECRET not in str(vars(task))
         sealed = await loop.store.sealed_secrets.load([entry["sealed_secret"]])
         assert SECRET not in str(sealed)
-        assert loop.task_service.webhook_secrets is not None
-        assert await loop.task_service.webhook_secrets.open(entry) == OWN
+        assert loop.task_service.sealer is not None
+        assert await loop.task_service.sealer.open(entry) == OWN
 
 
 async def test_resubmission_seals_the_secret_again(tmp_path: Path) -> None:
@@ -97,10 +97,10 @@ async def test_resubmission_seals_the_secret_again(tmp_path: Path) -> None:
         await loop.recorder.add(TaskUpdate.cancel_queued(task.id))
         again = await loop.task_service.resubmit(task.id)
         assert again.notify[0]["sealed_secret"] != task.notify[0]["sealed_secret"]
-        assert loop.task_service.webhook_secrets is not None
-        assert await loop.task_service.webhook_secrets.open(again.notify[0]) == OWN
+        assert loop.task_service.sealer is not None
+        assert await loop.task_service.sealer.open(again.notify[0]) == OWN
         other = await _accept(loop, OWN)
         await loop.recorder.add(TaskUpdate.cancel_queued(other.id))
-        loop.task_service.webhook_secrets = replace(loop.task_service.webhook_secrets, store=NoSecrets())
+        loop.task_service.sealer = replace(loop.task_service.sealer, store=NoSecrets())
         with pytest.raises(Conflict, match="submit a new task"):
             await loop.task_service.resubmit(other.id)

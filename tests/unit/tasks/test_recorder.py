@@ -8,7 +8,7 @@ import pytest
 
 from service.domain.artifact import Artifact
 from service.domain.errors import NotFound, StoreUnavailable
-from service.domain.ports.tasks import DeliverySelection
+from service.domain.ports.deliveries import DeliverySelection
 from service.domain.task import Fact, Source, Status, TaskId, UpstreamId
 from service.domain.task_update import TaskUpdate
 from tests.support.scripted_provider import DONE, VIDEO

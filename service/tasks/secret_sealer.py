@@ -1,4 +1,4 @@
-"""Seals the secrets of `notify` entries for the database, and opens them for an attempt."""
+"""Seals the secrets of `notify` entries and endpoints for the database, and opens them for an attempt."""
 
 import base64
 import hashlib
@@ -26,7 +26,7 @@ DELETED = "the secret of its notify entry was deleted with the last delivery of 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WebhookSecrets:
+class SecretSealer:
     """Seals with the key that signs now, and opens with every key. `new_id` makes ids of secrets.
 
     `registered` returns whether the key that signs now is one that all processes know. `declared` are the secret fields

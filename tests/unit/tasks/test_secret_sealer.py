@@ -9,7 +9,7 @@ import pytest
 from service.domain.errors import BadSetting, Conflict, Reject, StoreUnavailable
 from service.domain.key_ring import KeyRing
 from service.domain.task import Json, TaskId
-from service.tasks.webhook_secrets import WebhookSecrets
+from service.tasks.secret_sealer import SecretSealer
 
 NEW, OLD, LOST = (f"signing-key-of-32-characters-no-{name}" for name in ("new", "old", "lost"))
 SECRET = "whsec_" + "c2VjcmV0" * 4
@@ -28,12 +28,12 @@ class Rows:
         return {one: self.sealed[one] for one in ids if one in self.sealed}
 
 
-def _secrets(*keys: str) -> tuple[WebhookSecrets, Rows]:
+def _secrets(*keys: str) -> tuple[SecretSealer, Rows]:
     rows, numbers = Rows(), count(1)
-    return WebhookSecrets(store=rows, keys=KeyRing(keys), new_id=lambda: f"s{next(numbers)}"), rows
+    return SecretSealer(store=rows, keys=KeyRing(keys), new_id=lambda: f"s{next(numbers)}"), rows
 
 
-def _stored(secrets: WebhookSecrets, rows: Rows, *entries: Json) -> list[Json]:
+def _stored(secrets: SecretSealer, rows: Rows, *entries: Json) -> list[Json]:
     stored, sealed = secrets.seal(entries, TaskId("t1"))
     rows.sealed |= {one.id: one.sealed for one in sealed}
     return list(stored)
