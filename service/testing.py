@@ -148,16 +148,14 @@ class HandlerTest:
         handlers = ready_handlers(self._declared, self._settings.handlers, self._settings.present)
         (directory / FILE).write_bytes(await _migrated_file(directory))
         store = await self._stack.enter_async_context(open_store(self._settings.database_url))
-        upstream = httpx.AsyncClient(transport=await self._provider())
-        http = httpx.AsyncClient(transport=self._transport)
-        for client in (upstream, http):
-            await self._stack.enter_async_context(client)
+        upstream = await self._stack.enter_async_context(await self._provider())
+        http = await self._stack.enter_async_context(httpx.AsyncClient(transport=self._transport))
         builder = ApplicationBuilder(
             settings=self._settings,
             clock=self.clock,
             store=store,
             upstream=open_provider(
-                "vtrix", client=upstream, base_url="http://sandbox", key="k", rate=1e6, concurrency=16
+                "vtrix", transport=upstream, base_url="http://sandbox", key="k", rate=1e6, concurrency=16
             ),
             handlers=handlers,
             jitter=lambda: 0.0,

@@ -4,7 +4,7 @@ httpx reads proxies and certificates from the environment only without a transpo
 """
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -19,7 +19,8 @@ from service.network.dialing import Dialer, connect_timeout
 from service.network.proxies import DEFAULT_PORTS, Proxy, ProxyRules, proxy_rules
 from service.network.tunnel import Destinations, TunnelBackend, authorization_headers, by_name
 
-DEFAULT_LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=5)
+OpenPool = Callable[[httpcore.AsyncNetworkBackend, ssl.SSLContext], httpx.AsyncBaseTransport]
+"""Returns a transport that connects with a backend and checks certificates with a context."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,19 +47,19 @@ class OutgoingTransport(httpx.AsyncBaseTransport):
 
     `dialer` makes direct connections. `destinations` decides what a proxy is asked for; the name by default. An http
     address is forwarded (RFC 9112, section 3.2.2) if the proxy is asked for its name, else it has a tunnel: a proxy
-    that forwards resolves the name itself.
+    that forwards resolves the name itself. `open_pool` makes the transport of each way.
     """
 
     def __init__(
         self,
         outgoing: Outgoing,
         *,
-        limits: httpx.Limits = DEFAULT_LIMITS,
+        open_pool: OpenPool | None = None,
         dialer: Dialer | None = None,
         destinations: Destinations = by_name,
     ) -> None:
         self._outgoing = outgoing
-        self._limits = limits
+        self._open_pool = open_pool or _Pool
         self._dialer = dialer or Dialer()
         self._destinations = destinations
         self._pools: dict[tuple[str, Proxy | None], httpx.AsyncBaseTransport] = {}
@@ -118,19 +119,19 @@ class OutgoingTransport(httpx.AsyncBaseTransport):
                 backend = TunnelBackend(
                     proxy, dialer=Dialer(), context=self._outgoing.context, destinations=self._destinations
                 )
-            self._pools[kind, proxy] = _Pool(backend, self._outgoing.context, self._limits)
+            self._pools[kind, proxy] = self._open_pool(backend, self._outgoing.context)
         return self._pools[kind, proxy]
 
 
 class _Pool(httpx.AsyncHTTPTransport):
     """The transport of httpx over `backend`."""
 
-    def __init__(self, backend: httpcore.AsyncNetworkBackend, context: ssl.SSLContext, limits: httpx.Limits) -> None:
+    def __init__(self, backend: httpcore.AsyncNetworkBackend, context: ssl.SSLContext) -> None:
         super().__init__(verify=context, trust_env=False)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=context,
-            max_connections=limits.max_connections,
-            max_keepalive_connections=limits.max_keepalive_connections,
-            keepalive_expiry=limits.keepalive_expiry,
+            max_connections=64,
+            max_keepalive_connections=16,
+            keepalive_expiry=5,
             network_backend=backend,
         )

@@ -34,13 +34,13 @@ def served_models(provider: str) -> tuple[str, ...]:
 
 
 def open_provider(
-    provider: str, *, client: httpx.AsyncClient, base_url: str, key: str, rate: float, concurrency: int
+    provider: str, *, transport: httpx.AsyncBaseTransport, base_url: str, key: str, rate: float, concurrency: int
 ) -> RateLimitedClient:
     """Return the named provider with limits: `rate` in requests per second, `concurrency` in simultaneous requests.
 
-    The caller closes `client`. Raises BadSetting for an unknown provider, an unusable key and an unusable address.
+    The caller closes `transport`. Raises BadSetting for an unknown provider, an unusable key and an unusable address.
     """
     if provider not in ADAPTERS:
         raise BadSetting(f"BOOMERANG_PROVIDER is {provider!r}; allowed: {', '.join(ADAPTERS)}")
-    adapter: Provider = ADAPTERS[provider](client, base_url=base_url, key=key)
+    adapter: Provider = ADAPTERS[provider](transport, base_url=base_url, key=key)
     return RateLimitedClient(adapter, rate=rate, concurrency=concurrency)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from io import BytesIO
 
 import httpx
@@ -18,6 +19,8 @@ KIB = 1024
 MIB = 1024 * KIB
 CHUNK = 64 * KIB
 CONNECT_SECONDS = 10.0
+CONNECT_TIMEOUTS = httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS).as_dict()
+USER_AGENT = f"python-httpx/{httpx.__version__}"
 MAX_RETRY_AFTER = timedelta(hours=1)
 
 
@@ -67,13 +70,25 @@ class HttpResponse:
 class HttpExchange:
     """Sends requests to `base_url`. `scheme` precedes the key in the header `Authorization`.
 
-    The caller closes `client`.
+    Requests go to `transport` without the client of httpx, whose cookies, redirects and hooks no provider needs: they
+    take as long as the request itself. The caller closes `transport`.
     """
 
-    client: httpx.AsyncClient
+    transport: httpx.AsyncBaseTransport
     base_url: str
     scheme: str
     key: str = field(repr=False)
+    _headers: dict[str, str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._headers = {
+            "Host": httpx.URL(self.base_url).netloc.decode("ascii"),
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+            "Connection": "keep-alive",
+            "User-Agent": USER_AGENT,
+            "Authorization": f"{self.scheme} {self.key}",
+        }
 
     async def send(
         self,
@@ -88,20 +103,11 @@ class HttpExchange:
 
         Raises one of TRANSPORT_ERRORS if not even its status arrived.
         """
-        content, headers = (None, {}) if body is None else _encode_body(body)
-        headers |= {"Authorization": f"{self.scheme} {self.key}", "Accept-Encoding": "identity"}
-        request = self.client.build_request(
-            method,
-            self.base_url + path,
-            params=query,
-            content=content,
-            headers=headers,
-            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
-        )
+        request = self._request(method, path, query, body)
         received, response, failure = bytearray(), None, None
         try:
             async with timeout_after(timeouts.total):
-                response = await self.client.send(request, stream=True, follow_redirects=False)
+                response = await self.transport.handle_async_request(request)
                 try:
                     await _receive(response, received, timeouts.max_bytes)
                 finally:
@@ -115,6 +121,22 @@ class HttpExchange:
         except TooLarge as error:
             decoded, failure = b"", error
         return HttpResponse(status=response.status_code, headers=response.headers, body=decoded, error=failure)
+
+    def _request(
+        self, method: str, path: str, query: Mapping[str, str | int] | None, body: Json | None
+    ) -> httpx.Request:
+        url = _parsed(self.base_url + path)
+        if query:
+            url = url.copy_merge_params(query)
+        if body is None:
+            content: httpx.AsyncByteStream = httpx.ByteStream(b"")
+            described = {}
+        else:
+            content = _JsonStream(body)
+            described = {"Content-Type": "application/json", "Content-Length": str(content.size)}
+        return httpx.Request(
+            method, url, headers=self._headers | described, stream=content, extensions={"timeout": CONNECT_TIMEOUTS}
+        )
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:
@@ -130,14 +152,6 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
     except (ValueError, TypeError):  # no date at all, or only one of the two with a time zone
         return None
     return min(max(pause, timedelta()), MAX_RETRY_AFTER)
-
-
-def _encode_body(body: Json) -> tuple[AsyncIterator[bytes], dict[str, str]]:
-    """Return `body` as a stream that holds the only reference to its bytes, and the headers that describe it."""
-    buffer = BytesIO()
-    _write_json(body, buffer)
-    headers = {"Content-Type": "application/json", "Content-Length": str(buffer.tell())}
-    return _chunks(buffer), headers
 
 
 def _write_json(value: object, buffer: BytesIO) -> None:
@@ -160,10 +174,27 @@ def _write_json(value: object, buffer: BytesIO) -> None:
         buffer.write(_ENCODER.encode(value).encode("ascii"))
 
 
-async def _chunks(buffer: BytesIO) -> AsyncIterator[bytes]:
-    buffer.seek(0)
-    while chunk := buffer.read(CHUNK):
-        yield chunk
+@lru_cache(64)
+def _parsed(address: str) -> httpx.URL:
+    """Return the address of a request: all submissions have the same one."""
+    return httpx.URL(address)
+
+
+class _JsonStream(httpx.AsyncByteStream):
+    """A request's body as JSON of `size` bytes, which are released when they are sent."""
+
+    def __init__(self, body: Json) -> None:
+        self._buffer: BytesIO | None = BytesIO()
+        _write_json(body, self._buffer)
+        self.size = self._buffer.tell()
+        self._buffer.seek(0)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        buffer, self._buffer = self._buffer, None
+        if buffer is None:
+            raise httpx.StreamConsumed
+        while chunk := buffer.read(CHUNK):
+            yield chunk
 
 
 async def _receive(response: httpx.Response, received: bytearray, limit: int) -> None:
@@ -171,8 +202,9 @@ async def _receive(response: httpx.Response, received: bytearray, limit: int) ->
 
     The header `Content-Encoding` is not used: some servers name an encoding that the body does not have.
     """
-    buffered = response.is_stream_consumed  # a transport without a network returns the body with the response
-    async for chunk in response.aiter_bytes() if buffered else response.aiter_raw():
+    if not isinstance(response.stream, httpx.AsyncByteStream):
+        raise TypeError("an asynchronous transport returns an asynchronous body")
+    async for chunk in response.stream:
         received += chunk
         if len(received) > limit:
             raise TooLarge(f"the response is longer than {limit} bytes")

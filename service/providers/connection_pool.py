@@ -1,7 +1,7 @@
 """Pool of kept-alive connections to one address. A connection carries one request at a time.
 
 httpx's own pool scans all of its connections several times per request: with 16 requests at once the scan takes as long
-as the request itself. Here each connection is an httpx pool of one, and the most recently used one is taken first.
+as the request itself. Here the most recently used connection is taken first.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from functools import partial
 
 import httpx
 
+from service.network.http_connection import HttpConnection
 from service.network.transport import Outgoing, OutgoingTransport
 
 IDLE_SECONDS = 1.5
@@ -123,5 +124,4 @@ class _PooledStream(httpx.AsyncByteStream):
 
 def connection_opener(outgoing: Outgoing) -> OpenConnection:
     """Return a function that opens one connection; all connections share the proxies and certificates of `outgoing`."""
-    limits = httpx.Limits(max_connections=1, keepalive_expiry=IDLE_SECONDS)
-    return lambda: OutgoingTransport(outgoing, limits=limits)
+    return lambda: OutgoingTransport(outgoing, open_pool=HttpConnection)

@@ -48,7 +48,7 @@ class ProviderHttp:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        transport: httpx.AsyncBaseTransport,
         *,
         base_url: str,
         scheme: str,
@@ -59,7 +59,7 @@ class ProviderHttp:
         if not key or not key.isascii() or not key.isprintable() or " " in key:
             raise BadSetting("BOOMERANG_UPSTREAM_KEY is empty or contains characters that a header cannot hold")
         base_url = _validate_base_url(base_url)
-        self._exchange = HttpExchange(client=client, base_url=base_url, scheme=scheme, key=key)
+        self._exchange = HttpExchange(transport=transport, base_url=base_url, scheme=scheme, key=key)
         self.reading = Reading(base_url=base_url, key=key)
         self._reader = ResponseReader(shape=shape, error_reader=error_reader, reading=self.reading)
 

@@ -4,8 +4,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import httpx
-
 from service.deliveries.egress_clients import EgressClients, open_egress_clients
 from service.network.transport import outgoing
 from service.providers import ConnectionHealth, PooledTransport, RateLimitedClient, connection_opener, open_provider
@@ -26,14 +24,13 @@ class OutgoingClients:
 async def open_outgoing_clients(settings: Settings) -> AsyncIterator[OutgoingClients]:
     """Yield the clients for `settings`; close them afterwards. Raises BadSetting."""
     network = outgoing(settings.outgoing)
-    transport = ConnectionHealth(PooledTransport(connection_opener(network)))
     async with (
-        httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False) as client,
+        ConnectionHealth(PooledTransport(connection_opener(network))) as transport,
         open_egress_clients(egress_settings(settings), network) as egress_clients,
     ):
         upstream = open_provider(
             settings.provider,
-            client=client,
+            transport=transport,
             base_url=settings.upstream_url,
             key=settings.upstream_key or "",
             rate=settings.upstream_rate,

@@ -12,8 +12,6 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-import httpx
-
 from service.domain.errors import NotSent, ReplyLost
 from service.domain.ports.provider import ProviderRequest
 from service.providers import PooledTransport, Vtrix, connection_pool
@@ -111,8 +109,8 @@ async def lost_submissions(limit: float, clients: int = CLIENTS) -> tuple[int, i
 
 async def _submit_twice(url: str, pause: float) -> int:
     """Submit, wait for `pause` seconds, and submit again; return how many replies were lost."""
-    async with httpx.AsyncClient(transport=PooledTransport(), trust_env=False) as client:
-        vtrix = Vtrix(client, base_url=url, key="a-key-of-this-measurement")
+    async with PooledTransport() as transport:
+        vtrix = Vtrix(transport, base_url=url, key="a-key-of-this-measurement")
         lost = 0
         for wait in (0.0, pause):
             await asyncio.sleep(wait)

@@ -144,7 +144,6 @@ class Process:
         transport = SimTransport(shared.network, self)
         async with (
             open_store(settings.database_url) as store,
-            httpx.AsyncClient(transport=transport, trust_env=False) as inside,
             httpx.AsyncClient(transport=transport, trust_env=False, timeout=15) as outside,
         ):
             builder = ApplicationBuilder(
@@ -153,7 +152,7 @@ class Process:
                 store=store,
                 upstream=open_provider(
                     settings.provider,
-                    client=inside,
+                    transport=transport,
                     base_url=settings.upstream_url,
                     key=settings.upstream_key or "",
                     rate=settings.upstream_rate,

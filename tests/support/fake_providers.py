@@ -29,7 +29,7 @@ class MockProvider:
     def __init__(self, reply: Reply | httpx.Response | Exception) -> None:
         self.seen: list[httpx.Request] = []
         self._reply = reply
-        self.client = httpx.AsyncClient(transport=httpx.MockTransport(self._respond), follow_redirects=True)
+        self.transport = httpx.MockTransport(self._respond)
 
     def _respond(self, request: httpx.Request) -> httpx.Response:
         self.seen.append(request)
@@ -39,8 +39,8 @@ class MockProvider:
 
     def vtrix(self) -> Vtrix:
         """Return the Vtrix adapter of this provider."""
-        return Vtrix(self.client, base_url="https://vtrix.test/", key=KEY)
+        return Vtrix(self.transport, base_url="https://vtrix.test/", key=KEY)
 
     def vidu(self) -> Vidu:
         """Return the Vidu adapter of this provider."""
-        return Vidu(self.client, base_url="https://vidu.test/ent/v2", key=KEY)
+        return Vidu(self.transport, base_url="https://vidu.test/ent/v2", key=KEY)

@@ -47,9 +47,9 @@ class Vidu:
     lists = True
     models = tuple(MODELS)
 
-    def __init__(self, client: httpx.AsyncClient, *, base_url: str, key: str) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport, *, base_url: str, key: str) -> None:
         self._http = ProviderHttp(
-            client, base_url=base_url, scheme="Token", key=key, shape=VIDU_TASK, error_reader=vidu_error
+            transport, base_url=base_url, scheme="Token", key=key, shape=VIDU_TASK, error_reader=vidu_error
         )
 
     async def create(self, request: ProviderRequest) -> Fact:

@@ -20,9 +20,9 @@ class Vtrix:
     name = "vtrix"
     lists = False
 
-    def __init__(self, client: httpx.AsyncClient, *, base_url: str, key: str) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport, *, base_url: str, key: str) -> None:
         self._http = ProviderHttp(
-            client, base_url=base_url, scheme="Bearer", key=key, shape=VTRIX_TASK, error_reader=vtrix_error
+            transport, base_url=base_url, scheme="Bearer", key=key, shape=VTRIX_TASK, error_reader=vtrix_error
         )
 
     async def create(self, request: ProviderRequest) -> Fact:

@@ -56,20 +56,20 @@ async def check_provider(at: Installation) -> Sequence[Finding]:
     if key is None:
         return [skipped("there is no key of the provider to check")]
     dates = _DateReader(inner=PooledTransport(connection_opener(at.network)), clock=at.clock)
-    async with httpx.AsyncClient(transport=dates, trust_env=False, follow_redirects=False) as client:
-        finding = await _key_finding(client, at, host, key)
-        if finding.outcome == "ok" and (await _key_finding(client, at, host, WRONG_KEY)).outcome == "ok":
+    async with dates:
+        finding = await _key_finding(dates, at, host, key)
+        if finding.outcome == "ok" and (await _key_finding(dates, at, host, WRONG_KEY)).outcome == "ok":
             finding = _accepts_any_key(host)
     times = dates.times  # the header has whole seconds
     return [finding, *(compare_clocks(host, times[0], times[1] - SECOND, times[2]) if times else [])]
 
 
-async def _key_finding(client: httpx.AsyncClient, at: Installation, host: str, key: str) -> Finding:
+async def _key_finding(transport: httpx.AsyncBaseTransport, at: Installation, host: str, key: str) -> Finding:
     """Ask for a task that nobody has, and return what the answer says about the key."""
     settings = at.settings
     provider = open_provider(
         settings.provider,
-        client=client,
+        transport=transport,
         base_url=settings.upstream_url,
         key=key,
         rate=settings.upstream_rate,

@@ -20,7 +20,7 @@ from service.domain.errors import (
 )
 from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Fact, Status, UpstreamId
-from service.providers import RateLimitedClient, open_provider
+from service.providers import PooledTransport, RateLimitedClient, open_provider
 from tests.unit.sandbox.test_bench import MODEL, MOVED, START, Bench, bench
 
 
@@ -34,7 +34,8 @@ def open_adapter(at: Bench, provider: str, *, key: str = "any-key") -> RateLimit
     """Return the adapter in front of the sandbox."""
     path = "/ent/v2" if provider == "vidu" else ""
     url = f"http://sandbox.test{path}"
-    return open_provider(provider, client=at.client, base_url=url, key=key, rate=100, concurrency=8)
+    transport = httpx.ASGITransport(at.sandbox.app)
+    return open_provider(provider, transport=transport, base_url=url, key=key, rate=100, concurrency=8)
 
 
 def provider_request(payload: str = "token-1") -> ProviderRequest:
@@ -195,12 +196,12 @@ async def test_every_error_shape_of_a_wrong_key_is_a_refusal() -> None:
 
 async def test_refused_connection_is_not_sent() -> None:
     """A refused connection on a real socket is NotSent, so that it may be repeated."""
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with PooledTransport() as transport:
         server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         server.close()
         await server.wait_closed()
         url = f"http://127.0.0.1:{port}"
-        client = open_provider("vtrix", client=http, base_url=url, key="k", rate=10, concurrency=1)
+        client = open_provider("vtrix", transport=transport, base_url=url, key="k", rate=10, concurrency=1)
         with pytest.raises(NotSent):
             await client.create(provider_request())

@@ -130,7 +130,7 @@ async def test_progress_means_the_same_in_each_form(fields: dict[str, Any]) -> N
 async def test_short_key_is_not_searched_for(key: str) -> None:
     """A key that occurs in ordinary words, ids or addresses corrupts none of them."""
     body = {"id": ID, "status": "failed", "error": {"message": "too many requests with that monkey"}}
-    vtrix = Vtrix(MockProvider(httpx.Response(200, json=body)).client, base_url="https://vtrix.test", key=key)
+    vtrix = Vtrix(MockProvider(httpx.Response(200, json=body)).transport, base_url="https://vtrix.test", key=key)
     fact = await vtrix.fetch(ID)
     assert fact.error is not None
     assert fact.error.message == "too many requests with that monkey"
@@ -175,7 +175,7 @@ async def test_quoted_key_is_masked(quoted: Callable[[str], str], page: bool) ->
     """A provider repeats the key as an address, JSON or HTML has it, in a message or a page; also where it is cut."""
     for text in (quoted(QUOTED_KEY), "x" * 4050 + quoted(QUOTED_KEY)):
         answer = httpx.Response(400, html=text) if page else httpx.Response(400, json={"message": text})
-        vtrix = Vtrix(MockProvider(answer).client, base_url="https://vtrix.test", key=QUOTED_KEY)
+        vtrix = Vtrix(MockProvider(answer).transport, base_url="https://vtrix.test", key=QUOTED_KEY)
         with pytest.raises(Refused) as refused:
             await vtrix.create(provider_request())
         assert "0123" not in refused.value.message

@@ -23,8 +23,8 @@ BODY = b'{"id": "d758n65e878c73cmdg20", "status": "processing"}'
 
 def vtrix(respond: Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]) -> Vtrix:
     """Return an adapter whose requests are answered by `respond`."""
-    client = httpx.AsyncClient(transport=httpx.MockTransport(respond))  # type: ignore[arg-type]
-    return Vtrix(client, base_url="https://upstream.example", key=KEY)
+    transport = httpx.MockTransport(respond)  # type: ignore[arg-type]
+    return Vtrix(transport, base_url="https://upstream.example", key=KEY)
 
 
 class Stream(httpx.AsyncByteStream):

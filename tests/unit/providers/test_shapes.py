@@ -12,7 +12,7 @@ import pytest
 from service.domain.errors import BadSetting, Conflict, ProviderUnavailable, Refused
 from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Status, UpstreamId
-from service.providers import RateLimitedClient, Vtrix, open_provider
+from service.providers import PooledTransport, RateLimitedClient, Vtrix, open_provider
 from tests.support.fake_providers import KEY, MockProvider, provider_request
 
 ID = UpstreamId("d758n65e878c73cmdg20")
@@ -98,10 +98,10 @@ async def test_sent_bytes_are_released_before_the_reply() -> None:
 
     server = await asyncio.start_server(reply, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, httpx.AsyncClient(trust_env=False) as client:
+    async with server, PooledTransport() as transport:
         tracemalloc.start()
         try:
-            await Vtrix(client, base_url=url, key=KEY).create(provider_request(images=[media]))
+            await Vtrix(transport, base_url=url, key=KEY).create(provider_request(images=[media]))
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -230,7 +230,7 @@ async def test_unreadable_list_is_provider_unavailable(body: Any) -> None:
 def test_key_that_a_header_cannot_hold_is_refused_without_showing_it(key: str) -> None:
     """A bad key prevents the start, and the message does not contain it."""
     with pytest.raises(BadSetting) as refused:
-        Vtrix(httpx.AsyncClient(), base_url="https://vtrix.test", key=key)
+        Vtrix(PooledTransport(), base_url="https://vtrix.test", key=key)
     assert not key or key not in str(refused.value)
 
 
@@ -238,14 +238,14 @@ def test_key_that_a_header_cannot_hold_is_refused_without_showing_it(key: str) -
 def test_unusable_address_is_refused(url: str) -> None:
     """A bad provider address prevents the start."""
     with pytest.raises(BadSetting, match="UPSTREAM_URL"):
-        Vtrix(httpx.AsyncClient(), base_url=url, key=KEY)
+        Vtrix(PooledTransport(), base_url=url, key=KEY)
 
 
 @pytest.mark.parametrize("provider", ["vtrix", "vidu"])
 async def test_open_provider_opens_each_provider(provider: str) -> None:
     """Requests go to the configured provider at the configured address."""
     double = MockProvider(httpx.Response(404))
-    upstream = open_provider(provider, client=double.client, base_url=URL, key=KEY, rate=10, concurrency=2)
+    upstream = open_provider(provider, transport=double.transport, base_url=URL, key=KEY, rate=10, concurrency=2)
     with pytest.raises(Exception, match="Not Found"):
         await upstream.fetch(ID)
     assert isinstance(upstream, RateLimitedClient)
@@ -256,4 +256,4 @@ async def test_open_provider_opens_each_provider(provider: str) -> None:
 def test_unknown_provider_is_refused() -> None:
     """A misspelt provider prevents the start, and the message lists the allowed ones."""
     with pytest.raises(BadSetting, match="vtrix, vidu"):
-        open_provider("vudi", client=httpx.AsyncClient(), base_url=URL, key=KEY, rate=1, concurrency=1)
+        open_provider("vudi", transport=PooledTransport(), base_url=URL, key=KEY, rate=1, concurrency=1)

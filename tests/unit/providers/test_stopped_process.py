@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-import httpx
 import pytest
 
 from service.concurrency import late_timeout
@@ -47,10 +46,10 @@ async def test_a_reply_that_arrived_during_a_stop_is_read(
     A stop in the middle of epoll_wait(2) interrupts it (signal(7)): the time is up, and no event is reported yet.
     """
     monkeypatch.setattr(late_timeout, "LATE", 0.1)
-    async with httpx.AsyncClient(transport=PooledTransport()) as client:
-        exchange = HttpExchange(client=client, base_url=provider, scheme="Bearer", key="key")
+    async with PooledTransport() as transport:
+        exchange = HttpExchange(transport=transport, base_url=provider, scheme="Bearer", key="key")
         sending = asyncio.create_task(exchange.send("POST", "/tasks", Timeouts(total=0.5), body={}))
-        while not client._transport._all:  # type: ignore[attr-defined] # noqa: ASYNC110 - the pool offers no event
+        while not transport._all:  # noqa: ASYNC110 - the pool offers no event
             await asyncio.sleep(0)
         await asyncio.sleep(DELAY / 2)  # it is sent
         if interrupted:
