@@ -6,8 +6,8 @@ The usual ones are those of certifi and of the system, where many companies inst
 import errno
 import os
 import ssl
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial
 from pathlib import Path
 
 import certifi
@@ -34,6 +34,17 @@ def trusted(variables: Mapping[str, str]) -> ssl.SSLContext:
     if faults := list(_add_all(context, variables)):
         raise BadSetting("\n".join(faults))
     return context
+
+
+def trust(variables: Mapping[str, str]) -> Callable[[], ssl.SSLContext]:
+    """Return a function that returns `trusted(variables)`, which raises BadSetting here if a variable is wrong.
+
+    The usual authorities are read at its first call: a start does not wait for them.
+    """
+    if any(variables.get(name, "").strip() for name in (*FILES, FOLDERS)):
+        context = trusted(variables)
+        return lambda: context
+    return partial(trusted, variables)
 
 
 @lru_cache(maxsize=1)  # reading them takes some 40 ms

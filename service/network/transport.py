@@ -13,7 +13,7 @@ import httpcore
 import httpx
 
 from service.network import certificates, proxies
-from service.network.certificates import trusted
+from service.network.certificates import trust
 from service.network.connection_errors import refused_by_proxy, unreachable_proxy
 from service.network.dialing import Dialer, connect_timeout
 from service.network.proxies import DEFAULT_PORTS, Proxy, ProxyRules, proxy_rules
@@ -25,10 +25,10 @@ OpenPool = Callable[[httpcore.AsyncNetworkBackend, ssl.SSLContext], httpx.AsyncB
 
 @dataclass(frozen=True, kw_only=True)
 class Outgoing:
-    """How this installation reaches other hosts: its proxies, and the certificates that it trusts."""
+    """How this installation reaches other hosts: its proxies, and the TLS settings of the certificates it trusts."""
 
     proxies: ProxyRules = field(default_factory=ProxyRules)
-    context: ssl.SSLContext = field(default_factory=partial(trusted, {}))
+    context: Callable[[], ssl.SSLContext] = field(default_factory=partial(trust, {}))
 
 
 VARIABLES = frozenset(
@@ -39,7 +39,7 @@ VARIABLES = frozenset(
 
 def outgoing(variables: Mapping[str, str]) -> Outgoing:
     """Return what `variables`, those of the environment, say. Raises BadSetting."""
-    return Outgoing(proxies=proxy_rules(variables), context=trusted(variables))
+    return Outgoing(proxies=proxy_rules(variables), context=trust(variables))
 
 
 class OutgoingTransport(httpx.AsyncBaseTransport):
@@ -117,9 +117,9 @@ class OutgoingTransport(httpx.AsyncBaseTransport):
             backend: httpcore.AsyncNetworkBackend = self._dialer if kind == "direct" else Dialer()
             if kind == "tunnel" and proxy is not None:
                 backend = TunnelBackend(
-                    proxy, dialer=Dialer(), context=self._outgoing.context, destinations=self._destinations
+                    proxy, dialer=Dialer(), context=self._outgoing.context(), destinations=self._destinations
                 )
-            self._pools[kind, proxy] = self._open_pool(backend, self._outgoing.context)
+            self._pools[kind, proxy] = self._open_pool(backend, self._outgoing.context())
         return self._pools[kind, proxy]
 
 

@@ -7,7 +7,7 @@ from statistics import median
 import anyio
 
 from tests.acceptance.environment import settings
-from tests.acceptance.processes import HOST, Child, free_port, until
+from tests.acceptance.processes import BIN, HOST, Child, free_port, until
 from tests.benchmarks.environment import BenchmarkEnvironment, stopping
 from tests.benchmarks.load import request
 from tests.benchmarks.table import Pairs, Row, milliseconds
@@ -26,9 +26,7 @@ async def starts(environment: BenchmarkEnvironment) -> list[Row]:
         seconds, held = await _measure_start(environment, "bare", ["-m", "tests.benchmarks.baseline_server"])
         floors.append(seconds)
         baseline_memory.append(held)
-        seconds, held = await _measure_start(
-            environment, "service", ["-m", "tests.benchmarks.child", "serve", "--port"]
-        )
+        seconds, held = await _measure_start(environment, "service", [str(BIN / "boomerang"), "serve", "--port"])
         figures.append(seconds)
         memory.append(held)
     pairs = Pairs(figures=figures, floors=floors)

@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from service.domain.errors import BadSetting
+from service.network import certificates
 from service.network.certificates import trusted
 from service.network.transport import OutgoingTransport, outgoing
 from tests.support.private_ca import PrivateCa, Site, site
@@ -109,3 +110,22 @@ def test_every_wrong_variable_has_its_line(tmp_path: Path) -> None:
         trusted({"BOOMERANG_CA_FILE": missing, "SSL_CERT_FILE": missing, "SSL_CERT_DIR": missing})
     names = [line.split()[0] for line in str(refused.value).splitlines()]
     assert names == ["BOOMERANG_CA_FILE", "SSL_CERT_FILE", "SSL_CERT_DIR"]
+
+
+def test_usual_certificates_are_read_when_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start does not read them, but what is wrong with those of the operator is reported at once."""
+    certificates._usual_ones.cache_clear()
+    reads: list[int] = []
+    new_context = certificates._new_context
+
+    def counted() -> ssl.SSLContext:
+        reads.append(1)
+        return new_context()
+
+    monkeypatch.setattr(certificates, "_new_context", counted)
+    context = outgoing({}).context
+    assert reads == []
+    assert context() is context()
+    assert reads == [1]
+    with pytest.raises(BadSetting, match="BOOMERANG_CA_FILE"):
+        outgoing({"BOOMERANG_CA_FILE": "/nowhere"})
