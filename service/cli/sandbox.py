@@ -13,8 +13,12 @@ import click
 import uvicorn
 
 from service.cli import EXIT_INTERRUPTED, EXIT_USAGE
-from service.sandbox import MediaExtraMissing, Sandbox, SwitchError, Switches
-from service.sandbox.switches import Switch, switch_table
+from service.cli.lean_imports import import_without_terminal_libraries
+
+import_without_terminal_libraries()
+
+from service.sandbox import MediaExtraMissing, Sandbox, SwitchError, Switches  # noqa: E402 - imports httpx
+from service.sandbox.switches import Switch, switch_table  # noqa: E402 - the same
 
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 """Seconds of each unit of a duration, longest first."""

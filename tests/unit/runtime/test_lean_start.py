@@ -42,16 +42,28 @@ def test_start_imports_only_what_it_needs(tmp_path: Path) -> None:
     Libraries that it imports in part can be imported in whole afterwards.
     """
     asyncio.run(migrate(f"sqlite:///{tmp_path / 'boomerang.db'}"))
+    loaded = modules_of(PROGRAM, tmp_path)
+    assert "service.api.app" in loaded
+    assert sorted(NOT_FOR_A_START & loaded) == []
+
+
+def test_sandbox_imports_nothing_for_terminals(tmp_path: Path) -> None:
+    """The command of the sandbox imports neither Rich nor Pygments, though httpx would."""
+    loaded = modules_of("import sys, service.cli.sandbox; print(*sys.modules)", tmp_path)
+    assert "httpx" in loaded
+    assert sorted({"rich", "pygments"} & loaded) == []
+
+
+def modules_of(program: str, directory: Path) -> set[str]:
+    """Return the modules that a new process prints that runs `program` in `directory`."""
     environment = {"BOOMERANG_UPSTREAM_KEY": "sample", "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
-        cwd=tmp_path,
+        cwd=directory,
         env=environment,
     )
-    loaded = set(done.stdout.split())
-    assert "service.api.app" in loaded
-    assert sorted(NOT_FOR_A_START & loaded) == []
+    return set(done.stdout.split())
