@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
-from sqlalchemy import ColumnElement, Select, case, literal, select, update
+from sqlalchemy import ColumnElement, Executable, Select, bindparam, case, literal, select, update
 
 from service.domain.fair_share import choose_in_turn
 from service.domain.submission_limits import LimitName, Limits, LimitUsage
@@ -50,6 +50,15 @@ LEASED = (
 )
 OVERDUE = _unleased_where(QUEUED & (tasks.c.deadline_at <= NOW), tasks.c.deadline_at)
 DUE = _unleased_where(POLLED & (tasks.c.due_at <= NOW), tasks.c.due_at)
+LEASE = (
+    update(tasks)
+    .where(in_list(tasks.c.id, "ids"))
+    .values(leased_until=bindparam("until", type_=UtcDateTime()), fence=tasks.c.fence + 1)
+    .returning(*TASK_COLUMNS)
+)
+LEASE_TO_SUBMIT = LEASE.values(
+    status=Status.SUBMITTING.value, submission=tasks.c.submission + 1, submitted_at=NOW, note=None
+)
 
 
 class SqlTaskQueue:
@@ -65,13 +74,7 @@ class SqlTaskQueue:
         """
         async with self._database.writing() as write:
             chosen = await _choose(write.connection, now, limit, limits)
-            changes = {
-                "status": Status.SUBMITTING.value,
-                "submission": tasks.c.submission + 1,
-                "submitted_at": now,
-                "note": None,
-            }
-            return await lease_rows(write.connection, chosen, until, changes)
+            return await _lease(write.connection, LEASE_TO_SUBMIT, chosen, {"until": until, "now": now})
 
     async def limit_reached(self, *, now: datetime, limits: Limits) -> LimitName | None:
         """Return the limit that the next due queued task waits for, None if there is none."""
@@ -102,7 +105,7 @@ class SqlTaskQueue:
             chosen = await _unleased(write.connection, OVERDUE, now, limit)
             if len(chosen) < limit:
                 chosen += await _unleased(write.connection, DUE, now, limit - len(chosen))
-            return await lease_rows(write.connection, chosen, until, {})
+            return await lease_rows(write.connection, chosen, until)
 
     async def renew(self, claims: Mapping[TaskId, int], *, until: datetime) -> set[TaskId]:
         """Extend leases to `until`; return the ids that are still held under their fence."""
@@ -191,14 +194,16 @@ async def _unleased(connection: AsyncConnection, wanted: Select[str], now: datet
     return [TaskId(task_id) for task_id in found.scalars()]
 
 
-async def lease_rows(
-    connection: AsyncConnection, chosen: Sequence[TaskId], until: datetime, changes: Values
+async def lease_rows(connection: AsyncConnection, chosen: Sequence[TaskId], until: datetime) -> list[Task]:
+    """Lease rows that this transaction has locked; return the tasks in the order of `chosen`."""
+    return await _lease(connection, LEASE, chosen, {"until": until})
+
+
+async def _lease(
+    connection: AsyncConnection, statement: Executable, chosen: Sequence[TaskId], given: Values
 ) -> list[Task]:
-    """Lease rows that this transaction has locked, with `changes`; return the tasks in the order of `chosen`."""
     if not chosen:
         return []
-    values = {"leased_until": until, "fence": tasks.c.fence + 1} | changes
-    statement = update(tasks).where(in_list(tasks.c.id, "ids")).values(values).returning(*TASK_COLUMNS)
-    rows = await connection.execute(statement, {"ids": chosen})
+    rows = await connection.execute(statement, {"ids": chosen} | given)
     leased = {task.id: task for task in map(task_from_row, rows.all())}
     return [leased[task_id] for task_id in chosen]

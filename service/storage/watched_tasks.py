@@ -75,7 +75,7 @@ class SqlWatchedTasks:
                 return []
             polled = update(watched_tasks).where(in_list(watched_tasks.c.task_id, "ids")).values(polled_at=now)
             await write.connection.execute(polled, {"ids": chosen})
-            return await lease_rows(write.connection, chosen, until, {})
+            return await lease_rows(write.connection, chosen, until)
 
     async def prune(self, *, now: datetime) -> int:
         """Delete the rows of tasks that nobody watches any more, or that have ended; return how many."""

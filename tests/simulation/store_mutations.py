@@ -90,7 +90,7 @@ def sent_before_durable() -> AbstractContextManager[Any]:
     async def claim(self: Any, **given: Any) -> Any:
         async with self._database.writing() as write:
             chosen = await task_queue._choose(write.connection, given["now"], given["limit"], given["limits"])
-            leased = await task_queue.lease_rows(write.connection, chosen, given["until"], {})
+            leased = await task_queue.lease_rows(write.connection, chosen, given["until"])
         taken = {"status": core_task.Status.SUBMITTING, "submitted_at": given["now"]}
         return [replace(one, **taken, submission=one.submission + 1) for one in leased]
 
@@ -149,12 +149,12 @@ def unread_callback_dropped() -> AbstractContextManager[Any]:
 
 def lease_with_the_wrong_fence() -> AbstractContextManager[Any]:
     """Return the fence that a task had before it was claimed."""
-    original = task_queue.lease_rows
+    original = task_queue._lease
 
     async def lease(*args: Any) -> Any:
         return [replace(task, fence=task.fence - 1) for task in await original(*args)]
 
-    return patch.object(task_queue, "lease_rows", lease)
+    return patch.object(task_queue, "_lease", lease)
 
 
 def delivery_lease_with_the_wrong_fence() -> AbstractContextManager[Any]:
