@@ -34,7 +34,10 @@ STALE_AFTER = 30.0
 renewals take."""
 
 RETENTION = timedelta(days=1)
-"""Age of a registration that nobody counts as ended, because each process is gone before ENDED_AFTER renewals."""
+"""Age of a registration that nobody counts as ended, because each process is gone before ENDED_AFTER renewals.
+
+It ends one that this process has not seen before: a jump of the clock makes all the others look as old.
+"""
 
 CLOCK_TOLERANCE = timedelta(minutes=1)
 """How much later than the last recorded use of a key a task may have been submitted with it."""
@@ -158,7 +161,8 @@ class _Renewal:
         for process in registered.others:
             seen_at, without = self.before.get(process.id, (None, 0))
             without = without + 1 if seen_at == process.seen_at else 0
-            if without >= ENDED_AFTER or self.now - process.seen_at > RETENTION:
+            old = seen_at is None and self.now - process.seen_at > RETENTION
+            if old or without >= ENDED_AFTER:
                 ended.append(process.id)
                 continue
             self.observed[process.id] = (process.seen_at, without)

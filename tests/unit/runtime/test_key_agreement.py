@@ -104,7 +104,7 @@ async def test_crashed_process_is_ignored_after_missed_renewals(fleet: Fleet) ->
     assert signing(process) == ["n"]
 
 
-@pytest.mark.parametrize("jump", [timedelta(hours=23), timedelta(hours=-23)])
+@pytest.mark.parametrize("jump", [timedelta(hours=23), timedelta(hours=-23), 3 * RETENTION, -3 * RETENTION])
 async def test_clocks_do_not_matter(fleet: Fleet, jump: timedelta) -> None:
     """A jump of the clock, or a suspended machine, makes no live process look ended."""
     old, process = await fleet.start(OLD), await fleet.start(NEW, OLD)
