@@ -1,4 +1,4 @@
-"""Detect that the system clock moved backwards, which would delay all due work by as much."""
+"""Detect that the system clock moved: backwards would delay all due work, forwards makes everything look old."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -15,6 +15,13 @@ IGNORED_JUMP = timedelta(seconds=30)
 """A clock that moves back by no more than this delays work by as much, and nothing else."""
 
 
+FORWARD_JUMP = timedelta(hours=1)
+"""How far the clock must have moved forward for its time to be doubted."""
+
+DOUBTED_FOR = 3600.0
+"""Seconds for which it is doubted: a wrong clock is set right by then, and that of a machine that slept is right."""
+
+
 @dataclass(slots=True)
 class ClockJumpDetector:
     """Compares the system clock with the monotonic time of the event loop. `lease` is the duration of a lease."""
@@ -23,6 +30,7 @@ class ClockJumpDetector:
     clock: Clock = field(kw_only=True)
     lease: timedelta = field(kw_only=True)
     _last: tuple[datetime, float] | None = field(init=False, default=None)
+    _forward_at: float | None = field(init=False, default=None)
 
     async def check(self) -> int:
         """Reschedule waiting rows if the system clock moved backwards since the last check; return how many.
@@ -39,5 +47,14 @@ class ClockJumpDetector:
             log.warning(
                 "system clock moved backwards", seconds=round(moved_back.total_seconds()), rescheduled=rescheduled
             )
+        elif -moved_back > FORWARD_JUMP:
+            self._forward_at = monotonic
+            log.warning("system clock moved forwards", seconds=round(-moved_back.total_seconds()))
         self._last = (now, monotonic)
         return rescheduled
+
+    async def doubted(self) -> bool:
+        """Return whether the clock moved forward lately, so that nothing may be deleted for its age."""
+        await self.check()
+        since = self._forward_at
+        return since is not None and asyncio.get_running_loop().time() - since < DOUBTED_FOR

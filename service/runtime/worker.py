@@ -154,6 +154,9 @@ class Worker:
         return await self.submitter.sweep()
 
     async def _prune(self) -> int:
+        """Delete what is old; after a jump of the clock everything may only look so."""
+        if await self.clock_jumps.doubted():
+            return 0
         parts = (self.poller, self.handler_retention, self.controls, self.operator_events.queue)
         return sum([await part.prune() for part in parts])
 

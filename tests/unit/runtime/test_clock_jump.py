@@ -3,12 +3,14 @@
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from service.domain.errors import StoreUnavailable
-from service.runtime.clock_jump import ClockJumpDetector
-from tests.support.task_loop import HOUR, LEASE, START, MovedClock
+from service.runtime.clock_jump import DOUBTED_FOR, ClockJumpDetector
+from tests.support.task_loop import HOUR, LEASE, START, MovedClock, open_loop
+from tests.support.worker_builder import build_worker
 
 
 @dataclass
@@ -62,3 +64,28 @@ async def test_failed_repair_is_repeated() -> None:
         await detector.check()
     store.broken = False
     assert await detector.check() == 3
+
+
+async def test_nothing_is_deleted_for_its_age_after_a_jump_forward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that is a year ahead would delete all callbacks and inputs; an hour later it counts as right."""
+    async with open_loop(tmp_path) as loop:
+        worker, pruned = build_worker(loop, []), list[datetime]()
+
+        async def prune() -> int:
+            pruned.append(loop.clock.now())
+            return 0
+
+        monkeypatch.setattr(type(worker.poller), "prune", lambda _self: prune())
+        [job] = [each for each in worker.jobs() if each.name == "prune"]
+        await job.run()
+        loop.clock.move(24 * 365 * HOUR)
+        await job.run()
+        assert len(pruned) == 1
+        event_loop = asyncio.get_running_loop()
+        later = event_loop.time() + DOUBTED_FOR
+        monkeypatch.setattr(event_loop, "time", lambda: later, raising=False)
+        loop.clock.move(HOUR)
+        await job.run()
+        assert pruned[1:] == [loop.clock.now()]
