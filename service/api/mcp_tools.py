@@ -68,6 +68,7 @@ class McpApi:
         try:
             from mcp.server import MCPServer  # noqa: PLC0415 - heavy, and an extra
             from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError  # noqa: PLC0415 - see above
+            from mcp.types import ToolAnnotations  # noqa: PLC0415 - see above
         except ImportError:
             raise ProblemError(NOT_INSTALLED) from None
 
@@ -82,8 +83,12 @@ class McpApi:
                     raise ToolError(internal_error(cause, status=500).detail) from None
 
         server = Tools("boomerang", instructions="Generate videos; a task takes minutes.")
-        for tool in (self.generate_video, self.get_video, self.cancel_video):
-            server.add_tool(tool, structured_output=True)
+        for tool, hints in (
+            (self.generate_video, {"readOnlyHint": False, "destructiveHint": False, "idempotentHint": False}),
+            (self.get_video, {"readOnlyHint": True}),
+            (self.cancel_video, {"readOnlyHint": False, "destructiveHint": True, "idempotentHint": True}),
+        ):  # clients repeat a call by themselves only where the hints allow it
+            server.add_tool(tool, annotations=ToolAnnotations.model_validate(hints), structured_output=True)
         return server
 
     async def generate_video(

@@ -51,8 +51,13 @@ async def test_agent_makes_a_video(workspace: Workspace) -> None:
         child = await serve(workspace, settings(sandbox.url, public_url, sqlite(workspace), API_KEYS=keys))
         http, client = connected(child.url, KEYS["shop"])
         async with http, client:
-            tools = {tool.name for tool in (await client.list_tools()).tools}
-            assert tools == {"generate_video", "get_video", "cancel_video"}
+            tools = {tool.name: tool.annotations for tool in (await client.list_tools()).tools}
+            repeatable = {name: (each.read_only_hint, each.idempotent_hint) for name, each in tools.items()}
+            assert repeatable == {
+                "generate_video": (False, False),
+                "get_video": (True, None),
+                "cancel_video": (False, True),
+            }
             made = (await client.call_tool("generate_video", {"prompt": "a cat", "seconds": 4})).structured_content
             assert made["status"] in {"queued", "submitting", "in_progress"}
             made = await until_completed(client, made["id"])
