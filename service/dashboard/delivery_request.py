@@ -81,7 +81,10 @@ def delivery_request(
 
 def _body(content: DeliveryContent, meta_data: str | None) -> Json:
     event = content.event
-    task = TaskView.from_json({"client": event.event.client} | event.event.data).to_json()
+    try:
+        task = TaskView.from_json({"client": event.event.client} | event.event.data).to_json()
+    except (KeyError, TypeError, ValueError):  # of another release: the page shows it as it is stored
+        return event.to_json(event.event.data)
     if FORM not in content.target:
         return event.to_json(task)
     found: Json = with_body(content.target, task, payload=event.payload, meta_data=meta_data)["body"]

@@ -27,11 +27,11 @@ from service.domain.callback_forms import FORM
 from service.domain.endpoint import Endpoint
 from service.domain.errors import Conflict, NotFound
 from service.domain.ports.delivery_details import DeliveryDetails
-from service.domain.task import Json, Status, Task
+from service.domain.task import Status, Task
 from service.domain.task_view import task_json
 
-MAX_ENTRIES = 1000
-"""Entries of the history that the page shows, the newest; the API has all of them."""
+MAX_STEPS = 500
+"""Steps of the time line that the page shows, the newest; the API has the whole history."""
 
 MAX_REQUESTS = 20
 """Deliveries, the newest, of which the page shows at once what they send; of the others after a click."""
@@ -70,20 +70,22 @@ class TaskPage:
         query.reject_errors()
         [task] = await self.services.notes.noted([await self._visible(request, caller)])
         now = self.layout.now()
-        entries = await self.services.queries.history(task.id, data=False)
+        entries = await self.details.task_history(task.id, limit=MAX_STEPS + 1, with_delivery=chosen)
         waiting = waiting_entry(task, now)
-        newest = [*_of_delivery(chosen, entries[:-MAX_ENTRIES]), *entries[-MAX_ENTRIES:]]
-        shown = [history_object(each, caller) for each in [*newest, *([waiting] if waiting else [])]]
-        steps = timeline(shown)
+        steps = timeline([history_object(each, caller) for each in [*entries, *([waiting] if waiting else [])]])
+        newest = steps[-MAX_STEPS:]
+        older = [step for step in steps[:-MAX_STEPS] if chosen and step.delivery_id == chosen]
         values = {
             "task": task,
             "advice": advice(task),
             "inputs": input_views(task.params),
-            "steps": [step for step in steps if not important or step.kind != "poll" or step.tone != "idle"],
+            "steps": [
+                step for step in [*older, *newest] if not important or step.kind != "poll" or step.tone != "idle"
+            ],
             "important": important,
             "chosen": chosen,
-            "requests": await self._requests(task, steps, chosen, caller),
-            "left_out": max(0, len(entries) - MAX_ENTRIES),
+            "requests": await self._requests(task, [*older, *newest], chosen, caller),
+            "left_out": len(steps) > MAX_STEPS,
             "waiting": waiting_since(task, steps, now),
             "can": _actions(task, caller),
             "payload": await self.services.blobs.payload(task.id),
@@ -177,15 +179,6 @@ class TaskPage:
             raise NotFound("there is no such task")
         request.scope["state"][TASK] = task.id
         return task
-
-
-def _of_delivery(chosen: str | None, entries: Sequence[Json]) -> list[Json]:
-    """Return the entries of one delivery and its attempts: a link to it shows it although it is old."""
-    return [each for each in entries if chosen and chosen in (each.get("delivery_id"), _delivery_id(each))]
-
-
-def _delivery_id(entry: Json) -> str | None:
-    return str(entry["id"]) if entry["kind"] == "delivery" else None
 
 
 def _actions(task: Task, caller: Caller) -> dict[str, bool]:

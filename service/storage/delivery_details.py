@@ -7,10 +7,12 @@ from sqlalchemy import select
 
 from service.domain.event_routing import target_host
 from service.domain.ports.delivery_details import AttemptView, DeliveryContent, DeliveryDetail
+from service.domain.task import Json, TaskId
 from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.delivery_tables import attempts, deliveries
 from service.storage.event_log import BY_NUMBER, logged_event
+from service.storage.task_history import load_newest_history
 
 ATTEMPTS = 10
 """Attempts of each delivery: replays add to them without limit."""
@@ -78,3 +80,8 @@ class SqlDeliveryDetails:
             for row in rows
             if row.event_seq in events
         }
+
+    async def task_history(self, task_id: TaskId, *, limit: int, with_delivery: str | None) -> list[Json]:
+        """Return the newest `limit` entries of each kind of a task's history, and those of one more delivery."""
+        async with self._database.reading() as connection:
+            return await load_newest_history(connection, task_id, limit=limit, with_delivery=with_delivery)

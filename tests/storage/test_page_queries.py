@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from service.domain.ports.health_samples import SAMPLE
-from service.domain.task import Source, Status
+from service.domain.task import Source, Status, TaskId
 from service.storage import Store
 from tests.storage.builders import (
     NOW,
@@ -81,6 +81,24 @@ async def test_contents_of_deliveries(store: Store) -> None:
     assert (found["e1-log"].handler, found["e1-log"].event.event.id) == ("log", "e1")
     assert (found["e1-log"].target, found["e1-log"].event.payload_bytes) == ({}, 0)
     assert await store.delivery_details.contents([]) == {}
+
+
+async def test_newest_part_of_a_history(store: Store) -> None:
+    """The newest deliveries with their attempts and an older one that is named; each entry as in the whole history."""
+    handlers = [f"h{number}" for number in range(6)]
+    await add_deliveries(store, *handlers)
+    for name in handlers:
+        [claim] = await claim_deliveries(store, name)
+        await store.deliveries.finish([an_attempt(claim, "delivered")])
+    task_id = TaskId("t1")
+    whole = await store.queries.history(task_id, data=False)
+    ids = [row["id"] for row in whole if row["kind"] == "delivery"]
+    part = await store.delivery_details.task_history(task_id, limit=2, with_delivery=ids[0])
+    chosen = {row["id"] for row in part if row["kind"] == "delivery"}
+    assert (len(chosen), ids[0] in chosen) == (3, True)
+    assert {row["delivery_id"] for row in part if row["kind"] == "attempt"} == chosen
+    assert [row for row in whole if row in part] == part
+    assert await store.delivery_details.task_history(task_id, limit=100, with_delivery=None) == whole
 
 
 async def test_prices_of_one_model(store: Store) -> None:

@@ -144,6 +144,10 @@ FREQUENT: dict[str, tuple[Act, set[str]]] = {  # each with the indexes that it u
         lambda store: store.queries.history(TaskId("t1")),
         {"events_by_task", "inbox_by_task", "polls_by_task"},
     ),
+    "newest history": (
+        lambda store: store.delivery_details.task_history(TaskId("t1"), limit=500, with_delivery="e1a-log"),
+        {"events_by_task", "inbox_by_task", "polls_by_task"},
+    ),
     "load inputs": (lambda store: store.blobs.load(TaskId("t1")), set()),
     "queue of a client": (_add_large, {"tasks_open_bytes"}),
     "prune references": (_delete_references, {"input_references_by_sha256"}),

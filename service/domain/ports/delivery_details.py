@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from service.domain.logged_event import LoggedEvent
-from service.domain.task import Json
+from service.domain.task import Json, TaskId
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,3 +51,10 @@ class DeliveryDetails(Protocol):
 
     async def contents(self, delivery_ids: Sequence[str]) -> dict[str, DeliveryContent]:
         """Return what the deliveries contain whose events are stored, by id."""
+
+    async def task_history(self, task_id: TaskId, *, limit: int, with_delivery: str | None) -> list[Json]:
+        """Return the newest `limit` entries of each kind of a task's history, and those of one more delivery.
+
+        They are as those of `TaskQueries.history`, oldest first. Attempts do not count: they are the last of each
+        delivery.
+        """

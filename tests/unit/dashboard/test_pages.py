@@ -5,8 +5,9 @@ from html import unescape
 
 import pytest
 
+from service.dashboard import task_page
 from service.domain.task import Status, TaskError
-from tests.storage.builders import NOW, SECOND, a_task, add_tasks
+from tests.storage.builders import NOW, SECOND, a_task, add_deliveries, add_tasks, an_attempt, claim_deliveries
 from tests.unit.dashboard.conftest import PagesUnderTest
 
 FAILED = {"status": Status.FAILED, "error": TaskError(code="x", message="it failed")}
@@ -66,3 +67,21 @@ async def test_page_of_an_action_names_no_address_of_its_json(pages: PagesUnderT
     assert confirm.status_code == 200
     assert "This page as JSON" not in confirm.text
     assert "This page as JSON" in (await pages.get("/tasks")).text
+
+
+async def test_task_with_many_deliveries_shows_the_newest(
+    pages: PagesUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With their attempts, which may be newer than all of them; an older one is shown where its address names it."""
+    monkeypatch.setattr(task_page, "MAX_STEPS", 3)
+    handlers = [f"h{number}" for number in range(6)]
+    await add_tasks(pages.store, a_task("t1", status=Status.COMPLETED, settled_at=NOW))
+    await add_deliveries(pages.store, *handlers)
+    for name in handlers:
+        [claim] = await claim_deliveries(pages.store, name)
+        await pages.store.deliveries.finish([an_attempt(claim, "delivered")])
+    page = (await pages.get("/tasks/t1")).text
+    assert (page.count('class="attempts"'), "Only the newest 3 steps are shown" in page) == (3, True)
+    assert page.count("What the handler is given") == 3
+    assert 'id="e1-h0"' not in page
+    assert 'id="e1-h0"' in (await pages.get("/tasks/t1?delivery=e1-h0")).text
