@@ -26,6 +26,12 @@ def content(name: str) -> tuple[bytes, str]:
     return data, hashlib.sha256(data).hexdigest()[:16]
 
 
+def load_assets() -> None:
+    """Read every asset, so that no later change of the files is seen."""
+    for name in NAMES:
+        content(name)
+
+
 def address(name: str) -> str:
     """Return the address of an asset with its version."""
     return f"{PREFIX}{name}?v={content(name)[1]}"

@@ -34,6 +34,12 @@ def environment() -> "Environment":
     return found
 
 
+def load_templates() -> None:
+    """Load and compile every template, so that no later change of the files is seen."""
+    for name in environment().list_templates():
+        environment().get_template(name)
+
+
 def time_tag(at: datetime | str | None, now: datetime) -> Markup:
     """Return a time element: relative in the page, absolute in UTC as its title; a dash without a time."""
     moment = parse_time(at) if isinstance(at, str) else at

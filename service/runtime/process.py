@@ -3,8 +3,8 @@
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 
@@ -20,6 +20,7 @@ from service.runtime.bootstrap import build_application
 from service.runtime.config.required_settings import ensure_secret_keys
 from service.runtime.config.setting_parsers import database_file, database_kind
 from service.runtime.config.settings import Settings
+from service.runtime.late_imports import import_late, late_modules
 from service.runtime.log_config import configure_logging
 from service.runtime.malloc import return_large_blocks_to_os
 from service.runtime.noted_pass import note_pass
@@ -108,11 +109,28 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
             address = await stack.enter_async_context(
                 open_port(app, host, port, max_connections=connections, keep_alive=settings.keep_alive)
             )
+            if not serverless:  # nothing runs between its requests
+                stack.enter_context(_importing_late(settings, role, listening))
         listening.set()
         try:
             yield address
         finally:
             stopping.set()
+
+
+@contextmanager
+def _importing_late(settings: Settings, role: Role, listening: asyncio.Event) -> Iterator[None]:
+    """Inside the block, import what requests need beside what the start has imported."""
+
+    async def run() -> None:
+        await listening.wait()
+        await import_late(late_modules(role, dashboard=settings.dashboard == "on"))
+
+    importing = asyncio.create_task(run(), name="late imports")
+    try:
+        yield
+    finally:
+        importing.cancel()
 
 
 def _scheduler(application: Application, role: Role) -> JobScheduler:
