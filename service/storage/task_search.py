@@ -16,8 +16,8 @@ from service.storage.tables import events, tasks
 from service.storage.task_filters import NEWEST, SMALL, WHOLE_LIST, filtered, index_of, indexes_of, passing
 from service.storage.task_rows import TASK_COLUMNS, task_from_row
 
-WINDOW = 1500
-"""Entries of an index that one read of a list, or of its counts, looks at."""
+WINDOW = 1000
+"""Entries of an index that one read of a list, or of its counts, looks at: as many as counts show."""
 
 WORDS_WINDOW = 1000
 """Tasks with the rarest word that one read of a search looks at."""
