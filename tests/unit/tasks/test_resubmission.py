@@ -1,5 +1,6 @@
 """Resubmission with changes, and erasure with files, over a real store."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from service.domain.errors import ArchiveUnavailable, Conflict, InvalidParams, K
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Json, Status, Task, TaskId
 from service.domain.task_update import TaskUpdate
+from service.storage.erasure import SqlTaskEraser
 from service.tasks.erasure import TaskErasure
 from tests.support.sample_media import image, uri
 from tests.support.scripted_provider import DONE
@@ -122,6 +124,25 @@ async def archived(loop: Loop, folder: Path) -> Task:
     result = await loop.recorder.add(TaskUpdate.stored_artifact(task.id, an_artifact(task, file)))
     assert result.task
     return result.task
+
+
+async def test_file_that_is_stored_again_meanwhile_is_erased_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replayed attempt of the archive may begin and end between the deletion of the files and that of the rest."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    async with open_loop(tmp_path) as loop:
+        task = await archived(loop, folder)
+        erase = SqlTaskEraser.erase
+
+        async def store_again(eraser: SqlTaskEraser, erased: Task, *, now: datetime) -> Task:
+            (folder / f"{task.id}.mp4").write_bytes(b"video")
+            return await erase(eraser, erased, now=now)
+
+        monkeypatch.setattr(SqlTaskEraser, "erase", store_again)
+        await erasure(loop, folder).erase(task.id)
+        assert list(folder.iterdir()) == []
 
 
 async def test_stored_files_are_erased_too(tmp_path: Path) -> None:
