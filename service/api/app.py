@@ -161,6 +161,7 @@ def create_app(services: Services, pages: Pages | None = None) -> ASGIApp:
         work=services.work,
     )
     turns, contents = PageTurns(), _content_api(services)
+    auditor = Auditor(audit_log=services.audit_log, clock=services.clock)
     # one reader for all APIs: its limit of memory counts the bodies of all of them
     acceptor = TaskAcceptor(task_service=services.task_service, bodies=BodyReader(services.limits.tasks))
     routes = [
@@ -169,7 +170,7 @@ def create_app(services: Services, pages: Pages | None = None) -> ASGIApp:
         *_task_routes(services, turns, acceptor),
         *contents.routes(),
         *_event_routes(services),
-        *drop_in_routes(services, acceptor, contents),
+        *drop_in_routes(services, acceptor, contents, auditor),
         *UsageApi(reports=services.usage, clock=services.clock, turns=turns).routes(),
         *_delivery_routes(services, turns),
         *services.handler_controls.routes(),
@@ -181,7 +182,7 @@ def create_app(services: Services, pages: Pages | None = None) -> ASGIApp:
         *HandlerRoutes(services.handler_endpoints, services.work).routes(),
         *_probe_routes(services, lambda: {**services.counters(), **callbacks.counters()}),
     ]
-    audit = Middleware(AuditMiddleware, auditor=Auditor(audit_log=services.audit_log, clock=services.clock))
+    audit = Middleware(AuditMiddleware, auditor=auditor)
     router = _router(routes, services, audit, max_requests=services.limits.requests, pages=pages)
     return RequestContextMiddleware(router, callbacks=callbacks, problem_page=pages.problem_page if pages else None)
 

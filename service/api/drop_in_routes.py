@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
+from service.api.audit import Auditor
 from service.api.contents import ContentApi
 from service.api.late_routes import LateRoutes
 from service.api.task_acceptor import TaskAcceptor
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
 PATHS = r"^/(?:v1/videos|model/v1/generation|api/v1/skill/models|mcp)(?:/.*)?$"
 
 
-def drop_in_routes(services: "Services", acceptor: TaskAcceptor, contents: ContentApi) -> list[Route]:
+def drop_in_routes(services: "Services", acceptor: TaskAcceptor, contents: ContentApi, auditor: Auditor) -> list[Route]:
     """Return one route that stands for those of every drop-in API."""
-    return [LateRoutes(PATHS, lambda: _routes(services, acceptor, contents))]
+    return [LateRoutes(PATHS, lambda: _routes(services, acceptor, contents, auditor))]
 
 
-def _routes(services: "Services", acceptor: TaskAcceptor, contents: ContentApi) -> list[Route]:
+def _routes(services: "Services", acceptor: TaskAcceptor, contents: ContentApi, auditor: Auditor) -> list[Route]:
     from service.api.mcp_tools import McpApi  # noqa: PLC0415 - late, as LateRoutes explains
     from service.api.videos import VideoApi  # noqa: PLC0415
     from service.api.vtrix_models import VtrixModelApi  # noqa: PLC0415
@@ -45,6 +46,7 @@ def _routes(services: "Services", acceptor: TaskAcceptor, contents: ContentApi) 
         clock=services.clock,
     )
     agents = McpApi(
+        auditor=auditor,
         task_service=services.task_service,
         acceptor=acceptor,
         queries=services.queries,

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from service.api.audit import Auditor
 from service.api.authentication import MCP_PATH, caller_of
 from service.api.endpoints import route
 from service.api.ports import TaskService, WaitingNotes
@@ -46,6 +47,7 @@ _REQUEST: ContextVar[Request] = ContextVar("request of the tools")
 class McpApi:
     """`POST /mcp`: the tools `generate_video`, `get_video` and `cancel_video`."""
 
+    auditor: Auditor
     task_service: TaskService
     acceptor: TaskAcceptor
     queries: TaskQueries
@@ -144,7 +146,10 @@ class McpApi:
         """Cancel a video that has not been sent to the provider yet, or that the provider can cancel."""
         try:
             _require_change_allowed()
-            return _shown(await self.work.tried(await self.task_service.cancel((await self._visible(task_id)).id)))
+            task = await self._visible(task_id)
+            async with self.auditor.recording(caller_of(_REQUEST.get()), "task.cancel", task.id, road="api"):
+                task = await self.task_service.cancel(task.id)
+            return _shown(await self.work.tried(task))
         except BoomerangError as error:
             raise _tool_error(error) from error
 

@@ -65,7 +65,7 @@ def test_every_page_is_in_a_section() -> None:
 
 def test_every_drop_in_is_within_reach() -> None:
     """The pattern of the drop-in APIs matches each of their paths."""
-    (late,) = drop_in_routes(MagicMock(), MagicMock(), MagicMock())
+    (late,) = drop_in_routes(MagicMock(), MagicMock(), MagicMock(), MagicMock())
     assert isinstance(late, LateRoutes)
     paths = [each.path for each in late.routes()]
     assert {"/model/v1/generation", "/v1/videos", "/mcp"} <= {*paths}

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from service.domain.api_key import ApiKey
 from service.domain.errors import StoreUnavailable
-from tests.unit.api.fakes import KEYS, FakeApplication, a_task, app_of, client_of
+from tests.unit.api.fakes import KEYS, FakeApplication, FakeAuditLog, a_task, app_of, client_of
 
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
@@ -106,3 +106,13 @@ async def test_message_of_an_internal_error_stays_here(
         failed, text = await called(client, "generate_video", prompt="a cat")
     assert (failed, "secret" in text + caplog.text + str(logs)) == (True, False)
     assert "try again" in text or "unexpected error of this service" in text
+
+
+async def test_cancellation_by_an_agent_is_in_the_audit_log(fake: FakeApplication) -> None:
+    """As over the API: who canceled which task; a task of another client has no entry."""
+    fake.add(a_task(client="ann"))
+    audit_log = FakeAuditLog()
+    for key, failed in (("key-of-bob", True), ("key-of-ann", False)):
+        async with client_of(app_of(fake, api_keys=KEYS, audit_log=audit_log), key) as client:
+            assert (await called(client, "cancel_video", task_id="task-1"))[0] is failed
+    assert [(row.actor, row.action, row.target) for row in audit_log.rows] == [("ann", "task.cancel", "task-1")]
