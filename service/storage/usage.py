@@ -12,6 +12,7 @@ from service.domain.task import Status
 from service.domain.usage import UsageRow
 from service.storage.column_types import UtcDateTime
 from service.storage.database import Database
+from service.storage.row_counts import parts
 from service.storage.tables import CLIENT_IN_GROUPS, WITHOUT_RESULT, coalesced, one_of, tasks, unindexed
 
 FAILED = frozenset({Status.FAILED, Status.CANCELED, Status.EXPIRED, Status.IN_DOUBT})
@@ -71,8 +72,9 @@ class SqlUsageReports:
                 found: Sequence[Row[Any]] = (await connection.execute(query, times)).all()
                 return found
 
-            for row in await read(SUBMISSIONS):
-                sums[row.of_model, row.of_client].add(row.of_status, row.cost_kind, int(row.tasks), float(row.cost))
+            async for part in parts(connection, tasks.c.submitted_at, OF_DAY, times):
+                for row in await read(SUBMISSIONS.where(part)):
+                    sums[row.of_model, row.of_client].add(row.of_status, row.cost_kind, int(row.tasks), float(row.cost))
             for row in await read(GUESSED) if any(each.maybe_guessed for each in sums.values()) else ():
                 sums[row.of_model, row.of_client].unpriced += int(row.tasks)
             for row in await read(ERASED) if any(each.without_result for each in sums.values()) else ():

@@ -3,9 +3,12 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from service.domain.task import Status, Task
-from service.storage import Store
+from service.storage import Store, row_counts
 from tests.storage.builders import NOW, a_task, add_tasks
+from tests.storage.emitted import emitted
 
 DAY = NOW.date()
 MIDNIGHT = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -36,6 +39,20 @@ async def test_costs_by_model_and_client(store: Store) -> None:
     ]
     [own] = await store.usage.of_day(DAY, client="berta")
     assert (own.client, own.cost) == ("berta", 2.0)
+
+
+async def test_a_day_is_read_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sums are those of one part: SQLite groups a bounded number of rows in memory at once."""
+    second = timedelta(seconds=1)
+    await add_tasks(store, *(submitted(n, n / 4, submitted_at=MIDNIGHT + n // 2 * second) for n in range(11)))
+    await add_tasks(store, submitted(11, 4.0, submitted_at=MIDNIGHT - second), submitted(12, 1.0, Status.FAILED))
+    whole = await store.usage.of_day(DAY, client=None)
+    monkeypatch.setattr(row_counts, "ROWS_AT_ONCE", 3)
+    with emitted(store) as statements:
+        assert await store.usage.of_day(DAY, client=None) == whole
+    assert [(row.tasks, row.cost, row.without_result) for row in whole] == [(12, 14.75, 1)]
+    grouped = [one for one in statements if "cost_kind" in one.sql and "GROUP BY" in one.sql]
+    assert len(grouped) == (1 if store._database.address.postgres else 4)
 
 
 async def test_paid_without_result_and_unknown_costs_stand_out(store: Store) -> None:
