@@ -1,6 +1,8 @@
 """Redis Streams: adds an entry with the event as CloudEvents JSON; deduplicated from Redis 8.6 on."""
 
+import logging
 import ssl
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,10 @@ PRODUCER = "boomerang"
 """One producer for all processes: the next attempt of a delivery may be another one's."""
 
 DEDUPLICATES_FROM = (8, 6)
+UNKNOWN_SYNTAX = ("syntax error", "invalid stream id", "wrong number of arguments", "unknown", "unsupported")
+"""In answers of what does not know a command with IDMP; nothing was added."""
+
+log = logging.getLogger("boomerang.handlers.broker")
 
 FIXES: tuple[tuple[type[ResponseError], str], ...] = (
     (OutOfMemoryError, "its memory is full: raise maxmemory, or lower BOOMERANG_BROKER_MAX_LENGTH"),
@@ -76,10 +82,10 @@ def _tls(ca_file: str | None) -> dict[str, Any]:
 
 
 async def _version(client: Redis) -> tuple[int, ...]:
-    """Return the version of the server, (0,) if the user may not ask for it."""
+    """Return the version of the server, (0,) if it refuses to name it, as to some users or behind a proxy."""
     try:
         text = str((await client.info("server")).get("redis_version", "0"))
-    except NoPermissionError:
+    except ResponseError:
         return (0,)
     return tuple(int(part) if part.isdigit() else 0 for part in text.split(".")[:2])
 
@@ -104,14 +110,28 @@ class RedisConnection:
             "content-type": STRUCTURED_TYPE,
             "event": message.structured(),
         }
-        idmp = (PRODUCER, message.id.encode()) if self._deduplicates else None
         try:
-            await self._client.xadd(self._key, fields, maxlen=self._max_length, approximate=True, idmp=idmp)
+            await self._add(fields, message.id)
         except ReadOnlyError as error:
             self._demoted = True
             raise Retry("Redis does not accept writes: the server is a replica now") from error
         except ResponseError as error:
             raise Retry(f"Redis did not add the message: {_fix(error, self._key)}") from error
+
+    async def _add(self, fields: dict[Any, Any], message_id: str) -> None:
+        """Add an entry; without deduplication where the server, or a proxy before it, does not know the command so."""
+        add = partial(self._client.xadd, self._key, fields, maxlen=self._max_length, approximate=True)
+        if self._deduplicates:
+            try:
+                await add(idmp=(PRODUCER, message_id.encode()))
+            except ResponseError as error:
+                if not any(text in str(error).lower() for text in UNKNOWN_SYNTAX):
+                    raise
+                self._deduplicates = False
+                log.warning("redis does not deduplicate, although its version does: %s", error)
+            else:
+                return
+        await add()
 
     async def close(self) -> None:
         """Close all connections."""

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("redis", reason="redis is not installed")
 
 from redis.asyncio import Redis
-from redis.exceptions import MovedError
+from redis.exceptions import MovedError, ResponseError
 
 from handlers.broker import handlers
 from service.testing import HandlerTest, sample_event
@@ -69,6 +69,25 @@ async def test_old_server_without_deduplication(server: BrokerServer) -> None:
     async with client_of(server) as client:
         entries = await client.xrange("boomerang")
     assert [fields["message_id"] for _, fields in entries] == [f"msg_{event.id}"] * 2
+
+
+async def test_server_that_only_claims_a_new_version(server: BrokerServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real server refuses the command with IDMP: the message is added without it, once, and so are later ones."""
+    monkeypatch.setattr(Redis, "info", AsyncMock(return_value={"redis_version": "8.6.0"}))
+    async with broker_of(server) as test:
+        assert [(await test.deliver(sample_event())).outcome for _ in range(2)] == ["delivered"] * 2
+    monkeypatch.undo()
+    async with client_of(server) as client:
+        assert await client.xlen("boomerang") == 2
+        found = (await client.info("commandstats"))["cmdstat_xadd"]
+    assert (found["calls"], found["failed_calls"]) == (3, 1)
+
+
+async def test_proxy_that_knows_no_info(server: BrokerServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a version nothing is deduplicated, and messages are added."""
+    monkeypatch.setattr(Redis, "info", AsyncMock(side_effect=ResponseError("unknown command 'INFO'")))
+    async with broker_of(server) as test:
+        assert (await test.deliver()).delivered
 
 
 async def test_length_of_the_stream(server: BrokerServer) -> None:

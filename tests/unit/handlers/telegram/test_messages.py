@@ -9,7 +9,7 @@ from handlers.telegram import SECRET_HEADER
 from service.domain.errors import BadSetting
 from tests.support.sample_media import image
 from tests.support.telegram_api import FORUM, GROUP, TOKEN
-from tests.unit.handlers.telegram.conftest import PHOTO, Bot
+from tests.unit.handlers.telegram.conftest import PHOTO, VIDEO, Bot
 
 
 @pytest.mark.parametrize("secret", ["", "wrong", "é", TOKEN])
@@ -85,6 +85,18 @@ async def test_topic_that_was_deleted_is_answered_outside(bot: Bot) -> None:
     bot.api.chats[FORUM].threads.discard(12)
     await bot.receive(update)
     assert [shown.thread for shown in bot.api.shown(FORUM)] == [None]
+
+
+async def test_video_of_a_topic_that_was_deleted_meanwhile_is_whole(bot: Bot) -> None:
+    """The second upload, outside of the topic, has all bytes of the file that the first has read.
+
+    As in NousResearch/hermes-agent#27098 and tdlib/telegram-bot-api#693.
+    """
+    await bot.write("/video a cat", chat=FORUM, thread=12, photo=PHOTO)
+    bot.api.chats[FORUM].threads.discard(12)
+    await bot.finish()
+    [sent] = [each for each in bot.api.shown(FORUM) if each.details.get("bytes")]
+    assert (sent.thread, sent.details["bytes"]) == (None, len(VIDEO))
 
 
 async def test_answer_to_a_photo_uses_that_photo(bot: Bot) -> None:
