@@ -129,6 +129,7 @@ class FaultyProxy:
     faults: dict[str, list[str]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     headers: dict[bytes, bytes] = field(default_factory=dict)
+    connections: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def address(self) -> str:
@@ -136,7 +137,17 @@ class FaultyProxy:
         return f"http://{HOST}:{self.port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection."""
+        """Serve one connection, and close it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.connections.add(task)
+        try:
+            await self._serve(reader, writer)
+        finally:
+            await _closed(writer)
+            self.connections.discard(task)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
             head, body = await _request(reader)
             method = head.split(b" ", 1)[0].decode()
@@ -152,7 +163,6 @@ class FaultyProxy:
                     slowly=fault == "slow",
                 )
             await writer.drain()
-        writer.close()
 
     def _fault(self, method: str) -> str:
         waiting = self.faults.get(method) or []
@@ -163,10 +173,17 @@ class FaultyProxy:
         own = {**self.headers, b"connection": b"close"}
         lines = [line for line in head.split(b"\r\n") if line.lower().partition(b":")[0] not in own]
         added = [name + b": " + value for name, value in own.items()]
-        writer.write(b"\r\n".join([*lines[:1], *added, *lines[1:]]) + body)
-        answer = await reader.read()
-        writer.close()
-        return answer
+        try:
+            writer.write(b"\r\n".join([*lines[:1], *added, *lines[1:]]) + body)
+            return await reader.read()
+        finally:
+            await _closed(writer)
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
@@ -202,3 +219,7 @@ async def faulty_proxy(server: str) -> AsyncIterator[FaultyProxy]:
         yield proxy
     finally:
         listening.close()
+        open_ones = [*proxy.connections]  # a client keeps one that it has not used
+        for each in open_ones:
+            each.cancel()
+        await asyncio.gather(*open_ones, return_exceptions=True)
