@@ -1,12 +1,15 @@
 """The same archive in Azure Blob Storage and Google Cloud Storage, against their emulators where they are installed.
 
-That of Google speaks the JSON API; of the XML API, which obstore uses for objects, it only refuses. Objects and parts
-of the XML API are those of S3, so that a server of S3 without signatures takes its place for uploads.
+No emulator of Google that installs here speaks the XML API, which obstore uses for objects: fake-gcs-server 1.54 only
+refuses (fsouza/fake-gcs-server#852), gcp-storage-emulator 2026.7 knows neither HEAD nor DELETE nor parts. Objects and
+parts of the XML API are those of S3, so that a server of S3 without signatures takes its place for uploads. Signed
+addresses are verified with the public key of a service account, as Google's documentation describes them.
 """
 
 import base64
 import hashlib
 import hmac
+import json
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -14,10 +17,14 @@ from datetime import timedelta
 from email.utils import formatdate
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from handlers.archive import archive
 from service import Retry
@@ -199,6 +206,32 @@ async def test_source_that_dies_leaves_nothing_in_google(s3_server: str, plain_b
             await archive(event(), tools(provider.tools_http(), results=provider.results, archive=target))
     assert any(each.startswith("DELETE ") for each in proxy.requests)
     assert (plain_bucket.keys(), plain_bucket.uploads()) == ([], [])
+
+
+async def test_address_that_google_serves_is_signed_by_the_service_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signature is of the method, the object, the query and the host (V4, GOOG4-RSA-SHA256)."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    account = {"type": "service_account", "client_email": "video@project.iam.gserviceaccount.com"}
+    file = tmp_path / "account.json"
+    file.write_text(json.dumps({**account, "private_key": pem, "private_key_id": "1"}))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    target = open_bucket(BucketAddress(scheme="gs", bucket="videos", prefix="results"), BucketOptions())
+    url = httpx.URL(str(await target.sign("task-1.mp4", "GET", timedelta(minutes=5))))
+    assert (url.scheme, url.host, url.path) == ("https", "storage.googleapis.com", "/videos/results/task-1.mp4")
+    query = dict(url.params)
+    signature = bytes.fromhex(query.pop("X-Goog-Signature"))
+    assert (query["X-Goog-Algorithm"], query["X-Goog-Expires"]) == ("GOOG4-RSA-SHA256", "300")
+    assert query["X-Goog-Credential"].startswith(account["client_email"])
+    canonical = "&".join(f"{name}={quote(value, safe='-._~')}" for name, value in sorted(query.items()))
+    path = quote(url.path, safe="/-._~")
+    lines = ["GET", path, canonical, f"host:{url.host}", "", query["X-Goog-SignedHeaders"], "UNSIGNED-PAYLOAD"]
+    scope = query["X-Goog-Credential"].partition("/")[2]
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    signed = "\n".join([query["X-Goog-Algorithm"], query["X-Goog-Date"], scope, digest])
+    key.public_key().verify(signature, signed.encode(), padding.PKCS1v15(), hashes.SHA256())
 
 
 @pytest.mark.parametrize("scheme", ["gs", "az"])

@@ -197,10 +197,22 @@ async def test_passing_faults_of_the_store_are_survived(bucket: Bucket, faults: 
     assert bucket.keys() == ["videos/2026/task-1.mp4"]
 
 
-async def test_store_that_keeps_failing_is_tried_later(bucket: Bucket) -> None:
-    """A part that cannot be stored ends the attempt, and the upload is aborted."""
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"PUT": ["503 ServiceUnavailable*"]},
+        {"PUT": ["", "", "503 ServiceUnavailable*"]},
+        {"POST": ["", "503 ServiceUnavailable*"]},
+    ],
+    ids=["first part", "last part", "completion"],
+)
+async def test_store_that_keeps_failing_is_tried_later(bucket: Bucket, faults: dict[str, list[str]]) -> None:
+    """A part or an end that cannot be stored ends the attempt, and the upload is aborted.
+
+    The last part is in flight when the end of the file is known: as in apache/arrow-rs-object-store#818.
+    """
     async with faulty_proxy(bucket.server) as proxy:
-        proxy.faults = {"PUT": ["503 ServiceUnavailable*"]}
+        proxy.faults = faults
         with pytest.raises(ArchiveUnavailable, match=r"no usable answer \(503 ServiceUnavailable\)"):
             await archive(event(), Provider(LARGE).tools(bucket, proxy.address))
     assert any(request.startswith("DELETE") for request in proxy.requests)
