@@ -108,19 +108,25 @@ class InboxWorker:
 
         Raises StoreUnavailable.
         """
-        if self.waiting < BUSY_FROM and self._is_fresh(self._busy_at, BUSY_FOR):
-            await self.pause(BUSY_FOR.total_seconds())
-        busy = self.waiting >= BUSY_FROM or self._is_fresh(self._busy_at, BUSY_FOR)
-        if busy:
-            min_age += BUSY_DELAY
-        if self._is_fresh(self._oldest_seen, min_age):
-            return 0
-        self._oldest_seen = oldest = await self.inbox.unread_since()
-        if oldest is None or self._is_fresh(oldest, min_age):
+        if (busy := self._is_busy()) and not await self._has_unread(min_age + BUSY_DELAY):
+            await self.pause(BUSY_FOR.total_seconds())  # a burst that ends meanwhile would else wait for the next tick
+            busy = self._is_busy()
+        if not await self._has_unread(min_age + BUSY_DELAY if busy else min_age):
             return 0
         self._oldest_seen = None
         limit = BUSY_BATCH if busy else BATCH
         return await self.recorder.process_inbox(self._update, limit=limit, known=self._known)
+
+    def _is_busy(self) -> bool:
+        """Return whether many callbacks wait for an answer, or did a moment ago."""
+        return self.waiting >= BUSY_FROM or self._is_fresh(self._busy_at, BUSY_FOR)
+
+    async def _has_unread(self, min_age: timedelta) -> bool:
+        """Return whether a callback in the inbox is at least that old; the oldest one that is known is not read again."""
+        if self._is_fresh(self._oldest_seen, min_age):
+            return False
+        self._oldest_seen = oldest = await self.inbox.unread_since()
+        return oldest is not None and not self._is_fresh(oldest, min_age)
 
     def _known(self, digest: str) -> InboxEntry | None:
         """Return the row of a cached callback."""
