@@ -122,7 +122,7 @@ class InboxWorker:
         return self.waiting >= BUSY_FROM or self._is_fresh(self._busy_at, BUSY_FOR)
 
     async def _has_unread(self, min_age: timedelta) -> bool:
-        """Return whether a callback in the inbox is at least that old; the oldest one that is known is not read again."""
+        """Return whether a callback in the inbox is at least that old; a known oldest one is not read again."""
         if self._is_fresh(self._oldest_seen, min_age):
             return False
         self._oldest_seen = oldest = await self.inbox.unread_since()

@@ -179,13 +179,13 @@ class Dispatcher:
 
     def _start_reserved(self, reservations: SlotReservations) -> None:
         """Start deliveries that were leased at insert, unless the commit took so long that their leases may be lost."""
-        if not reservations.claims or reservations.until is None:
+        if (until := reservations.until) is None:
             return
-        if self.slots.lease_half_elapsed(reservations.until, self.clock.now()):
+        claims = [] if self.slots.lease_half_elapsed(until, self.clock.now()) else reservations.claims()
+        if len(claims) < len(reservations.reserved):
             self.slots.notify()
-            return
-        for claim in reservations.claims:
-            self._start(claim, reservations.until)
+        for claim in claims:
+            self._start(claim, until)
 
     def _start(self, claim: DeliveryClaim, leased_until: datetime) -> asyncio.Task[None]:
         handler = self.slots.handler(claim.handler)

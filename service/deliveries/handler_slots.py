@@ -19,7 +19,7 @@ from service.domain.event_routing import target_host
 from service.domain.fair_share import FairShare
 from service.domain.ports.circuits import NO_BLOCKS, Blocks
 from service.domain.ports.queues import HandlerCapacity
-from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.ports.unit_of_work import DeliveryClaim, NewClaims, no_claims
 from service.domain.task import Json
 
 PAST_SERVED_INTERVAL = timedelta(seconds=1)
@@ -28,12 +28,12 @@ PAST_SERVED_INTERVAL = timedelta(seconds=1)
 
 @dataclass(kw_only=True, eq=False)
 class SlotReservations:
-    """The slots that one transaction reserves; `claims` are the deliveries that the store leased, `until` a moment."""
+    """The slots that one transaction reserves; `claims` has the deliveries that the store leased, `until` a moment."""
 
     slots: "HandlerSlots" = field(repr=False)
     reserved: list[tuple[Handler, str | None]] = field(default_factory=list)
     until: datetime | None = None
-    claims: Sequence[DeliveryClaim] = ()
+    claims: NewClaims = no_claims
 
     def lease(
         self, name: str, now: datetime, *, client: str | None = None, of: str = "", target: Json | None = None
@@ -53,6 +53,10 @@ class SlotReservations:
         self.reserved.append((handler, client))
         self.until = now + self.slots.lease
         return self.until
+
+    def grant(self, claims: NewClaims) -> None:
+        """Take what has the claims on the deliveries that the store leased, once the transaction is committed."""
+        self.claims = claims
 
 
 class HandlerSlots:

@@ -5,7 +5,7 @@ an array or a parameter for each value, and reads it as a table (`json_to_record
 write large blobs to PostgreSQL this way.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache, partial
 from operator import itemgetter
 from typing import Any
@@ -28,6 +28,9 @@ BLOB_TABLES = frozenset({inputs, input_data})
 NEVER = false()
 
 Rows = Sequence[Mapping[str, Any]]
+Computed = tuple[tuple[str, ColumnElement[Any]], ...]
+"""Columns with the expressions that compute them."""
+
 Processor = Callable[[list[Any]], list[Any]]
 """Converts the values of one column in all rows: a call for each value would take longer than storing it."""
 
@@ -50,13 +53,10 @@ def insertion(dialect: Dialect, table: Table, rows: Rows, unless: ColumnElement[
     """
     names = tuple(rows[0])
     if unless is not None:
-        statement = _insert_unless(table, names, dialect, unless)
-        if dialect.name == "postgresql":
-            return statement, (_as_json(dialect, table, names, rows),)
-        return statement, _as_tuples(dialect, table, names, rows)
+        return _insert_selected(table, names, dialect, unless=unless), _parameters(dialect, table, names, rows)
     if dialect.name == "postgresql":
-        return _insert_records(table, names, dialect), (_as_json(dialect, table, names, rows),)
-    return _insert_one(table, names), _as_tuples(dialect, table, names, rows)
+        return _insert_records(table, names, dialect), _parameters(dialect, table, names, rows)
+    return _insert_one(table, names), _parameters(dialect, table, names, rows)
 
 
 async def update_many(connection: AsyncConnection, table: Table, rows: Rows) -> None:
@@ -86,6 +86,26 @@ def insert_and_return(
         return None
     statement, parameters = insertion(connection.dialect, column.table, rows, unless)
     return _defer(connection, f"{statement} RETURNING {column.name}", parameters, returns=True)
+
+
+def insert_computed(
+    connection: AsyncConnection, table: Table, rows: Rows, computed: Computed, *, returning: str
+) -> Deferred:
+    """Insert as `insert_many` does, with columns that the database computes; its rows are `returning` of the new ones.
+
+    A computed column replaces the value that a row has for it, which is `new` in its expression: `new.name`. The
+    expression may read the table itself, but not rows that the same call inserts.
+    """
+    names, dialect = tuple(rows[0]), connection.dialect
+    statement = f"{_insert_selected(table, names, dialect, computed)} RETURNING {returning}"
+    return _defer(connection, statement, _parameters(dialect, table, names, rows), returns=True)
+
+
+def _parameters(dialect: Dialect, table: Table, names: tuple[str, ...], rows: Rows) -> Any:
+    """Return the rows as an insertion takes them."""
+    if dialect.name == "postgresql":
+        return (_as_json(dialect, table, names, rows),)
+    return _as_tuples(dialect, table, names, rows)
 
 
 def _defer(connection: AsyncConnection, statement: str, parameters: Any, *, returns: bool = False) -> Deferred:
@@ -154,17 +174,30 @@ def _insert_records(table: Table, names: tuple[str, ...], dialect: Dialect) -> s
 
 
 @lru_cache(CACHE_SIZE)
-def _insert_unless(table: Table, names: tuple[str, ...], dialect: Dialect, unless: ColumnElement[bool]) -> str:
+def _insert_selected(
+    table: Table,
+    names: tuple[str, ...],
+    dialect: Dialect,
+    computed: Computed = (),
+    *,
+    unless: ColumnElement[bool] = NEVER,
+) -> str:
     columns = ", ".join(_quoted(names, dialect))
     if dialect.name == "postgresql":
         source = f"SELECT {columns} FROM {_records(table, names, dialect)}"  # noqa: S608
     else:
         source = f"VALUES {REPEATED}({', '.join('?' * len(names))})"
-    skipped = unless.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+    values = dict(zip(names, _quoted(names, dialect), strict=True)) | {
+        name: _literal_sql(expression, dialect) for name, expression in computed
+    }
     return (
-        f"WITH new ({columns}) AS ({source}) INSERT INTO {table.name} ({columns}) "  # noqa: S608
-        f"SELECT {columns} FROM new WHERE NOT {skipped} ON CONFLICT DO NOTHING"
+        f"WITH new ({columns}) AS ({source}) INSERT INTO {table.name} ({', '.join(_quoted(values, dialect))}) "  # noqa: S608
+        f"SELECT {', '.join(values.values())} FROM new WHERE NOT {_literal_sql(unless, dialect)} ON CONFLICT DO NOTHING"
     )
+
+
+def _literal_sql(expression: ColumnElement[Any], dialect: Dialect) -> str:
+    return str(expression.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
 
 
 @cache
@@ -190,5 +223,5 @@ def _records(table: Table, names: Sequence[str], dialect: Dialect) -> str:
     return f"json_to_recordset(%s::json) AS new ({columns})"
 
 
-def _quoted(names: Sequence[str], dialect: Dialect) -> list[str]:
+def _quoted(names: Iterable[str], dialect: Dialect) -> list[str]:
     return [dialect.identifier_preparer.quote(name) for name in names]

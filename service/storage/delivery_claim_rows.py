@@ -11,13 +11,9 @@ from service.storage.tables import events, inputs
 from service.storage.task_rows import Values
 
 
-def with_payload(*columns: ColumnElement[Any], where: ColumnElement[bool] | None = None) -> Select[Any]:
-    """Return a query for `columns` of events, and for the payload blob of their tasks as `payload`.
-
-    A payload has up to 1 MiB. It is read only for events to which `where` applies.
-    """
+def with_payload(*columns: ColumnElement[Any]) -> Select[Any]:
+    """Return a query for `columns` of events, and for the payload blob of their tasks as `payload`."""
     matches = (inputs.c.task_id == events.c.task_id) & (inputs.c.place == PAYLOAD)
-    matches = matches if where is None else matches & where
     return select(*columns, inputs.c.data.label("payload")).select_from(events.outerjoin(inputs, matches))
 
 

@@ -5,7 +5,6 @@ one that another transaction has locked counts as busy, and is not waited for. S
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import bindparam, select
@@ -13,7 +12,6 @@ from sqlalchemy import bindparam, select
 from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.deferred import Deferred, defer
-from service.storage.deferred_reads import DeferredRows, defer_query
 from service.storage.delivery_tables import IS_PENDING, deliveries
 from service.storage.task_rows import Values
 
@@ -27,29 +25,16 @@ LEASED = select(deliveries.c.destination).where(
 LEASED_NOW = LEASED.where(deliveries.c.leased_until > bindparam("now", type_=UtcDateTime()))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LockedDestinations:
-    """Destinations that a transaction tries to lock, and which have a lease: known after its next statement."""
-
-    wanted: frozenset[str]
-    locks: Deferred | None
-    leased: DeferredRows
-
-    def busy(self) -> set[str]:
-        """Return the destinations for which no delivery may be leased now."""
-        locked = self.wanted if self.locks is None else {name for (name,) in self.locks.rows or ()}
-        return set(self.wanted - locked) | {name for (name,) in self.leased.all()}
-
-
-def lock_destinations(connection: AsyncConnection, wanted: Collection[str]) -> LockedDestinations | None:
-    """Try to lock destinations until this transaction ends, with its next statement; None without any."""
+async def busy_destinations(connection: AsyncConnection, wanted: Collection[str]) -> set[str]:
+    """Try to lock destinations until this transaction ends; return those for which no delivery may be leased now."""
     if not wanted:
-        return None
+        return set()
     locks = None
     if connection.dialect.name == "postgresql":
         locks = defer(connection, Deferred(statement=TRY_LOCKS, parameters=(sorted(wanted),), returns=True))
-    leased = defer_query(connection, LEASED, {"destinations": list(wanted)})
-    return LockedDestinations(wanted=frozenset(wanted), locks=locks, leased=leased)
+    leased = set((await connection.execute(LEASED, {"destinations": list(wanted)})).scalars())
+    locked = set(wanted) if locks is None else {name for (name,) in locks.rows or ()}
+    return set(wanted) - locked | leased
 
 
 async def without_busy(connection: AsyncConnection, rows: Sequence[Values], now: datetime) -> list[Values]:

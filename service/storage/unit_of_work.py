@@ -14,14 +14,15 @@ from service.domain.endpoint import EndpointMatch
 from service.domain.operator_event import OperatorEventType, hour_of
 from service.domain.ports.operator_events import OPERATOR_EVENTS
 from service.domain.ports.unit_of_work import (
-    DeliveryClaim,
     DeliveryRow,
     EventRow,
     InboxEntry,
     KnownEntries,
+    NewClaims,
     PollRow,
     RunTime,
     UnitOfWork,
+    no_claims,
     unknown,
 )
 from service.domain.task import EventType, Task, TaskId, UpstreamId
@@ -30,15 +31,12 @@ from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import insert_and_return, insert_many, update_many
 from service.storage.column_types import in_list
 from service.storage.database import Database
-from service.storage.deferred_reads import DeferredRows, defer_query
-from service.storage.delivery_claim_rows import delivery_claim, with_payload
-from service.storage.delivery_tables import IS_PENDING, deliveries
-from service.storage.destination_locks import lock_destinations
-from service.storage.dialects import advisory_lock
+from service.storage.deferred_reads import defer_query
 from service.storage.endpoint_store import enabled_endpoints, endpoints_of_tasks, keep_routes
 from service.storage.inbox import STORED_DIGESTS, TASK_IS_FINAL
+from service.storage.new_deliveries import append_deliveries, append_events
 from service.storage.operator_events import report
-from service.storage.tables import UNREAD, events, inbox, polls, run_times, tasks
+from service.storage.tables import UNREAD, inbox, polls, run_times, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, changed_task_values, task_from_row
 from service.storage.task_waits import add_task_waits
 from service.storage.watched_tasks import add_watched
@@ -168,13 +166,13 @@ class SqlUnitOfWork:
         await keep_routes(self.connection)
         return await enabled_endpoints(self.connection, clients)
 
-    async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> list[DeliveryClaim]:
-        """Insert events, in this order, and their deliveries; return claims on deliveries whose lease is granted."""
+    async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> NewClaims:
+        """Insert events, in this order, and their deliveries; return what has the claims on them after the commit."""
         if events:
             await append_events(self.connection, events)
             await self._report_overdue(events)
         if not deliveries:
-            return []
+            return no_claims
         return await append_deliveries(self.connection, deliveries, {event.id: event for event in events})
 
     async def _report_overdue(self, rows: Sequence[EventRow]) -> None:
@@ -229,70 +227,3 @@ def _within_byte_limit(sizes: Iterable[Row[str, int]]) -> list[str]:
     """Return the first digests of `sizes` whose bodies have MAX_UNREAD_BYTES together; at least one digest."""
     totals = accumulate(sizes, lambda before, one: (one[0], before[1] + one[1]))
     return [digest for index, (digest, total) in enumerate(totals) if not index or total <= MAX_UNREAD_BYTES]
-
-
-LANES_WITH_PENDING = select(deliveries.c.lane).where(IS_PENDING, in_list(deliveries.c.lane, "lanes"))
-STORED_EVENTS = with_payload(events.c.id, events.c.seq, events.c.at, where=in_list(events.c.id, "claimed")).where(
-    in_list(events.c.id, "ids")
-)
-NEW_DELIVERY: Values = {"status": "pending", "attempts": 0, "attempted": 0}
-
-
-async def append_events(connection: AsyncConnection, rows: Sequence[EventRow]) -> None:
-    """Insert events in this order; events that are stored already do not change.
-
-    Readers resume after the highest `seq` that they have read, so numbers must appear in the order of the commits.
-    """
-    await advisory_lock(connection, "events")
-    await insert_many(connection, events, [vars(row) | {"type": row.type.value} for row in rows])
-
-
-async def append_deliveries(
-    connection: AsyncConnection, rows: Sequence[DeliveryRow], new_events: Mapping[str, EventRow]
-) -> list[DeliveryClaim]:
-    """Insert deliveries of stored events; return claims on those whose lease is granted, with their `new_events`.
-
-    Leases, numbers of events and payloads are read in one round trip, with the insertion of the events.
-    """
-    wanted = _heads([row for row in rows if row.event_id in new_events])
-    destinations = {row.destination for row in wanted.values() if row.destination}
-    pending = defer_query(connection, LANES_WITH_PENDING, {"lanes": list(wanted)}) if wanted else None
-    locked = lock_destinations(connection, destinations)
-    parameters = {"ids": {row.event_id for row in rows}, "claimed": {row.event_id for row in wanted.values()}}
-    stored = {event.id: event for event in (await connection.execute(STORED_EVENTS, parameters)).all()}
-    claimed = _claimable(rows, wanted, _texts(pending), locked.busy() if locked else set())
-    values: list[Values] = []
-    for row in rows:
-        event, leased = stored[row.event_id], row.id in claimed
-        lease = {"leased_until": row.leased_until if leased else None, "fence": int(leased)}
-        values.append(vars(row) | NEW_DELIVERY | lease | {"event_seq": event.seq, "created_at": event.at})
-    await insert_many(connection, deliveries, values)
-    return [
-        delivery_claim(one, new_events[one["event_id"]], stored[one["event_id"]].payload)
-        for one in values
-        if one["id"] in claimed
-    ]
-
-
-def _texts(found: DeferredRows | None) -> set[str]:
-    return {text for (text,) in found.all()} if found else set()
-
-
-def _heads(rows: Sequence[DeliveryRow]) -> dict[str, DeliveryRow]:
-    """Return by lane the first of its new deliveries, if a lease is wanted for that one."""
-    heads = {row.lane: row for row in reversed(rows)}
-    return {lane: row for lane, row in heads.items() if row.leased_until}
-
-
-def _claimable(
-    rows: Sequence[DeliveryRow], wanted: Mapping[str, DeliveryRow], pending: set[str], busy: set[str]
-) -> set[str]:
-    """Return the ids of rows whose lease can be granted: the first of a lane that has no pending delivery.
-
-    Of one destination it is the first of them, and only if it is not `busy` with a delivery that is leased.
-    """
-    first: dict[str, str] = {}
-    for row in rows:
-        if wanted.get(row.lane) is row and row.lane not in pending and row.destination not in busy:
-            first.setdefault(row.destination or row.lane, row.id)
-    return set(first.values())

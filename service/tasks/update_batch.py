@@ -238,6 +238,6 @@ class UpdateBatch:
         claims = await self.unit_of_work.append(self.events, self.deliveries)
         topics["events"] = None
         if self.slot_reservations:
-            self.slot_reservations.claims = claims
-        if len(claims) < len(self.deliveries):
+            self.slot_reservations.grant(claims)
+        if not all(row.leased_until for row in self.deliveries):
             topics["dispatch"] = None

@@ -23,7 +23,8 @@ UNTIL = NOW + LEASE
 
 async def _append(store: Store, events: Sequence[EventRow], rows: Sequence[DeliveryRow]) -> list[DeliveryClaim]:
     async with store.units_of_work.transaction() as transaction:
-        return await transaction.append(events, rows)
+        claims = await transaction.append(events, rows)
+    return list(claims())
 
 
 async def _claimed_at_insert(store: Store, *events: str) -> list[str]:

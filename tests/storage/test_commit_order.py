@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
+from service.domain.task import UpstreamId
 from service.storage import Store, open_store
 from service.storage.local_signals import LocalSignals
 from tests.storage.builders import a_delivery, a_task, add_tasks, admitted, an_entry, an_event
@@ -84,6 +85,7 @@ async def test_events_are_numbered_in_the_order_of_their_commits(
     async with other_session(database) as session:
         async with store.units_of_work.transaction() as transaction:
             await transaction.append([event], [a_delivery(event)])
+            await transaction.holders([UpstreamId("u1")])  # sends what would else go with the COMMIT
             appending = asyncio.create_task(append_later())
             await session.until_waiting(1)
             assert not appending.done()

@@ -37,7 +37,8 @@ def _rows(count: int, *, event_id: str = "e1", task_id: str = "t1", leased: bool
 async def _append(store: Store, rows: list[DeliveryRow]) -> list[str]:
     events = [an_event(one, task_id=rows[0].task_id) for one in dict.fromkeys(row.event_id for row in rows)]
     async with store.units_of_work.transaction() as transaction:
-        return [claim.id for claim in await transaction.append(events, rows)]
+        claims = await transaction.append(events, rows)
+    return [claim.id for claim in claims()]
 
 
 async def test_one_delivery_of_a_destination_is_claimed(store: Store) -> None:

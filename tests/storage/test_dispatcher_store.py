@@ -173,7 +173,8 @@ async def test_handler_that_crashes_its_process_becomes_a_dead_letter(
     await add_tasks(store, a_task("t1"))
     async with store.units_of_work.transaction() as transaction:
         row = a_delivery(event, "sample", leased_until=NOW + LEASE if at_insert else None)
-        claims = await transaction.append([event], [row])
+        new_claims = await transaction.append([event], [row])
+    claims = [*new_claims()]
     survivor = dispatchers.add(handler("sample", dispatchers.record, attempts=2))
     delays: list[float] = []
     while (found := await _delivery(store)).due_at:

@@ -1,18 +1,15 @@
 """The slots of handlers, as the recorder needs them: deliveries are leased by the commit that inserts them."""
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
-from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.ports.unit_of_work import NewClaims
 from service.domain.task import Json
 
 
 class SlotReservations(Protocol):
-    """The slots that one transaction reserves; `claims` are the deliveries that it leased."""
-
-    claims: Sequence[DeliveryClaim]
+    """The slots that one transaction reserves."""
 
     def lease(
         self, name: str, now: datetime, *, client: str | None = None, of: str = "", target: Json | None = None
@@ -22,6 +19,9 @@ class SlotReservations(Protocol):
         `client` is whose share the slot is taken from; None where no request named a target. `of` is the client of the
         event: a delivery to a `target` whose circuit is open waits.
         """
+
+    def grant(self, claims: NewClaims) -> None:
+        """Take what has the claims on the deliveries that the transaction leased, once it is committed."""
 
 
 class DeliverySlots(Protocol):

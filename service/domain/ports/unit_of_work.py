@@ -97,6 +97,15 @@ class DeliveryClaim:
         return share_owner(self.event.client, self.target)
 
 
+NewClaims = Callable[[], Sequence[DeliveryClaim]]
+"""Returns the claims on the deliveries that a transaction has leased while it inserted them; known after its commit."""
+
+
+def no_claims() -> Sequence[DeliveryClaim]:
+    """Return no claims."""
+    return ()
+
+
 class InboxUsage(NamedTuple):
     """How many callbacks of a task are stored, and how many bytes their bodies have."""
 
@@ -168,8 +177,8 @@ class UnitOfWork(Protocol):
     async def endpoints_of(self, clients: Set[str]) -> list[EndpointMatch]:
         """Return the enabled endpoints of these clients."""
 
-    async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> list[DeliveryClaim]:
-        """Store events, in this order, and their deliveries; return the claims on deliveries with a lease.
+    async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> NewClaims:
+        """Store events, in this order, and their deliveries; return what has the claims on those with a lease.
 
         Deliveries that wait for an earlier one of their lane get no lease.
         """

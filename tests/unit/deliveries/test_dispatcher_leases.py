@@ -240,3 +240,13 @@ async def test_error_while_an_attempt_is_abandoned_ends_no_renewals(monkeypatch:
     finally:
         unresponsive.may_end.set()
         await setup.dispatcher.drain(0)
+
+
+async def test_claim_is_requested_for_what_gets_no_lease_at_insert() -> None:
+    """A slot was free for it, but an earlier delivery of its lane waits: a claim must not wait for the next tick."""
+    setup = dispatcher_setup(handler("sample", RecordingHandler()))
+    setup.dispatcher.open()
+    with setup.slots.reservations() as reservations:
+        assert reservations.lease("sample", setup.clock.now())
+        reservations.grant(list)
+    assert setup.signals.topics == ["dispatch"]

@@ -27,7 +27,7 @@ class Started:
 
     def __call__(self, reservations: SlotReservations) -> None:
         """Note the claims."""
-        self.ids += [claim.id for claim in reservations.claims]
+        self.ids += [claim.id for claim in reservations.claims()]
         self.until = reservations.until
 
 
@@ -66,7 +66,7 @@ def test_leased_deliveries_start_after_their_transaction() -> None:
     slots, started, _ = _slots()
     with slots.reservations() as reservations:
         assert reservations.lease("sample", NOW) == NOW + LEASE
-        reservations.claims = [claim_for("sample", id="d1")]
+        reservations.grant(lambda: [claim_for("sample", id="d1")])
         assert started.ids == []
     assert (started.ids, started.until) == (["d1"], NOW + LEASE)
 
@@ -76,7 +76,7 @@ def test_failed_transaction_releases_its_slots() -> None:
     slots, started, _ = _slots()
     with suppress(ZeroDivisionError), slots.reservations() as reservations:
         reservations.lease("sample", NOW)
-        reservations.claims = [claim_for("sample")]
+        reservations.grant(lambda: [claim_for("sample")])
         raise ZeroDivisionError
     assert started.ids == []
     with slots.reserve_free(NOW) as capacities:
@@ -239,7 +239,7 @@ async def test_close_waits_for_open_transactions() -> None:
     slots, started, _ = _slots()
     with slots.reservations() as reservations:
         reservations.lease("sample", NOW)
-        reservations.claims = [claim_for("sample", id="d1")]
+        reservations.grant(lambda: [claim_for("sample", id="d1")])
         closing = asyncio.create_task(slots.immediate.close())
         await asyncio.sleep(0)
         assert not closing.done()
@@ -253,7 +253,7 @@ async def test_commit_after_close_starts_do_nothing() -> None:
     slots, started, _ = _slots()
     with slots.reservations() as reservations:
         reservations.lease("sample", NOW)
-        reservations.claims = [claim_for("sample", id="d1")]
+        reservations.grant(lambda: [claim_for("sample", id="d1")])
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
                 await slots.immediate.close()
