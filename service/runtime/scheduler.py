@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -69,12 +69,16 @@ class JobScheduler:
         return f"background task {ended[0]} exited unexpectedly, restart the process" if ended else None
 
     async def start(self) -> None:
-        """Run every job once, then on its interval."""
+        """Run every job once, then on its interval; those of one interval run one after the other, spread over it.
+
+        If all ran in one moment, a callback that arrives then would wait for all of them.
+        """
         # a process answers its first requests before it needs the library, whose import looks at all installed packages
         from service.runtime.clock_safe_scheduler import ClockSafeScheduler  # noqa: PLC0415
 
         self._scheduler = self._scheduler or ClockSafeScheduler(timezone=UTC)
-        for job in self.jobs:
+        started_at = datetime.now(UTC)
+        for number, job in enumerate(self.jobs, 1):
             self._wake_events[job.name] = asyncio.Event()
             self._wake(job)
             self._workers.append(self._start_background(self._run_when_woken(job), name=f"job-{job.name}"))
@@ -83,6 +87,7 @@ class JobScheduler:
                 "interval",
                 args=[job],
                 seconds=job.every.total_seconds(),
+                start_date=started_at + job.every * (number / len(self.jobs)),
                 id=job.name,
                 coalesce=True,
                 max_instances=1,

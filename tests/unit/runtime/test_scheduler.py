@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,18 @@ async def test_job_runs_on_its_interval() -> None:
     for _ in range(3):
         await work.wait_for_start()
     await scheduler.stop()
+
+
+async def test_jobs_of_one_interval_run_at_different_times() -> None:
+    """A callback waits for one of them at most, and not for all."""
+    work, names = Work(), "abcde"
+    scheduler = JobScheduler([PeriodicJob(name=name, run=work.run, every=RARELY) for name in names], LocalSignals())
+    await scheduler.start()
+    assert scheduler._scheduler is not None
+    times = sorted(job.next_run_time for job in scheduler._scheduler.get_jobs())
+    await scheduler.stop()
+    assert {later - earlier for earlier, later in pairwise(times)} == {RARELY / len(names)}
+    assert timedelta() < times[-1] - datetime.now(UTC) <= RARELY
 
 
 class SetClock(datetime):
