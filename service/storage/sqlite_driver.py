@@ -35,12 +35,20 @@ BEGIN_WRITING = "BEGIN IMMEDIATE"
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for another process that writes."""
 
+CHECKPOINT_PAGES = 4000
+"""Pages of the log (16 MB) from which a COMMIT copies it into the file, which takes some milliseconds.
+
+A callback and what follows from it write about 40 pages. With the default of 1000 one callback in fifty waits for the
+copy, with 4000 one in two hundred.
+"""
+
 SQLITE_PRAGMAS = (
     f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -4096",
     "PRAGMA journal_size_limit = 67108864",
+    f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}",
     "PRAGMA temp_store = MEMORY",
 )
 

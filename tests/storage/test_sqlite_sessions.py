@@ -36,7 +36,13 @@ from tests.storage.conftest import EmptyDatabase
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 FULL = 2
-SETTINGS = {"synchronous": FULL, "foreign_keys": 1, "journal_mode": "wal", "busy_timeout": 10_000}
+SETTINGS = {
+    "synchronous": FULL,
+    "foreign_keys": 1,
+    "journal_mode": "wal",
+    "busy_timeout": 10_000,
+    "wal_autocheckpoint": 4000,
+}
 
 
 @pytest.mark.parametrize(("name", "value"), SETTINGS.items())
