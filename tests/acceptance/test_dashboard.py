@@ -678,8 +678,16 @@ def test_axe_and_width(
 ) -> None:
     """axe-core finds nothing on any page, and no page is wider than a phone, also with a font of twice the size."""
     with signed_in(browser, service, ADMIN, phone=phone, dark=dark) as page:
-        for path in ["/", "/tasks", "/audit", *(f"/tasks/{task['id']}" for task in ended), "/tasks/nothing"]:
+        for path in [
+            "/",
+            "/tasks",
+            "/audit",
+            *(f"/tasks/{task['id']}" for task in ended),
+            "/tasks/nothing",
+            "/no-page",
+        ]:
             page.goto(path)
+            page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
             assert axe_findings(page) == [], path
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
             page.evaluate("document.documentElement.style.fontSize = '200%'")

@@ -380,7 +380,9 @@ def test_endpoints_are_accessible_and_fit_a_phone(
         for each in ("/endpoints", path, f"{path}/remove", f"{path}/replay"):
             page.goto(each)
             assert axe_findings(page) == [], each
-            assert page.evaluate("document.documentElement.scrollWidth") == 390, each
+            page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+            page.evaluate("document.documentElement.style.fontSize = '200%'")
+            assert page.evaluate("document.documentElement.scrollWidth") == 390, f"{each} with a large font"
 
 
 def test_handlers_are_paused_resumed_and_tested(

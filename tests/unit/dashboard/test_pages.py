@@ -1,11 +1,13 @@
 """What pages say, made in this process from rows in the database."""
 
+import re
 from datetime import timedelta
 from html import unescape
 
 import pytest
 
 from service.dashboard import task_page
+from service.domain.ports.queues import ReceiverAnswer
 from service.domain.task import Status, TaskError
 from tests.storage.builders import NOW, SECOND, a_task, add_deliveries, add_tasks, an_attempt, claim_deliveries
 from tests.unit.dashboard.conftest import PagesUnderTest
@@ -85,3 +87,17 @@ async def test_task_with_many_deliveries_shows_the_newest(
     assert page.count("What the handler is given") == 3
     assert 'id="e1-h0"' not in page
     assert 'id="e1-h0"' in (await pages.get("/tasks/t1?delivery=e1-h0")).text
+
+
+async def test_no_two_regions_have_one_name(pages: PagesUnderTest) -> None:
+    """Equal attempts and requests are groups: a list of regions that are all called the same leads nowhere."""
+    await add_tasks(pages.store, a_task("t1", status=Status.COMPLETED, settled_at=NOW))
+    await add_deliveries(pages.store, "log", events=("e1", "e2"))
+    for _ in range(2):
+        for claim in await claim_deliveries(pages.store, now=NOW + SECOND):
+            answer = ReceiverAnswer(status=200, body="got it")
+            await pages.store.deliveries.finish([an_attempt(claim, "delivered", answer=answer)])
+    for path in ("/tasks/t1", "/deliveries?status=all"):
+        page = (await pages.get(path)).text
+        names = re.findall(r'role="region" aria-label="([^"]+)"', page)
+        assert (len(names), page.count("got it")) == (len(set(names)), 2)
