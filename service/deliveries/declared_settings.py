@@ -188,14 +188,28 @@ def _fault_lines(model: type[HandlerSettings], error: ValidationError, settings:
             continue
         name = str(each["loc"][0]).upper() if each["loc"] else ""
         subject = f"{PREFIX}{name}" if name else f"{model.__name__}:"
-        yield f"{subject} {_without(settings, name, message_of(each))}"
+        place = f" (value {each['loc'][1] + 1})" if len(each["loc"]) > 1 and isinstance(each["loc"][1], int) else ""
+        yield f"{subject} {_without(settings, name, message_of(each))}{place}"
+
+
+PLAIN_MESSAGES = {
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "decimal_parsing": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+}
+"""What pydantic says of these, without how it parses texts."""
 
 
 def message_of(error: ErrorDetails) -> str:
     """Return pydantic's message in the form of our own: `must be ...`."""
     if "error" in error.get("ctx", {}):
         return str(error["ctx"]["error"])
-    message = error["msg"]
+    message = PLAIN_MESSAGES.get(error["type"], error["msg"])
     for subject in ("Input", "String", "Value", "List", "Tuple", "Number", "URL", "Dictionary"):
         message = message.replace(f"{subject} should ", "must ", 1)
     return message if message.startswith(("must ", "needs ")) else f"is not valid: {message}"

@@ -122,7 +122,7 @@ def test_outcome_of_a_failing_handler(tmp_path: Path) -> None:
         (("chat",), "give the entry with --target"),
         (("chat", "--target", "{"), "--target is no JSON"),
         (("chat", "--target", "[]"), "--target must be a JSON object"),
-        (("chat", "--target", '{"chat": "x", "more": 1}'), "chat must be a valid integer"),
+        (("chat", "--target", '{"chat": "x", "more": 1}'), "chat must be a whole number"),
     ],
 )
 def test_wrong_use_is_explained(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:

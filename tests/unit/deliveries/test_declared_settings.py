@@ -96,6 +96,8 @@ def test_every_fault_is_one_line_without_a_value() -> None:
     ]
     assert all(fault.partition(" ")[2].startswith("must be") for fault in faults), faults
     assert HIDDEN not in str(faults)
+    assert "BOOMERANG_SAMPLE_CHATS must be a whole number (value 2)" in faults
+    assert "BOOMERANG_SAMPLE_ON must be true or false" in faults
     with pytest.raises(BadSetting) as caught:
         read_config(Sample, given | {"SAMPLE_TOKEN": HIDDEN})
     assert HIDDEN not in str(caught.value)
