@@ -172,9 +172,19 @@ async def _run(at: Service, server: BrokerServer, consumer: Consumer, broker: st
 
 
 async def _failing(at: Service) -> bool:
-    """Return whether a delivery has failed and is due again."""
-    page = (await at.http.get("/v1/deliveries", params={"status": "pending"})).raise_for_status().json()["data"]
-    return any(each["last_error"] for each in page)
+    """Return whether a delivery has failed and is due again.
+
+    The oldest fail first, and then the circuit opens: the newest page alone may never have one.
+    """
+    cursor: str | None = None
+    while True:
+        params = {"status": "pending", "limit": "200", **({"cursor": cursor} if cursor else {})}
+        page: Json = (await at.http.get("/v1/deliveries", params=params)).raise_for_status().json()
+        if any(each["last_error"] for each in page["data"]):
+            return True
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return False
 
 
 async def _delivered(at: Service, count: int) -> int:
