@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,26 @@ async def test_link_that_replaces_a_file_is_not_followed(contents: Contents, fol
     (folder / "task-1.mp4").symlink_to("/etc/passwd")
     with pytest.raises(ArchiveUnavailable):
         await read(content)
+
+
+async def test_archive_opens_no_link(folder: Path) -> None:
+    """Also where the file has become one since it was found."""
+    (folder / "link.mp4").symlink_to(folder / "task-1.mp4")
+    archive = LocalArchive(FolderAddress(folder=folder))
+    with pytest.raises(ArchiveUnavailable):
+        await anext(archive.read("link.mp4", 0, 1))
+    with pytest.raises(OSError), archive.blocking_reader("link.mp4"):  # noqa: PT011 - the message is the system's
+        pass
+
+
+async def test_thumbnail_is_closed_to_others(folder: Path) -> None:
+    """As the stored file is, whatever the umask leaves."""
+    before = os.umask(0)
+    try:
+        await LocalArchive(FolderAddress(folder=folder)).write_small("a.jpg", b"pixels", "image/jpeg")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((folder / "a.jpg").stat().st_mode) == 0o640
 
 
 async def test_file_that_is_cut_is_an_error(contents: Contents, folder: Path) -> None:

@@ -26,9 +26,10 @@ def test_what_has_to_be_counted() -> None:
 
 
 def test_sum_of_binary_fractions_fits_exactly() -> None:
-    """Ten tasks of 0.1 dollars fit into a budget of 1, although their sum is not exact."""
-    used = LimitUsage(limits=Limits(budget=1.0), known_prices={"short": 0.1})
-    assert sum(used.take("ann", "short") for _ in range(12)) == 10
+    """So many tasks of 0.1 dollars fit into a budget as it has tenths, although their sum is not exact."""
+    for number in range(1, 30):
+        used = LimitUsage(limits=Limits(budget=round(0.1 * number, 1)), known_prices={"short": 0.1})
+        assert sum(used.take("ann", "short") for _ in range(40)) == number
 
 
 def test_limit_of_all_is_named_before_that_of_a_client() -> None:

@@ -4,9 +4,13 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
+from service.domain.apply_update import EAGER_POLLS, MIN_POLL_GAP
 from service.domain.task import Status
 from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate
 from service.tasks.poller import SECOND_WAIT_NOTE
+from tests.support.scripted_provider import vtrix_body
 from tests.support.task_loop import IN_DOUBT_FOR, MINUTE, open_loop
 
 
@@ -32,3 +36,14 @@ async def test_warning_is_stored_once(tmp_path: Path) -> None:
         for _ in range(2):
             await loop.recorder.add(TaskUpdate(task_id=task.id, warning="once"))
         assert (await loop.task(task.id)).warnings == ("once",)
+
+
+@pytest.mark.parametrize(("polls", "pause"), [(EAGER_POLLS - 1, timedelta(0)), (EAGER_POLLS, MIN_POLL_GAP)])
+async def test_callbacks_without_end_cause_one_poll_a_second(tmp_path: Path, polls: int, pause: timedelta) -> None:
+    """A callback that reports an end makes a poll due at once; after many polls not sooner than after a pause."""
+    async with open_loop(tmp_path) as loop:
+        task, now = await loop.submitted(), loop.clock.now()
+        async with loop.units_of_work.transaction() as transaction:
+            await transaction.save([replace(task, polls=polls, polled_at=now)])
+        await loop.call_back(vtrix_body("completed"))
+        assert (await loop.task(task.id)).due_at == now + pause

@@ -79,7 +79,8 @@ async def test_task_in_doubt_is_resubmitted_once(tmp_path: Path) -> None:
     async with open_loop(tmp_path, resubmit_in_doubt=True) as loop:
         loop.upstream.creates.extend([ReplyLost("time-out")] * 5)
         task = await loop.submitted()
-        await loop.run_until(task.deadline_at + MINUTE, by=MINUTE)
+        await loop.run_until(loop.clock.now() + 2 * IN_DOUBT_FOR + 3 * MINUTE, by=MINUTE)
+        assert loop.clock.now() < task.deadline_at
         after = await loop.task(task.id)
         assert (after.status, after.submission, after.warnings) == (Status.FAILED, 2, (RESUBMITTED_WARNING,))
         assert loop.upstream.charges == {task.id: 2}

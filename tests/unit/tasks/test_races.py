@@ -130,6 +130,23 @@ async def test_failure_of_an_older_submission_is_ignored(tmp_path: Path) -> None
         assert (await loop.task(task.id)).status is Status.COMPLETED
 
 
+async def test_failure_of_an_older_submission_is_ignored_by_polls(tmp_path: Path) -> None:
+    """A callback named the first submission while it ran; that it failed says nothing about the second one."""
+    async with open_loop(tmp_path, resubmit_in_doubt=True) as loop:
+        loop.upstream.creates.extend([ReplyLost("gone"), ReplyLost("gone")])
+        task = await loop.submitted()
+        loop.clock.move(IN_DOUBT_FOR)
+        await loop.poll_due()
+        await loop.submit_due()
+        await loop.call_back(vtrix_body("in_progress", "up1"), request=0)
+        loop.upstream.set_fact("up1", Fact(status=Status.FAILED, error=TaskError(code="x", message="y")))
+        loop.upstream.echo_payload("up1", loop.upstream.requests[0].payload)
+        loop.clock.move(SECOND)
+        await loop.poll_due()
+        after = await loop.task(task.id)
+        assert (after.hinted_id, after.status, after.error) == ("up1", Status.IN_DOUBT, None)
+
+
 async def test_nothing_is_sent_after_the_lease_was_lost(tmp_path: Path) -> None:
     """A process that was suspended past its lease sends nothing: the task is in doubt already."""
     async with open_environment(tmp_path) as environment:

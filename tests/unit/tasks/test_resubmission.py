@@ -19,7 +19,7 @@ from service.storage.erasure import SqlTaskEraser
 from service.tasks.erasure import TaskErasure
 from tests.support.sample_media import image, uri
 from tests.support.scripted_provider import DONE
-from tests.support.task_loop import GOOD, Loop, open_loop
+from tests.support.task_loop import GOOD, IN_DOUBT_FOR, MINUTE, Loop, open_loop
 
 INLINE: Json = {
     "prompt": "a cat",
@@ -57,6 +57,15 @@ async def test_any_ended_task_is_submitted_again_with_changes(tmp_path: Path) ->
         first, second = loop.upstream.requests
         assert second.params == {**{n: v for n, v in first.params.items() if n != "seed"}, "duration": 7}
         assert second.meta_data == f'{{"a": 1, "boomerang_task": "{new.id}"}}'
+
+
+async def test_task_in_doubt_that_is_changed_is_not_resubmitted_as_well(tmp_path: Path) -> None:
+    """With ON_IN_DOUBT=resubmit the same video would be charged a third time."""
+    async with open_loop(tmp_path, resubmit_in_doubt=True) as loop:
+        old = await loop.in_doubt()
+        new = await changed(loop, old, {"duration": 7})
+        await loop.run_until(loop.clock.now() + 2 * IN_DOUBT_FOR, by=MINUTE)
+        assert loop.upstream.charges == {old.id: 1, new.id: 1}
 
 
 async def test_each_call_makes_a_task_unless_its_key_is_known(tmp_path: Path) -> None:

@@ -167,24 +167,6 @@ async def _arrival(event: asyncio.Event) -> None:
         await event.wait()
 
 
-async def test_nothing_is_sent_after_its_lease(tmp_path: Path) -> None:
-    """Another process may have concluded that it was sent: a late request could be billed beside its own."""
-    async with open_environment(tmp_path) as environment:
-        slow, other = environment.process(), environment.process()
-        environment.upstream.send_gate = asyncio.Event()
-        task = await slow.accept()
-        await slow.submitter.run_once()
-        await _arrival(environment.upstream.arrived)
-        environment.clock.move(LEASE)
-        assert await other.submitter.sweep() == 1
-        environment.upstream.send_gate.set()
-        await ended(slow.submitter)
-        assert environment.upstream.charges == {}
-        environment.clock.move(SECOND)
-        await other.submit_due()
-        assert environment.upstream.charges == {task.id: 1}
-
-
 async def test_what_is_claimed_when_the_shutdown_begins_is_queued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
