@@ -53,6 +53,11 @@ async def read(content: StoredContent, start: int = 0, stop: int | None = None) 
     return b"".join([part async for part in content.read(start, content.size if stop is None else stop)])
 
 
+def names_in(folder: Path) -> list[str]:
+    """Return the names in a directory."""
+    return sorted(each.name for each in folder.iterdir())
+
+
 async def test_stored_file_is_read(contents: Contents, folder: Path) -> None:
     """Any part of it, with its type and its recorded SHA-256 as the version."""
     content = await found(contents, folder / "task-1.mp4", sha256="ab" * 32, bytes=len(VIDEO))
@@ -118,6 +123,14 @@ async def test_thumbnail_is_closed_to_others(folder: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((folder / "a.jpg").stat().st_mode) == 0o640
+
+
+async def test_file_that_cannot_be_stored_leaves_nothing(folder: Path) -> None:
+    """Its part is removed, also where it cannot get its name."""
+    (folder / "a.jpg").mkdir()
+    with pytest.raises(ArchiveUnavailable):
+        await LocalArchive(FolderAddress(folder=folder)).write_small("a.jpg", b"pixels", "image/jpeg")
+    assert names_in(folder) == ["a.jpg", "task-1.mp4"]
 
 
 async def test_file_that_is_cut_is_an_error(contents: Contents, folder: Path) -> None:

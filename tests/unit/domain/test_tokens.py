@@ -184,3 +184,11 @@ def test_invalid_task_id_is_a_programming_error(task_id: str, submission: int) -
     """An id with characters that a token cannot contain is refused when signing."""
     with pytest.raises(ValueError, match="names a task"):
         TOKENS.payload_token(TaskId(task_id), submission)
+
+
+def test_expiry_is_never_earlier_than_asked_for() -> None:
+    """A token holds whole seconds: a part of one is rounded up."""
+    until = NOW.replace(microsecond=1)
+    expires = TOKENS.read_callback_token(TOKENS.callback_token(TASK, 1, until), NOW).expires
+    assert expires is not None
+    assert timedelta(0) <= expires - until < timedelta(seconds=1)

@@ -181,6 +181,7 @@ async def test_removed_key_with_unfinished_tasks_is_reported(tmp_path: Path) -> 
         loop = environment.process()
         fleet = Fleet(loop.store, environment.clock)
         before = await fleet.start(OLD)
+        environment.clock.move(timedelta(seconds=30))  # it signs until its next renewal
         task = await loop.submitted()
         await before.remove()
         with capture_logs() as lines:
