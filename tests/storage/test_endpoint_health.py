@@ -1,15 +1,19 @@
 """The health of endpoints on each database: what attempts say, and when an endpoint is disabled."""
 
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 
 from service.domain.endpoint import DISABLE_AFTER
 from service.domain.errors import Conflict
+from service.domain.ports.queues import AttemptResult
 from service.storage import Store
+from service.storage.endpoint_health import note_attempts
 from service.tasks.endpoints import EndpointChanges
 from tests.support.endpoint_harness import Harness
 
@@ -49,6 +53,31 @@ async def test_failures_and_a_success(harness: Harness) -> None:
     health = (await harness.endpoints.service.get(endpoint.id)).health
     assert (health.consecutive_failures, health.failing_since, health.recent) == (0, None, "--+")
     assert health.last_success_at == harness.clock.now()
+
+
+async def test_attempts_of_one_commit_count_by_their_times(harness: Harness) -> None:
+    """A success that is stored together with an earlier failure ends it, in whatever order they come."""
+    endpoint, now = await harness.endpoints.create(), harness.clock.now()
+    leased: Any = SimpleNamespace(endpoint_id=endpoint.id)
+
+    def ended(error: str | None, at: datetime) -> AttemptResult:
+        outcome: Any = "retry" if error else "delivered"
+        return AttemptResult(
+            delivery_id="d",
+            fence=1,
+            attempt=1,
+            started_at=at,
+            finished_at=at,
+            outcome=outcome,
+            error=error,
+            about_destination=True,
+        )
+
+    results = [ended(None, now + MINUTE), ended("ReadTimeout", now)]
+    async with harness.store._database.writing() as write:
+        await note_attempts(write.connection, [(leased, result) for result in results])
+    health = (await harness.endpoints.service.get(endpoint.id)).health
+    assert (health.recent, health.consecutive_failures) == ("-+", 0)
 
 
 async def test_first_kibibyte_of_each_answer_is_kept(harness: Harness) -> None:

@@ -11,9 +11,11 @@ from service.domain.endpoint import Endpoint
 from service.domain.erasure import NEVER_DELIVERED
 from service.domain.errors import Conflict
 from service.domain.ports.deliveries import DeliverySelection
+from service.domain.ports.queues import ReceiverAnswer
 from service.domain.sealed_targets import SealedSecret
 from service.domain.task import EventType, Status, Task, TaskError, TaskId, UpstreamId, Usage
 from service.domain.task_view import task_json
+from service.domain.task_wait import WaitRow
 from service.storage import Store
 from tests.storage.builders import (
     HOUR,
@@ -71,11 +73,15 @@ async def fill(store: Store, task: Task) -> None:
     ]
     async with store.units_of_work.transaction() as transaction:
         await transaction.append([event], rows)
+        wait = WaitRow(task_id=task.id, reason="not_sent", count=1, first_at=NOW, last_at=NOW, detail=SECRET)
+        await transaction.add_task_waits([wait])
     for digest, verdict in (("read", "accepted"), ("new", "unread")):
         entry = an_entry(f"{digest}-{task.id}", task_id=task.id, body=SECRET.encode(), verdict=verdict)
         await add_callbacks(store, replace(entry, headers={"x": SECRET}))
     [claim] = [each for each in await claim_deliveries(store) if each.event.task_id == task.id]
-    await store.deliveries.finish([an_attempt(claim, "dead", error=SECRET, fault="destination")])
+    await store.deliveries.finish(
+        [an_attempt(claim, "dead", error=SECRET, fault="destination", answer=ReceiverAnswer(status=500, body=SECRET))]
+    )
     await store.search_index.advance()
 
 
@@ -110,7 +116,7 @@ async def test_no_table_has_anything_private_left(store: Store, database: EmptyD
     assert after == await stored(store)
     history = await store.queries.history(TaskId("t1"))
     kinds = sorted(entry["kind"] for entry in history)
-    assert kinds == ["attempt", "callback", "created", "delivery", "delivery", "delivery", "event"]
+    assert kinds == ["attempt", "callback", "created", "delivery", "delivery", "delivery", "event", "wait"]
 
 
 async def test_other_tasks_keep_everything(store: Store, database: EmptyDatabase) -> None:

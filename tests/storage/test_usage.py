@@ -67,9 +67,10 @@ async def test_paid_without_result_and_unknown_costs_stand_out(store: Store) -> 
         submitted(6, None, Status.IN_DOUBT),
         submitted(7, 4.0, output=(), erased_at=NOW),
         submitted(8, 8.0, Status.IN_PROGRESS),
+        submitted(9, 16.0, Status.FAILED, erased_at=NOW),
     )
     [row] = await store.usage.of_day(DAY, client=None)
-    assert (row.tasks, row.cost, row.unpriced) == (8, 13.75, 1)
+    assert (row.tasks, row.cost, row.unpriced) == (9, 29.75, 1)
     assert (row.without_result, row.without_result_cost) == (2, 1.5)
 
 

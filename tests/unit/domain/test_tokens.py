@@ -186,7 +186,7 @@ def test_invalid_task_id_is_a_programming_error(task_id: str, submission: int) -
         TOKENS.payload_token(TaskId(task_id), submission)
 
 
-def test_expiry_is_never_earlier_than_asked_for() -> None:
+def test_expiry_is_rounded_up() -> None:
     """A token holds whole seconds: a part of one is rounded up."""
     until = NOW.replace(microsecond=1)
     expires = TOKENS.read_callback_token(TOKENS.callback_token(TASK, 1, until), NOW).expires
