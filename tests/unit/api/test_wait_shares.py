@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import anyio
 import httpx
@@ -10,7 +11,8 @@ import pytest
 from service.api.app import WebLimits
 from service.api.server import listen, serving
 from service.domain.api_key import ApiKey
-from tests.unit.api.fakes import FakeApplication, a_task, app_of
+from service.domain.task import Status
+from tests.unit.api.fakes import FakeApplication, a_task, app_of, client_of
 
 CONNECTIONS = 8
 ANN, BOB = "a-key-of-ann-that-is-long-enough", "a-key-of-bob-that-is-long-enough"
@@ -85,3 +87,26 @@ async def test_slow_bodies_of_one_client_leave_connections_for_others() -> None:
         for answer in waiting:
             answer.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_waits_that_ended_count_no_more() -> None:
+    """A client may wait again and again, for one task after the other."""
+
+    class Ending(FakeApplication):
+        """An application whose tasks complete as soon as somebody waits for them."""
+
+        async def wait(self, topic: str, seconds: float) -> bool:
+            """End the task."""
+            self.waits.append((topic, seconds))
+            name = topic.removeprefix("task:")
+            self.tasks_by_id[name] = replace(self.tasks_by_id[name], status=Status.COMPLETED)
+            return True
+
+    fake = Ending()
+    for number in range(6):
+        fake.add(a_task(number, client="ann"))
+    app = app_of(fake, api_keys=KEYS, limits=WebLimits(waits=2))
+    async with client_of(app, ANN) as client:
+        for number in range(6):
+            assert (await client.get(f"/v1/tasks/task-{number}?wait=5")).json()["status"] == "completed"
+    assert len(fake.waits) == 6

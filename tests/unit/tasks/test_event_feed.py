@@ -184,3 +184,36 @@ async def test_closed_listener_ends(feed: EventFeed, log: FakeEventLog) -> None:
     waiting.close()
     with pytest.raises(StopAsyncIteration):
         await ending
+
+
+async def test_new_events_come_to_those_who_want_them(
+    feed: EventFeed, log: FakeEventLog, signals: LocalSignals
+) -> None:
+    """Of those that listeners of two clients follow at once, each gets its own alone."""
+    ann, bob = (feed.listener(EventFilter(client=name), after=0).events() for name in ("ann", "bob"))
+    async with aclosing(ann), aclosing(bob):
+        log.add(1, client="ann")
+        log.add(1, client="bob")
+        assert [await first(ann, 1), await first(bob, 1)] == [[1], [3]]
+        log.add(1, client="ann")
+        log.add(1, client="bob")
+        signals.notify("events")
+        assert [await first(ann, 1), await first(bob, 1)] == [[5], [7]]
+        log.add(1, client="bob")
+        log.add(1, client="ann")
+        signals.notify("events")
+        assert [await first(ann, 1), await first(bob, 1)] == [[11], [9]]
+
+
+async def test_event_that_is_read_and_queued_comes_once(
+    feed: EventFeed, log: FakeEventLog, signals: LocalSignals
+) -> None:
+    """One that is committed while a listener reads the log may be in both."""
+    log.add(3)
+    listener = feed.listener(ALL, after=0)
+    async with aclosing(listener.events()) as events:
+        assert await first(events, 3) == [1, 3, 5]
+        listener.push(log.events[-1])
+        log.add(1)
+        signals.notify("events")
+        assert await first(events, 1) == [7]
