@@ -68,8 +68,8 @@ async def fill(store: Store, task: Task) -> None:
     event = an_event(f"e-{task.id}", task_id=task.id, data=task_json(task) | {"artifact": {"url": SECRET}})
     target = {"handler": "webhook", "url": SECRET}
     rows = [
-        a_delivery(event, handler, id=f"{task.id}-{handler}", target=target if handler == "webhook" else {})
-        for handler in ("log", "webhook", "slow")
+        a_delivery(event, handler, id=f"{task.id}-{handler}", target=target if handler in {"webhook", "made"} else {})
+        for handler in ("log", "made", "webhook", "slow")
     ]
     async with store.units_of_work.transaction() as transaction:
         await transaction.append([event], rows)
@@ -78,10 +78,11 @@ async def fill(store: Store, task: Task) -> None:
     for digest, verdict in (("read", "accepted"), ("new", "unread")):
         entry = an_entry(f"{digest}-{task.id}", task_id=task.id, body=SECRET.encode(), verdict=verdict)
         await add_callbacks(store, replace(entry, headers={"x": SECRET}))
-    [claim] = [each for each in await claim_deliveries(store) if each.event.task_id == task.id]
-    await store.deliveries.finish(
-        [an_attempt(claim, "dead", error=SECRET, fault="destination", answer=ReceiverAnswer(status=500, body=SECRET))]
-    )
+    for handler, outcome in (("log", "dead"), ("made", "delivered")):
+        [claim] = [each for each in await claim_deliveries(store, handler) if each.event.task_id == task.id]
+        answer = ReceiverAnswer(status=500, body=SECRET)
+        result = an_attempt(claim, outcome, error=SECRET, fault="destination", answer=answer)
+        await store.deliveries.finish([result])
     await store.search_index.advance()
 
 
@@ -116,7 +117,7 @@ async def test_no_table_has_anything_private_left(store: Store, database: EmptyD
     assert after == await stored(store)
     history = await store.queries.history(TaskId("t1"))
     kinds = sorted(entry["kind"] for entry in history)
-    assert kinds == ["attempt", "callback", "created", "delivery", "delivery", "delivery", "event", "wait"]
+    assert kinds == ["attempt"] * 2 + ["callback", "created"] + ["delivery"] * 4 + ["event", "wait"]
 
 
 async def test_other_tasks_keep_everything(store: Store, database: EmptyDatabase) -> None:
