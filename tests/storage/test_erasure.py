@@ -11,7 +11,7 @@ from service.domain.endpoint import Endpoint
 from service.domain.erasure import NEVER_DELIVERED
 from service.domain.errors import Conflict
 from service.domain.ports.deliveries import DeliverySelection
-from service.domain.ports.queues import ReceiverAnswer
+from service.domain.ports.queues import Outcome, ReceiverAnswer
 from service.domain.sealed_targets import SealedSecret
 from service.domain.task import EventType, Status, Task, TaskError, TaskId, UpstreamId, Usage
 from service.domain.task_view import task_json
@@ -78,7 +78,8 @@ async def fill(store: Store, task: Task) -> None:
     for digest, verdict in (("read", "accepted"), ("new", "unread")):
         entry = an_entry(f"{digest}-{task.id}", task_id=task.id, body=SECRET.encode(), verdict=verdict)
         await add_callbacks(store, replace(entry, headers={"x": SECRET}))
-    for handler, outcome in (("log", "dead"), ("made", "delivered")):
+    ends: list[tuple[str, Outcome]] = [("log", "dead"), ("made", "delivered")]
+    for handler, outcome in ends:
         [claim] = [each for each in await claim_deliveries(store, handler) if each.event.task_id == task.id]
         answer = ReceiverAnswer(status=500, body=SECRET)
         result = an_attempt(claim, outcome, error=SECRET, fault="destination", answer=answer)

@@ -1,5 +1,7 @@
 """The division of memory between clients: shares, turns, and no body that waits for another without end."""
 
+import asyncio
+
 import anyio
 import anyio.lowlevel
 import pytest
@@ -75,3 +77,18 @@ async def test_wait_ends_in_time() -> None:
         with pytest.raises(TimeoutError):
             await second.take(100, seconds=0.01)
         assert pool.waiting == []
+
+
+async def test_older_body_of_a_client_is_served_before_its_newer_ones() -> None:
+    """A large part waits until it is free; smaller ones of newer bodies would take what it waits for each time."""
+    pool = SharedBytes(total=8)
+    with pool.share("b") as other, pool.share("a") as old, pool.share("a") as new, pool.share("c") as third:
+        assert pool.grant(other, 4)
+        waiting = [asyncio.ensure_future(share.take(4, seconds=60)) for share in (third, old)]
+        await asyncio.sleep(0)
+        assert old in pool.waiting
+        assert not pool.grant(new, 1)
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert pool.grant(new, 1)

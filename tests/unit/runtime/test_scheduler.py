@@ -272,9 +272,26 @@ def test_worker_has_every_job(tmp_path: Path) -> None:
         "watch",
         "operator_watch",
         "key_watch",
-        "missing_handlers",
         "search",
+        "missing_handlers",
         "prune",
         "endpoints",
         "endpoint_secrets",
     ]
+
+
+async def test_job_without_repeats_runs_once_for_each_trigger() -> None:
+    """What such a job returns is no number of rows: the next run has its own time."""
+    runs: list[int] = []
+
+    async def run() -> int:
+        runs.append(1)
+        await asyncio.sleep(0)
+        return 7 if len(runs) < 5 else 0
+
+    scheduler = JobScheduler([PeriodicJob(name="one", run=run, every=RARELY, repeat=False)], LocalSignals())
+    await scheduler.start()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    await scheduler.stop()
+    assert len(runs) == 1
