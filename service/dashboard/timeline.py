@@ -94,7 +94,7 @@ def waiting_since(task: Task, steps: Sequence[TimelineStep], now: datetime) -> s
         return None
     newest = next((step for step in reversed(steps) if step.kind != "poll"), steps[-1])  # a poll brings nothing new
     last = (newest.times or (newest.at,))[-1]
-    text = f"{WAITS.get(task.status, 'Waiting')} for {duration(max(now - last, timedelta()))}."
+    text = f"{WAITS.get(task.status, 'Waiting')} ({duration(max(now - last, timedelta()))} so far)."
     if task.status is not Status.QUEUED and task.due_at is not None:
         text += f" The next poll is due {f'in {duration(task.due_at - now)}' if task.due_at > now else 'now'}."
     return text

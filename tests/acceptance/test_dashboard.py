@@ -694,6 +694,18 @@ def test_axe_and_width(
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} with a large font"
 
 
+def test_lists_fit_paper(service: DashboardService, browser: "Browser", completed: Json) -> None:
+    """Times are absolute on paper; they are within the page, and what can only be pressed or selected is left out."""
+    with signed_in(browser, service, ADMIN) as page:
+        page.set_viewport_size({"width": 720, "height": 1000})
+        page.emulate_media(media="print")
+        for path in ("/tasks", "/deliveries?status=all"):
+            page.goto(path)
+            assert completed["id"] in page.content()
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+            assert page.locator("main input:visible, main button:visible, main select:visible").count() == 0, path
+
+
 def test_sign_in_page_has_no_findings(service: DashboardService, browser: "Browser") -> None:
     """axe-core finds nothing on the page to sign in, before and after a wrong key."""
     context = browser.new_context(base_url=service.url)

@@ -106,7 +106,7 @@ def test_waiting_since() -> None:
     task = a_task(status=Status.IN_PROGRESS, due_at=NOW + timedelta(seconds=200))
     steps = timeline([entry("created", 0, client="ann")])
     text = waiting_since(task, steps, NOW + timedelta(seconds=80))
-    assert text == "Waiting for a callback for 1 min 20 s. The next poll is due in 2 min."
+    assert text == "Waiting for a callback (1 min 20 s so far). The next poll is due in 2 min."
 
 
 def test_settled_task_waits_for_nothing() -> None:
