@@ -20,8 +20,8 @@ import anyio
 import httpx
 
 from service.storage import Store, open_store
-from tests.acceptance.environment import serve, settings
-from tests.acceptance.processes import HOST, Child, Workspace, command, free_port
+from tests.acceptance.environment import prepare, serve, settings
+from tests.acceptance.processes import HOST, Child, Workspace, free_port
 from tests.storage.builders import an_event
 from tests.support.postgres import create_database, running_postgres
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
@@ -121,13 +121,12 @@ def compared(got: list[int], logged: list[int]) -> str:
 async def web_processes(workspace: Workspace, database_url: str) -> list[Child]:
     """Start two web processes."""
     started: list[Child] = []
+    await prepare(database_url)
     for _ in range(2):
         own = f"http://{HOST}:{free_port()}"
         env = settings(f"http://{HOST}:9", own, database_url) | {
             "BOOMERANG_API_KEYS": "anna=key-of-anna,root=key-of-root:admin"
         }
-        if not started:
-            assert (await command(workspace, "migrate", env=env))[0] == 0
         started.append(await serve(workspace, env, role="web"))
     return started
 

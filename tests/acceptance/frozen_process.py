@@ -29,13 +29,14 @@ from tests.acceptance.environment import (
     Service,
     Upstream,
     client,
+    prepare,
     serve,
     service,
     settings,
     sqlite,
     upstream,
 )
-from tests.acceptance.processes import HOST, TIMEOUT, Workspace, command, free_port, until
+from tests.acceptance.processes import HOST, TIMEOUT, Workspace, free_port, until
 from tests.acceptance.receiver import Receiver, receiving
 from tests.support.freezing_proxy import FreezingProxy, freezing_proxy
 from tests.support.postgres import create_database, drop_database, running_postgres
@@ -208,9 +209,7 @@ async def frozen_service(
             **more,
         }
         env = settings(sandbox.url, f"http://{HOST}:{public}", database_url, **given)
-        if database_url.startswith("postgresql"):
-            code, _, err = await command(workspace, "migrate", env=env)
-            assert code == 0, err
+        await prepare(database_url)
         child = await serve(workspace, env, port=port)
         proxy.freeze(child.process.pid)
         async with service(child) as direct:

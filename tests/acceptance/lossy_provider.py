@@ -21,6 +21,7 @@ from tests.acceptance.bookkeeping import RunRecords, read_records
 from tests.acceptance.environment import (
     SECRET,
     Service,
+    prepare,
     serve,
     service,
     settings,
@@ -29,7 +30,7 @@ from tests.acceptance.environment import (
     upstream,
     worker,
 )
-from tests.acceptance.processes import HOST, Child, Workspace, command, free_port
+from tests.acceptance.processes import HOST, Child, Workspace, free_port
 from tests.acceptance.receiver import receiving
 from tests.support.postgres import create_database, drop_database, running_postgres
 
@@ -132,9 +133,7 @@ async def serving(workspace: Workspace, env: dict[str, str], workers: int) -> As
     """Run one process that does all, or one web process and `workers` workers."""
     children: list[Child] = []
     if workers:
-        code, _, err = await command(workspace, "migrate", env=env)
-        if code:
-            raise RuntimeError(f"boomerang migrate failed: {err}")
+        await prepare(env["BOOMERANG_DATABASE_URL"])
         children = [await worker(workspace, env, name=f"worker-{number}") for number in range(workers)]
     children.append(await serve(workspace, env, role="web" if workers else "all"))
     async with service(children[-1]) as at:

@@ -17,8 +17,8 @@ from starlette.routing import Route
 from service.api.server import listen, serving
 from service.domain.errors import BadToken
 from service.domain.tokens import Tokens
-from tests.acceptance.environment import IMAGE, MODEL, service, settings, upstream
-from tests.acceptance.processes import HOST, TIMEOUT, Workspace, command, until, wait_for_response
+from tests.acceptance.environment import IMAGE, MODEL, prepare, service, settings, upstream
+from tests.acceptance.processes import HOST, TIMEOUT, Workspace, until, wait_for_response
 from tests.chaos.fleet import Fleet, ProcessSlot, process_slot
 
 OLD, NEW, NEWEST = (f"a-signing-key-of-forty-characters-number-{number}" for number in (1, 2, 3))
@@ -96,7 +96,7 @@ async def test_no_callback_is_refused_while_keys_are_replaced(workspace: Workspa
     async with balancing(webs) as balancer, upstream(workspace, "--tiny-videos", "--run-time", "300ms") as sandbox:
         more = {"SECRET_KEYS": OLD, "POLL_FIRST": "1h", "POLL_MAX": "1h"}
         env = settings(sandbox.url, balancer.url, empty_postgres, **more)
-        assert (await command(workspace, "migrate", env=env))[0] == 0
+        await prepare(empty_postgres)
         fleet = Fleet(workspace=workspace, env=env, slots=[*webs, work])
         await fleet.started()
         stop = asyncio.Event()

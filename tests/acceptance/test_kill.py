@@ -12,6 +12,7 @@ from tests.acceptance.environment import (
     SECRET,
     Service,
     Upstream,
+    prepare,
     serve,
     service,
     settings,
@@ -20,7 +21,7 @@ from tests.acceptance.environment import (
     upstream,
     worker,
 )
-from tests.acceptance.processes import HOST, Child, Json, Workspace, command, free_port, until
+from tests.acceptance.processes import HOST, Child, Json, Workspace, free_port, until
 from tests.acceptance.receiver import Receiver, receiving
 
 COUNT = 40
@@ -81,8 +82,7 @@ async def start_over_postgres(
 ) -> tuple[Environment, Service, list[Child]]:
     """Start one web process and two workers."""
     environment = await start_environment(stack, workspace, url)
-    code, _, err = await command(workspace, "migrate", env=environment.env)
-    assert code == 0, err
+    await prepare(url)
     workers = [await worker(workspace, environment.env, name=f"worker-{number}") for number in (1, 2)]
     at = await stack.enter_async_context(service(await serve(workspace, environment.env, role="web", name="web")))
     return environment, at, workers

@@ -12,14 +12,24 @@ import anyio
 import pytest
 from anyio.abc import ByteStream
 
-from tests.acceptance.environment import IMAGE, MODEL, Service, Upstream, serve, service, settings, sqlite, upstream
+from tests.acceptance.environment import (
+    IMAGE,
+    MODEL,
+    Service,
+    Upstream,
+    prepare,
+    serve,
+    service,
+    settings,
+    sqlite,
+    upstream,
+)
 from tests.acceptance.processes import (
     BIN,
     HOST,
     Child,
     Json,
     Workspace,
-    command,
     free_port,
     until,
     wait_for_response,
@@ -44,7 +54,7 @@ async def test_shutdown_releases_unfinished_work(workspace: Workspace, database_
         env = settings(
             sandbox.url, f"http://{HOST}:{free_port()}", database_url, HANDLERS="log,slow", IN_DOUBT_FOR="12s"
         )
-        await command(workspace, "migrate", env=env)
+        await prepare(database_url)
         child = await serve(workspace, env)
         async with service(child) as at:
             polled = (await at.submit())["id"]
@@ -75,7 +85,7 @@ async def test_shutdown_waits_for_work_that_finishes_in_time(workspace: Workspac
     async with upstream(workspace, "--tiny-videos", "--run-time", "1s") as sandbox:
         await sandbox.set_switches(slow_create=1.0, create_delay=3.0)
         env = settings(sandbox.url, f"http://{HOST}:{free_port()}", database_url, HANDLERS="log")
-        await command(workspace, "migrate", env=env)
+        await prepare(database_url)
         child = await serve(workspace, env)
         async with service(child) as at:
             sent = (await at.submit())["id"]
