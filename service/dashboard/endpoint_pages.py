@@ -100,7 +100,7 @@ class EndpointPages:
             "secret": secret,
             "stamp": endpoint.updated_at.isoformat(),
         }
-        title = endpoint.description or data["url"]
+        title = endpoint.description or data["url"].partition("?")[0]  # browsers keep titles, and a query may be secret
         return Page(template="endpoint.html", title=title, values=values, data=data, status=status)
 
     async def _list(

@@ -19,6 +19,7 @@ from service.api.query_params import QueryParams, path_id
 from service.api.request_context import TASK
 from service.dashboard.advice import advice
 from service.dashboard.delivery_request import DeliveryRequest, delivery_request
+from service.dashboard.formats import prompt
 from service.dashboard.forms import Form
 from service.dashboard.inputs import input_views
 from service.dashboard.layout import Layout, Page
@@ -92,7 +93,8 @@ class TaskPage:
             "json_text": json.dumps(task_json(task), indent=2, ensure_ascii=False),
             "curl": _curl(request, self.services.public_url, task),
         }
-        return Page(template="task.html", title="Task", values=values, json_url=f"/v1/tasks/{task.id}")
+        title = prompt(task.params) or task.model  # which task a tab and the history of a browser name
+        return Page(template="task.html", title=title, values=values, json_url=f"/v1/tasks/{task.id}")
 
     async def _requests(
         self, task: Task, steps: Sequence[TimelineStep], chosen: str | None, caller: Caller

@@ -101,3 +101,10 @@ async def test_no_two_regions_have_one_name(pages: PagesUnderTest) -> None:
         page = (await pages.get(path)).text
         names = re.findall(r'role="region" aria-label="([^"]+)"', page)
         assert (len(names), page.count("got it")) == (len(set(names)), 2)
+
+
+async def test_title_names_the_task(pages: PagesUnderTest) -> None:
+    """So that tabs and entries in the history of a browser differ; a task without a prompt is named by its model."""
+    await add_tasks(pages.store, a_task("t1", params={"prompt": "a cat <b>"}), a_task("t2", params={}))
+    assert "<title>a cat &lt;b&gt; · Boomerang</title>" in (await pages.get("/tasks/t1")).text
+    assert f"<title>{a_task().model} · Boomerang</title>" in (await pages.get("/tasks/t2")).text
