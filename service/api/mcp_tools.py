@@ -3,8 +3,10 @@
 The library is in the extra `mcp` and is imported with the first request.
 """
 
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from anyio.to_thread import run_sync
@@ -62,6 +64,7 @@ class McpApi:
     async def serve(self, request: Request) -> Response:
         """Respond to one message of a client."""
         if self._server is None:
+            await run_sync(import_library)
             self._server = self._build()
         require_json(request)
         return _McpResponse(self._server, request, self.acceptor)
@@ -202,6 +205,16 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return next_message
+
+
+def import_library() -> None:
+    """Import the library, if it is installed.
+
+    It takes half a second of processor time: on the event loop, everything else would wait for it.
+    """
+    with suppress(ImportError):
+        for name in ("mcpserver.exceptions", "streamable_http_manager", "transport_security"):
+            import_module(f"mcp.server.{name}")
 
 
 def _with_others_as_params(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """The address of the tools for agents: without its extra, without a key, with odd messages."""
 
 import sys
+import threading
 from typing import Any
 
 import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from service.api import mcp_tools
 from service.domain.api_key import ApiKey
 from service.domain.errors import StoreUnavailable
 from tests.unit.api.fakes import KEYS, FakeApplication, FakeAuditLog, a_task, app_of, client_of
@@ -21,6 +23,25 @@ async def test_missing_extra_is_named(client: httpx.AsyncClient, monkeypatch: py
     answer = await client.post("/mcp", json=PING, headers=ACCEPT)
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:boomerang:problem:not-installed")
     assert "boomerang-service[mcp]" in answer.json()["detail"]
+
+
+async def test_library_is_imported_beside_the_event_loop(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first message does not stop all other requests of the process; later ones import nothing."""
+    pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
+    threads: list[int] = []
+    imported = mcp_tools.import_library
+
+    def note() -> None:
+        threads.append(threading.get_ident())
+        imported()
+
+    monkeypatch.setattr(mcp_tools, "import_library", note)
+    for _ in range(2):
+        assert (await client.post("/mcp", json=PING, headers=ACCEPT)).status_code == 200
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
 
 
 async def test_caller_needs_a_key(fake: FakeApplication) -> None:
