@@ -143,6 +143,8 @@ class ContentApi:
             unknown_key_fault((), name, ["expires_in"], "field") for name in list(data)[:10] if name != "expires_in"
         ]
         seconds = data.get("expires_in", EXPIRES_IN)
+        if isinstance(seconds, float) and seconds.is_integer():  # an integer for JSON Schema, and so for the document
+            seconds = int(seconds)
         if type(seconds) is not int or not MIN_EXPIRES_IN <= seconds <= MAX_EXPIRES_IN:
             msg = f"must be a whole number of seconds from {MIN_EXPIRES_IN} to {MAX_EXPIRES_IN}"
             faults.append(Fault(loc=("expires_in",), msg=msg))
