@@ -64,7 +64,7 @@ class McpApi:
     async def serve(self, request: Request) -> Response:
         """Respond to one message of a client."""
         if self._server is None:
-            await run_sync(import_library)
+            await run_sync(import_sdk)
             self._server = self._build()
         require_json(request)
         return _McpResponse(self._server, request, self.acceptor)
@@ -207,7 +207,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return next_message
 
 
-def import_library() -> None:
+def import_sdk() -> None:
     """Import the library, if it is installed.
 
     It takes half a second of processor time: on the event loop, everything else would wait for it.

@@ -25,19 +25,19 @@ async def test_missing_extra_is_named(client: httpx.AsyncClient, monkeypatch: py
     assert "boomerang-service[mcp]" in answer.json()["detail"]
 
 
-async def test_library_is_imported_beside_the_event_loop(
+async def test_sdk_is_imported_beside_the_event_loop(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first message does not stop all other requests of the process; later ones import nothing."""
     pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
     threads: list[int] = []
-    imported = mcp_tools.import_library
+    imported = mcp_tools.import_sdk
 
     def note() -> None:
         threads.append(threading.get_ident())
         imported()
 
-    monkeypatch.setattr(mcp_tools, "import_library", note)
+    monkeypatch.setattr(mcp_tools, "import_sdk", note)
     for _ in range(2):
         assert (await client.post("/mcp", json=PING, headers=ACCEPT)).status_code == 200
     assert len(threads) == 1
