@@ -82,7 +82,7 @@ def ended(completed: Json, failed: Json) -> list[Json]:
 @pytest.fixture
 def slow(service: DashboardService) -> Iterator[DashboardService]:
     """Let new tasks run for a while."""
-    service.set_switches(run_time=6.0)
+    service.set_switches(run_time=60.0)
     yield service
     service.set_switches(run_time=0.2)
 
@@ -152,7 +152,7 @@ def test_key_signs_in_and_leads_back(service: DashboardService, browser: "Browse
 
 def test_signing_out_ends_the_session(service: DashboardService, browser: "Browser") -> None:
     """After signing out the old cookie is worthless too."""
-    with signed_in(browser, service, ANN) as page:
+    with signed_in(browser, service, ANN, own=True) as page:
         cookies = page.context.cookies()
         page.click("text=Sign out")
         page.wait_for_url("**/sign-in")
@@ -699,7 +699,7 @@ def test_lists_fit_paper(service: DashboardService, browser: "Browser", complete
     with signed_in(browser, service, ADMIN) as page:
         page.set_viewport_size({"width": 720, "height": 1000})
         page.emulate_media(media="print")
-        for path in ("/tasks", "/deliveries?status=all"):
+        for path in ("/tasks", "/deliveries?status=all&handler=webhook"):
             page.goto(path)
             assert completed["id"] in page.content()
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path

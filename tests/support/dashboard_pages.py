@@ -12,8 +12,9 @@ import anyio
 import httpx
 import pytest
 
-from tests.acceptance.environment import settings
+from tests.acceptance.environment import settings, sqlite
 from tests.acceptance.processes import HOST, Json, Workspace, free_port, wait_for_response
+from tests.support.database_copies import place_database
 from tests.support.plain_http import NO_CERTIFICATES
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class DashboardService:
     url: str
     upstream_url: str
     home: Path
+    sessions: dict[str, Any] = field(default_factory=dict)
+    """Cookies of the browser that is signed in with a key: see `signed_in`."""
+
     _clients: dict[str, httpx.Client] = field(default_factory=dict)
 
     def api(self, key: str = ANN) -> httpx.Client:
@@ -87,9 +91,9 @@ def dashboard_service(home: Path, **more: str) -> Iterator[DashboardService]:
         url = f"http://{HOST}:{port}"
         sandbox = workspace.start("sandbox", "sandbox", "--port", str(port), "--run-time", "200ms", url=url)
         public_url = f"http://{HOST}:{free_port()}"
-        database = f"sqlite:///{workspace.home / 'boomerang.db'}"
+        anyio.run(place_database, workspace.home / "boomerang.db")
         values = {"API_KEYS": API_KEYS, "BUDGET": "50", "RETRY_SCHEDULE": "0s,1s", **more}
-        env = settings(url, public_url, database, **values)
+        env = settings(url, public_url, sqlite(workspace), **values)
         child = workspace.start("serve", "serve", "--port", public_url.rpartition(":")[2], env=env, url=public_url)
         anyio.run(wait_for_response, sandbox, "/sandbox/ledger")
         anyio.run(wait_for_response, child)
@@ -120,8 +124,13 @@ def signed_in(
     script: bool = True,
     phone: bool = False,
     dark: bool = False,
+    own: bool = False,
 ) -> Iterator["Page"]:
-    """Yield a page of a browser that is signed in with `key`; an error in a script fails the test."""
+    """Yield a page of a browser that is signed in with `key`; an error in a script fails the test.
+
+    The form is filled in once for each key of a service: later pages get the cookies of that session. A test that ends
+    its session needs its `own`.
+    """
     context = browser.new_context(
         base_url=service.url,
         java_script_enabled=script,
@@ -137,9 +146,15 @@ def signed_in(
 
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("dialog", refuse)
-    page.goto("/sign-in")
-    page.fill("#key", key)
-    page.click("button.primary")
+    if key in service.sessions and not own:
+        context.add_cookies(service.sessions[key])
+    else:
+        page.goto("/sign-in")
+        page.fill("#key", key)
+        page.click("button.primary")
+        page.locator(".who .name").wait_for()
+        if not own:
+            service.sessions[key] = context.cookies()
     try:
         yield page
         assert errors == []
