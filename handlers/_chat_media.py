@@ -19,6 +19,9 @@ from ._file_types import HEAD, file_type_of
 MAX_PICTURE = 20_000_000
 """Bytes of a picture that a bot downloads."""
 
+AS_IT_IS = {"accept-encoding": "identity"}
+"""Headers of a download: `read_picture` decodes nothing."""
+
 TOO_LARGE = "One of the files is larger than 20 MB. Send a smaller one."
 
 
@@ -27,9 +30,13 @@ class UnusablePicture(Exception):
 
 
 async def read_picture(response: httpx.Response) -> str:
-    """Return the picture in the body of a response as a data URI. Raises UnusablePicture."""
+    """Return the picture in the body of a response as a data URI. Raises UnusablePicture.
+
+    The body is not decoded: a picture has no content encoding, and a small answer could have the size of the memory.
+    """
+    buffered = response.is_stream_consumed  # a transport without a network returns the body with the response
     data = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.aiter_bytes() if buffered else response.aiter_raw():
         data += chunk
         if len(data) > MAX_PICTURE:
             raise UnusablePicture(TOO_LARGE)

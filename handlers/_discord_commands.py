@@ -8,7 +8,7 @@ from typing import Any
 
 from service import Retry
 
-from ._chat_media import MAX_PICTURE, TOO_LARGE, UnusablePicture, read_picture
+from ._chat_media import AS_IT_IS, MAX_PICTURE, TOO_LARGE, UnusablePicture, read_picture
 from ._chat_orders import Order, Terms, cancel_newest, make_video, show_status
 from ._chat_progress import MessageGone, was_shown
 from ._chat_words import shorten
@@ -150,7 +150,8 @@ class DiscordAnswers:
             raise UnusablePicture(NO_FILE)
         if attachment.size > MAX_PICTURE:
             raise UnusablePicture(TOO_LARGE)
-        async with self.tools.operator_http.stream("GET", attachment.url, timeout=DOWNLOAD_TIMEOUT) as response:
+        http = self.tools.operator_http
+        async with http.stream("GET", attachment.url, headers=AS_IT_IS, timeout=DOWNLOAD_TIMEOUT) as response:
             if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or response.status_code in BUSY:
                 raise Retry(f"Discord answered {response.status_code} to a download")
             if not response.is_success:

@@ -12,7 +12,7 @@ import httpx
 
 from service import Reject, Retry
 
-from ._chat_media import UnusablePicture, read_picture
+from ._chat_media import AS_IT_IS, UnusablePicture, read_picture
 from ._chat_orders import Order, Terms, cancel_newest, make_video, show_status
 from ._chat_progress import MessageGone, was_shown
 from ._chat_words import shorten
@@ -175,7 +175,7 @@ class SlackAnswers:
         address = str(file.get("url_private_download") or file.get("url_private") or "")
         if file.get("is_external") or not self.tools.config.is_host_of_slack(address):
             raise UnusablePicture(NO_FILE)
-        headers = {"authorization": f"Bearer {self.tools.config.token}"}
+        headers = {"authorization": f"Bearer {self.tools.config.token}", **AS_IT_IS}
         http = self.tools.operator_http
         async with http.stream("GET", address, headers=headers, timeout=DOWNLOAD_TIMEOUT) as response:
             if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or response.status_code in BUSY:

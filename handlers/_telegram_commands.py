@@ -7,7 +7,7 @@ from typing import Any
 from service import InvalidTask, Retry, TaskView
 
 from ._chat_limits import Charge, charge, may_refuse, recent, refund, remember_recent
-from ._chat_media import UnusablePicture, read_picture
+from ._chat_media import AS_IT_IS, UnusablePicture, read_picture
 from ._chat_orders import BUSY, NO_VIDEO, canceled, failure_text
 from ._chat_progress import MessageGone, was_shown
 from ._chat_words import cap_text, is_open, progress_text
@@ -180,7 +180,7 @@ async def download(photo: Photo, bot: ChatBot, tools: TelegramTools) -> str:
         address = await bot.file_address(photo.file_id)
     except Refused as error:
         raise UnusablePicture("Telegram does not provide one of the photos any more. Send them again.") from error
-    async with tools.operator_http.stream("GET", address, timeout=DOWNLOAD_TIMEOUT) as response:
+    async with tools.operator_http.stream("GET", address, headers=AS_IT_IS, timeout=DOWNLOAD_TIMEOUT) as response:
         if not response.is_success:
             raise Retry(f"Telegram answered {response.status_code} to a download")
         return await read_picture(response)
