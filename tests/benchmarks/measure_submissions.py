@@ -73,7 +73,6 @@ async def _measure(
         UPSTREAM_RATE=UPSTREAM_RATE,
         PUBLIC_URL="",
         POLL_FIRST="1h",
-        POLL_MAX="1h",
     )
     async with stopping(service):
         before = service.processor_seconds()

@@ -19,7 +19,7 @@ TASKS_PER_RELEASE = 15
 
 async def in_every_status(environment: UpgradeEnvironment) -> Service:
     """Let the earlier release write tasks and deliveries in every status, and callbacks; it continues to run."""
-    old = await environment.old(TASK_DEADLINE="2s", IN_DOUBT_FOR="2s", LEASE="2s")
+    old = await environment.old(TASK_DEADLINE="2s")
     await environment.sandbox.set_switches(run_time=LONG_RUN_TIME)
     await environment.submit(old, "expired")
     await environment.stop(old)

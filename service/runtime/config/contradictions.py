@@ -1,12 +1,10 @@
 """Settings that are valid each by itself and contradict each other. Each check returns a line for each fault.
 
-A default never contradicts a given value: only settings that are given are compared with the others.
+Times are not compared: a first poll after POLL_MAX, or after TASK_DEADLINE, only means that callbacks are expected.
 """
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from service.domain.archive_address import BucketAddress, archive_address
 from service.runtime.config.dotenv import PREFIX
 from service.runtime.config.setting_parsers import database_kind
 from service.runtime.config.variables import Check
@@ -15,23 +13,6 @@ if TYPE_CHECKING:
     from service.runtime.config.settings import Settings
 
 OF_BUCKETS = ("archive_endpoint", "archive_access_key", "archive_secret_key")
-
-
-def time_faults(settings: "Settings") -> list[str]:
-    """Return a line for each time that is longer than another one within which it must pass."""
-    waits = sum(settings.retry_schedule, timedelta())
-    pairs = [
-        ("poll_first", settings.poll_first, "POLL_MAX", settings.poll_max),
-        ("poll_first", settings.poll_first, "TASK_DEADLINE", settings.task_deadline),
-        ("in_doubt_for", settings.in_doubt_for, "TASK_DEADLINE", settings.task_deadline),
-        ("lease", settings.lease, "TASK_DEADLINE", settings.task_deadline),
-        ("circuit_max_pause", settings.circuit_max_pause, "RETRY_SCHEDULE in all", waits),
-    ]
-    return [
-        f"{PREFIX}{name.upper()} must be at most {PREFIX}{other}: lower the one or raise the other"
-        for name, value, other, limit in pairs
-        if name in settings.model_fields_set and value is not None and value > limit
-    ]
 
 
 def shared_key_faults(settings: "Settings") -> list[str]:
@@ -52,21 +33,15 @@ def listener_faults(settings: "Settings") -> list[str]:
 
 
 def bucket_faults(settings: "Settings") -> list[str]:
-    """Return a line for settings of a bucket without one: results would be stored nowhere, or elsewhere."""
+    """Return a line for settings of a bucket without an address of the archive: results would be stored nowhere."""
     given = [name.upper() for name in OF_BUCKETS if getattr(settings, name) is not None]
-    if isinstance(settings.archive_url and archive_address(settings.archive_url), BucketAddress):
+    if settings.archive_url is not None:
         return []
     fix = f"needs a bucket in {PREFIX}ARCHIVE_URL, like s3://bucket/prefix: name one there, or leave this setting out"
     return [f"{PREFIX}{name} {fix}" for name in given]
 
 
 CONTRADICTIONS = (
-    Check(
-        of=frozenset(
-            {"poll_first", "poll_max", "task_deadline", "in_doubt_for", "lease", "circuit_max_pause", "retry_schedule"}
-        ),
-        faults=time_faults,
-    ),
     Check(of=frozenset({"metrics_key", "api_keys"}), faults=shared_key_faults),
     Check(of=frozenset({"database_url", "database_listen_url"}), faults=listener_faults),
     Check(of=frozenset({"archive_url", *OF_BUCKETS}), faults=bucket_faults),

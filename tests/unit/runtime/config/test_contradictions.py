@@ -20,13 +20,7 @@ def faults(given: dict[str, str]) -> list[str]:
 @pytest.mark.parametrize(
     ("given", "names"),
     [
-        ({"POLL_FIRST": "10m", "POLL_MAX": "1m"}, "POLL_FIRST must be at most BOOMERANG_POLL_MAX"),
-        ({"POLL_FIRST": "6m"}, "POLL_FIRST must be at most BOOMERANG_POLL_MAX"),
-        ({"POLL_FIRST": "3h", "POLL_MAX": "3h"}, "POLL_FIRST must be at most BOOMERANG_TASK_DEADLINE"),
-        ({"IN_DOUBT_FOR": "3h"}, "IN_DOUBT_FOR must be at most BOOMERANG_TASK_DEADLINE"),
-        ({"LEASE": "20m", "TASK_DEADLINE": "10m"}, "LEASE must be at most BOOMERANG_TASK_DEADLINE"),
         ({"LEASE": "2h"}, "LEASE must be a duration from 1s to 1h"),
-        ({"CIRCUIT_MAX_PAUSE": "5d"}, "CIRCUIT_MAX_PAUSE must be at most BOOMERANG_RETRY_SCHEDULE in all"),
         ({"API_KEYS": f"ops={CLIENT}", "METRICS_KEY": CLIENT}, "METRICS_KEY must be another key"),
         ({"DATABASE_LISTEN_URL": "postgresql://h/d"}, "DATABASE_LISTEN_URL must be a direct address"),
         (
@@ -34,7 +28,6 @@ def faults(given: dict[str, str]) -> list[str]:
             "DATABASE_LISTEN_URL must be a direct address",
         ),
         ({"ARCHIVE_ENDPOINT": "https://s3.example"}, "ARCHIVE_ENDPOINT needs a bucket"),
-        ({"ARCHIVE_ENDPOINT": "https://s3.example", "ARCHIVE_URL": "file:///srv"}, "ARCHIVE_ENDPOINT needs a bucket"),
         ({"ARCHIVE_SECRET_KEY": "hidden"}, "ARCHIVE_SECRET_KEY needs a bucket"),
         ({"UPSTREAM_KEY": "two words"}, "UPSTREAM_KEY must be a key"),
         ({"UPSTREAM_KEY": "kl\u00fcssel"}, "UPSTREAM_KEY must be a key"),
@@ -53,24 +46,23 @@ def test_contradiction_is_one_line_without_a_value(given: dict[str, str], names:
 @pytest.mark.parametrize(
     "given",
     [
-        {"POLL_FIRST": "5m"},
-        {"POLL_FIRST": "1h", "POLL_MAX": "1h"},
-        {"POLL_MAX": "3h"},
-        {"TASK_DEADLINE": "10s"},  # shorter than the defaults of others
-        {"IN_DOUBT_FOR": "2h"},
+        {"POLL_FIRST": "60s", "POLL_MAX": "10s"},  # no task is faster than a minute
+        {"POLL_FIRST": "3h"},  # callbacks are expected
+        {"TASK_DEADLINE": "10s", "IN_DOUBT_FOR": "30s", "LEASE": "60s", "POLL_FIRST": "20s"},
+        {"RETRY_SCHEDULE": "0s,5s", "CIRCUIT_MAX_PAUSE": "5d"},
         {"LEASE": "1h"},
-        {"RETRY_SCHEDULE": "0s,5s"},
         {"BUDGET": "0", "CLIENT_BUDGET": "0"},  # stops submissions, and each task says so
         {"BUDGET": "0.10"},  # one task a day of unknown price
         {"API_KEYS": f"ops={CLIENT}", "METRICS_KEY": CLIENT + "-of-metrics"},
         {"DATABASE_URL": "postgresql://h/d", "DATABASE_LISTEN_URL": "postgresql://direct/d"},
+        {"ARCHIVE_ENDPOINT": "https://s3.example", "ARCHIVE_URL": "file:///srv"},
         {"HTTP_PROXY": "proxy:3128"},
         {"HTTP_PROXY": "http://proxy"},
         {"HTTP_PROXY": "none"},
     ],
 )
 def test_settings_that_fit_are_accepted(given: dict[str, str]) -> None:
-    """A default contradicts nothing, nor do limits that stop everything on purpose."""
+    """Times may have any order, and limits may stop everything on purpose."""
     assert faults(given) == []
 
 

@@ -150,14 +150,14 @@ def test_loopback_host_needs_no_api_keys(host: str) -> None:
 def test_sample_file_has_every_setting_and_loads(tmp_path: Path) -> None:
     """`.env.example` names every setting, and uncommenting all of its lines gives settings that load.
 
-    Some need another database, and another archive, than the sample has.
+    One needs another database than the sample has.
     """
     lines = (ROOT / ".env.example").read_text().splitlines()
     written = [line.removeprefix("#") for line in lines if line.startswith("#BOOMERANG_")]
     names = {line.partition("=")[0].removeprefix("BOOMERANG_") for line in written}
     assert names == {*NAMES, "URL", "API_KEY"}
     (tmp_path / ".env").write_text("\n".join(written))
-    others = {"BOOMERANG_DATABASE_URL": "postgresql://h/d", "BOOMERANG_ARCHIVE_URL": "s3://bucket"}
+    others = {"BOOMERANG_DATABASE_URL": "postgresql://h/d"}
     assert load_settings(others, dotenv=tmp_path / ".env").lease == timedelta(seconds=60)
 
 
