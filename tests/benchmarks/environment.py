@@ -46,6 +46,7 @@ class Sizes:
     pairs: int = 3
     callbacks: int = 8_000
     defaults: int = 10_000
+    settling: float = 4.0
     singles: int = 200
     deliveries: int = 20_000
     fleet: int = 24_000
@@ -78,6 +79,7 @@ SHORT = Sizes(
     pairs=1,
     callbacks=128,
     defaults=64,
+    settling=0.0,
     singles=3,
     deliveries=64,
     fleet=64,

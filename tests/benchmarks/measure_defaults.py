@@ -2,7 +2,8 @@
 
 Only what the measure needs differs from the defaults: the address and key of a provider, the signing key, HANDLERS
 (one handler that does nothing), CONFIRM where a row says so, UPSTREAM_RATE where the provider is asked for each task
-(the default of 10/s would be what is measured), LEASE and LOG_FORMAT, whose defaults depend on the terminal.
+(the default of 10/s would be what is measured), LEASE and LOG_FORMAT, whose defaults depend on the terminal. A process
+has run for four seconds: before, it imports the pages (`service/runtime/late_imports.py`).
 """
 
 import statistics
@@ -226,7 +227,9 @@ async def _running(
         )
 
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(stopping(await start(role))) for role in setup.roles]
+        children = [await stack.enter_async_context(stopping(await start(role))) for role in setup.roles]
+        await anyio.sleep(environment.sizes.settling)
+        yield children
 
 
 def _server_seconds(setup: Setup, server: PostgresServer) -> float:
