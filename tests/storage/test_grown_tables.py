@@ -30,7 +30,7 @@ from tests.storage.builders import (
 )
 from tests.storage.emitted import Statement, emitted
 from tests.storage.test_query_plans import _scans
-from tests.support.grown_tables import grow
+from tests.support.grown_tables import add_waiting, grow
 
 USES_UNTIL_GENERIC = 12
 """Uses of a statement after which the driver has prepared it and the server may use one plan for all values."""
@@ -79,6 +79,7 @@ async def test_hot_path_reads_no_whole_table_after_growth(store: Store, rows: in
     for _ in range(USES_UNTIL_GENERIC):
         await hot_path(store)
     await grow(store, rows)
+    await add_waiting(store, rows)
     before = await _read_rows(store)
     with emitted(store) as statements:
         for _ in range(3):

@@ -92,6 +92,18 @@ async def grow(
         await _add_words(store)
 
 
+async def add_waiting(store: Store, rows: int) -> None:
+    """Add `rows` tasks at the provider and deliveries in lanes of their own, all pending and due in ten years."""
+    ten_years = "INTERVAL '3650 days'" if store._database.address.postgres else str(3650 * 86_400 * 1_000_000)
+    waiting = {"id": "'waiting-' || {n}", "due_at": f'"created_at" + {ten_years}', "finished_at": "NULL"}
+    task = {"upstream_id": "'at-provider-' || {n}", "status": "'in_progress'", "settled_by": "NULL"}
+    lane = {"lane": "'waiting-' || {n}", "event_id": "'event-' || {n}"}
+    delivery = lane | {"handler": "'waiting'", "status": "'pending'"}
+    for table, changed in ((tasks, waiting | task), (deliveries, waiting | delivery)):
+        for first in range(1, rows + 1, AT_ONCE):
+            await _copy(store, _copies(table, changed), {"first": first, "last": min(first + AT_ONCE - 1, rows)})
+
+
 def _varied(table: Table, times: Mapping[str, str]) -> dict[str, str]:
     quoted = {column.name: times.get(column.name, f'"{column.name}"') for column in table.columns}
     return {name: value.format(**quoted) for name, value in VARIED.get(table, {}).items()}
