@@ -1,6 +1,7 @@
 """Replacements of the machine during a run: the driver, threads, random ids, and the log."""
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -59,7 +60,9 @@ NAMED = sqlite.dialect(paramstyle="named")
 def _compiled(statement: Any) -> str:
     """Return a statement of the storage as plain SQL."""
     if id(statement) not in COMPILED:
-        COMPILED[id(statement)] = str(statement.limit(None).compile(dialect=NAMED))
+        compiled = statement.limit(None).compile(dialect=NAMED)
+        offsets = {name: value for name, value in compiled.params.items() if name.startswith("param_")}
+        COMPILED[id(statement)] = re.sub(r":(param_\d+)", lambda found: str(offsets[found[1]]), str(compiled))
     return COMPILED[id(statement)]
 
 

@@ -120,7 +120,7 @@ async def test_claims_at_the_same_time_lease_one_delivery_of_a_destination(
 ) -> None:
     """The second claim skips the row that the first one has chosen, and does not see that it will be leased."""
     await _append(store, _rows(2))
-    assert await _both(database, _claimed(store, 1), _claimed(open_another(), 1)) == ["e1-0"]
+    assert await _both(database, _claimed(store, 1), _claimed(open_another(), 1)) in (["e1-0"], ["e1-1"])  # equally old
     assert await _claimed(store, 1) == []
 
 
