@@ -1,5 +1,10 @@
 """The pages of circuits, and what endpoints have of rates and operator events."""
 
+import pytest
+
+from service.domain.errors import StoreUnavailable
+from service.domain.ports.audit import AuditEntry
+from service.storage.audit_log import SqlAuditLog
 from service.storage.control_tables import circuits
 from service.storage.dialects import insert
 from tests.unit.api.fake_handlers import a_circuit
@@ -62,3 +67,27 @@ async def test_endpoint_has_a_rate_and_operator_events(pages: PagesUnderTest) ->
     [endpoint] = await pages.application.delivery_parts.endpoints.listed(client=None, limit=9, cursor=None)
     assert (endpoint.rate, endpoint.events) == ("30/s", ("service.dead_letters", "task.failed"))
     assert "30/s at most" in (await pages.get(f"/endpoints/{endpoint.id}")).text
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/deliveries/circuits/c1", {}),
+        ("/endpoints", {"url": "https://hooks.example/endpoint", "rate": "", "newest": ""}),
+    ],
+)
+async def test_no_page_changes_anything_without_an_entry(
+    pages: PagesUnderTest, path: str, fields: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the entry of the audit log cannot be stored, the action is not carried out."""
+    await pages.application.keys.renew()
+    await add_circuit(pages, "c1")
+
+    async def fail(_log: SqlAuditLog, _entry: AuditEntry) -> int:
+        raise StoreUnavailable("locked")
+
+    monkeypatch.setattr(SqlAuditLog, "add", fail)
+    assert (await pages.post(path, **fields)).status_code == 503
+    left = (await pages.get("/deliveries/circuits?format=json")).json()["data"]
+    assert [row["key"] for row in left] == ["c1"]
+    assert not await pages.application.delivery_parts.endpoints.listed(client=None, limit=9, cursor=None)
