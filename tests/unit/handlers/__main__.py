@@ -1,5 +1,6 @@
 """Prints what people read in each chat, from the command to the end: `python -m tests.unit.handlers [telegram ...]`."""
 
+import argparse
 import asyncio
 import logging
 import sys
@@ -88,6 +89,16 @@ async def transcript(chat: str, journey: str) -> list[str]:
     return [*bot.api.log]
 
 
+def _chats() -> list[str]:
+    """Return the chats that the command line names, else all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.unit.handlers", description=__doc__)
+    parser.add_argument("chats", nargs="*", metavar="CHAT", help=f"one of {', '.join(CHATS)}; all by default")
+    chats: list[str] = parser.parse_args().chats
+    if unknown := sorted({*chats} - {*CHATS}):
+        parser.error(f"unknown chats: {', '.join(unknown)}")
+    return chats or [*CHATS]
+
+
 async def _print(chats: list[str]) -> None:
     for chat in chats:
         for journey in JOURNEYS:
@@ -97,6 +108,7 @@ async def _print(chats: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    chosen = _chats()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     logging.disable(logging.CRITICAL)
-    asyncio.run(_print(sys.argv[1:] or [*CHATS]))
+    asyncio.run(_print(chosen))
