@@ -33,6 +33,9 @@ class HttpConnection(httpx.AsyncBaseTransport):
 
     It is opened anew if the other side has closed it or has sent something without a request, and after a response that
     was not read to its end. `backend` connects; `context` is for https.
+
+    Of the timeouts of a request only that for connecting is used, once for TCP and once for TLS: the caller limits the
+    whole request.
     """
 
     def __init__(self, backend: AsyncNetworkBackend, context: ssl.SSLContext) -> None:
@@ -75,10 +78,19 @@ class HttpConnection(httpx.AsyncBaseTransport):
         host = url.raw_host.decode("ascii")
         stream = await self._backend.connect_tcp(host, url.port or DEFAULT_PORTS[url.scheme], timeout=limit)
         if url.scheme == "https":
-            self._context.set_alpn_protocols(["http/1.1"])
-            stream = await stream.start_tls(self._context, server_hostname=host, timeout=limit)
+            stream = await self._secured(stream, host, limit)
         self._stream, self._protocol = stream, h11.Connection(h11.CLIENT, MAX_HEAD)
         return stream
+
+    async def _secured(self, stream: AsyncNetworkStream, host: str, limit: float | None) -> AsyncNetworkStream:
+        """Return TLS with `host` over `stream`, which is closed after an error, and if the request is cancelled."""
+        self._context.set_alpn_protocols(["http/1.1"])
+        try:
+            return await stream.start_tls(self._context, server_hostname=host, timeout=limit)
+        except BaseException:  # httpcore closes it after an error, and not after a cancellation
+            with anyio.CancelScope(shield=True):
+                await stream.aclose()
+            raise
 
     async def _send(self, stream: AsyncNetworkStream, request: httpx.Request) -> None:
         """Send the request, its head together with the first part of its body.

@@ -270,6 +270,29 @@ async def test_cancelled_request_closes_its_connection() -> None:
     assert len(server.requests) == 2
 
 
+async def test_cancelled_handshake_closes_its_connection() -> None:
+    """A server that accepts a connection and says nothing keeps no socket open here."""
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1)
+        begun.set()
+        await reader.read()
+        ended.set()
+        writer.close()
+
+    begun, ended = asyncio.Event(), asyncio.Event()
+    listener = await asyncio.start_server(listen, "127.0.0.1", 0)
+    request = httpx.Request("GET", f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}/")
+    connection = HttpConnection(Dialer(), ssl.create_default_context())
+    async with listener:
+        sending = asyncio.ensure_future(connection.handle_async_request(request))
+        await asyncio.wait_for(begun.wait(), TIMEOUT)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        await asyncio.wait_for(ended.wait(), TIMEOUT)
+
+
 async def test_error_of_the_connection_has_the_name_of_httpx() -> None:
     """A host that cannot be connected to is a ConnectError, which says that nothing was sent."""
     listener = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
