@@ -127,7 +127,7 @@ async def test_bulk_replay_has_an_entry_unless_it_only_counts(dry_run: bool) -> 
     async with client_of(app_of(fake, api_keys=KEYS, audit_log=audit_log), "key-of-root") as client:
         response = await client.post("/v1/deliveries/replay", json={"handler": "log", "dry_run": dry_run})
     assert response.status_code == 200
-    assert [row.action for row in audit_log.rows] == [] if dry_run else ["delivery.replay_many"]
+    assert [row.action for row in audit_log.rows] == ([] if dry_run else ["delivery.replay_many"])
     assert all(row.detail != BEGUN for row in audit_log.rows)
 
 

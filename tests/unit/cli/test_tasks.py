@@ -136,7 +136,7 @@ def test_narrow_terminal_prints_prompts_on_a_second_line(
     row, *beneath = re.sub("\x1b[^m]*m", "", shown).splitlines()[2 if folds else 1 :]
     prompt = ("A walk " * 9)[:59] + "…"
     start = "01a20469-745f-70c8-a990-0bffbb6af2ec  in_progress  100%  01-02 03:04"
-    assert (row, beneath) == (start, [f"  {prompt}"]) if folds else (f"{start}    {prompt}", [])
+    assert (row, beneath) == ((start, [f"  {prompt}"]) if folds else (f"{start}    {prompt}", []))
 
 
 def test_empty_task_list_prints_a_message(service: FakeService) -> None:
