@@ -14,7 +14,7 @@ import structlog
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.authentication import Caller
+from service.api.authentication import SAFE_METHODS, Caller
 from service.api.problem_shapes import problem_response
 from service.api.problems import problem_of
 from service.domain.errors import BoomerangError, SenderError
@@ -40,16 +40,13 @@ ACTIONS: Mapping[tuple[str, str], str] = {
 }
 """The action of each method and route that is recorded. An action of several rows has its counts in the detail."""
 
-SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-
 DETAIL = "audit_detail"
 """Key of the request's state: what an endpoint adds to the entry, None for a call that changed nothing."""
 
-log = structlog.get_logger("boomerang.api")
-
-
 BEGUN = "begun: how it ended is not known"
 """The detail of an entry until the change has ended: a process that is killed in between leaves it."""
+
+log = structlog.get_logger("boomerang.api")
 
 
 def counts_text(counts: Iterable[tuple[str, int]]) -> str:
@@ -119,7 +116,7 @@ class AuditMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        found = None if scope["type"] != "http" or scope["method"] in SAFE else self._action(scope)
+        found = None if scope["type"] != "http" or scope["method"] in SAFE_METHODS else self._action(scope)
         caller = scope["state"].get("caller") if found else None
         if found is None or not isinstance(caller, Caller):
             await self._app(scope, receive, send)

@@ -28,7 +28,7 @@ def trusted(variables: Mapping[str, str]) -> ssl.SSLContext:
     an intermediate authority may be added without its root. Clients without authorities of their own share the
     settings. Raises BadSetting with a line for each wrong variable.
     """
-    if not any(variables.get(name, "").strip() for name in (*FILES, FOLDERS)):
+    if not _has_more(variables):
         return _usual_ones(ssl.get_default_verify_paths())
     context = _new_context()
     if faults := list(_add_all(context, variables)):
@@ -41,10 +41,15 @@ def trust(variables: Mapping[str, str]) -> Callable[[], ssl.SSLContext]:
 
     The usual authorities are read at its first call: a start does not wait for them.
     """
-    if any(variables.get(name, "").strip() for name in (*FILES, FOLDERS)):
+    if _has_more(variables):
         context = trusted(variables)
         return lambda: context
     return partial(trusted, variables)
+
+
+def _has_more(variables: Mapping[str, str]) -> bool:
+    """Return whether `variables` name authorities beside the usual ones."""
+    return any(variables.get(name, "").strip() for name in (*FILES, FOLDERS))
 
 
 @lru_cache(maxsize=1)  # reading them takes some 40 ms
