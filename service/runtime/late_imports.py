@@ -53,21 +53,22 @@ async def import_late(modules: Sequence[str]) -> None:
     A module that cannot be imported is logged and left to the request that needs it.
     """
     await asyncio.sleep(DELAY)
-    for step in _steps(modules):
+    for name, step in _steps(modules):
         try:
             await run_sync(step, abandon_on_cancel=True)
         except Exception as error:  # noqa: BLE001 - the process serves everything else
-            log.warning("late import failed", step=str(step), error=type(error).__name__)
+            log.warning("late import failed", imported=name, error=type(error).__name__)
         await asyncio.sleep(PAUSE)
     log.debug("late imports done", modules=len(modules))
 
 
-def _steps(modules: Sequence[str]) -> Iterator[Callable[[], object]]:
+def _steps(modules: Sequence[str]) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield the name of what is imported, and a function that imports it."""
     for name in modules:
         if name not in sys.modules:
-            yield partial(import_module, name)
+            yield name, partial(import_module, name)
     if PAGES[-1] in modules:
-        yield _load_templates
+        yield "templates and assets", _load_templates
 
 
 def _load_templates() -> None:

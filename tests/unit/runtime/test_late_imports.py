@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from structlog.testing import capture_logs
 from service.runtime import late_imports
 from service.runtime.late_imports import ANSWERS, METRICS, PAGES, import_late, late_modules
 from service.storage import migrate
+from tests.support.service_process import output_of
 
 PATHS = (
     *(
@@ -68,17 +68,7 @@ asyncio.run(main())
 def answers(directory: Path, *arguments: str) -> tuple[dict[str, int], list[str]]:
     """Return the status of each path, from a process whose files were replaced, and the modules it still wanted."""
     asyncio.run(migrate(f"sqlite:///{directory / 'boomerang.db'}"))
-    environment = {"BOOMERANG_UPSTREAM_KEY": "sample", "PYTHONPATH": str(Path(__file__).parents[3])}
-    done = subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", PROGRAM, *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-        cwd=directory,
-        env=environment,
-    )
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(output_of(PROGRAM, directory, *arguments).splitlines()[-1])
     return found["statuses"], found["wanted"]
 
 
@@ -109,8 +99,8 @@ async def test_a_module_that_cannot_be_imported_is_logged(monkeypatch: pytest.Mo
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
     with capture_logs() as logs:
         await import_late(["service.no_such_module", "colorsys"])
-    assert [(each["log_level"], each["event"]) for each in logs] == [
-        ("warning", "late import failed"),
-        ("debug", "late imports done"),
+    assert [(each["log_level"], each["event"], each.get("imported")) for each in logs] == [
+        ("warning", "late import failed", "service.no_such_module"),
+        ("debug", "late imports done", None),
     ]
     assert "colorsys" in sys.modules

@@ -1,11 +1,10 @@
 """What a process does not import before its first answer: it would lengthen every start, and is used later or never."""
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 
 from service.storage import migrate
+from tests.support.service_process import output_of
 
 PROGRAM = """
 import asyncio, sys
@@ -56,14 +55,4 @@ def test_sandbox_imports_nothing_for_terminals(tmp_path: Path) -> None:
 
 def modules_of(program: str, directory: Path) -> set[str]:
     """Return the modules that a new process prints that runs `program` in `directory`."""
-    environment = {"BOOMERANG_UPSTREAM_KEY": "sample", "PYTHONPATH": str(Path(__file__).parents[3])}
-    done = subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-        cwd=directory,
-        env=environment,
-    )
-    return set(done.stdout.split())
+    return set(output_of(program, directory).split())
