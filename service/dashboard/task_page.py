@@ -74,18 +74,15 @@ class TaskPage:
         entries = await self.details.task_history(task.id, limit=MAX_STEPS + 1, with_delivery=chosen)
         waiting = waiting_entry(task, now)
         steps = timeline([history_object(each, caller) for each in [*entries, *([waiting] if waiting else [])]])
-        newest = steps[-MAX_STEPS:]
-        older = [step for step in steps[:-MAX_STEPS] if chosen and step.delivery_id == chosen]
+        shown = [step for step in steps[:-MAX_STEPS] if chosen and step.delivery_id == chosen] + steps[-MAX_STEPS:]
         values = {
             "task": task,
             "advice": advice(task),
             "inputs": input_views(task.params),
-            "steps": [
-                step for step in [*older, *newest] if not important or step.kind != "poll" or step.tone != "idle"
-            ],
+            "steps": [step for step in shown if not important or step.kind != "poll" or step.tone != "idle"],
             "important": important,
             "chosen": chosen,
-            "requests": await self._requests(task, [*older, *newest], chosen, caller),
+            "requests": await self._requests(task, shown, chosen, caller),
             "left_out": len(steps) > MAX_STEPS,
             "waiting": waiting_since(task, steps, now),
             "can": _actions(task, caller),
@@ -103,15 +100,13 @@ class TaskPage:
         ids = [step.delivery_id for step in steps if step.delivery_id]
         wanted = [each for index, each in enumerate(ids, MAX_REQUESTS) if index >= len(ids) or each == chosen]
         contents = await self.details.contents(wanted)
-        found: dict[str, DeliveryRequest] = {}
-        for delivery_id, content in contents.items():
-            found[delivery_id] = delivery_request(
-                content,
-                caller,
-                endpoint=await self._endpoint(content.endpoint_id),
-                meta_data=await self.services.blobs.meta_data(task.id) if FORM in content.target else None,
-            )
-        return found
+        endpoints = {each: await self._endpoint(each) for each in {found.endpoint_id for found in contents.values()}}
+        in_forms = any(FORM in found.target for found in contents.values())
+        meta_data = await self.services.blobs.meta_data(task.id) if in_forms else None
+        return {
+            delivery_id: delivery_request(found, caller, endpoint=endpoints[found.endpoint_id], meta_data=meta_data)
+            for delivery_id, found in contents.items()
+        }
 
     async def _endpoint(self, endpoint_id: str | None) -> Endpoint | None:
         try:
