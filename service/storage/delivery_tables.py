@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, UniqueConstraint, bindparam, select
 
-from service.storage.column_types import JsonText, SafeText, UtcDateTime, in_list
+from service.storage.column_types import JsonText, SafeText, UtcDateTime
 from service.storage.tables import literal_word, metadata, partial_index
 
 deliveries = Table(
@@ -71,18 +71,18 @@ IS_PENDING = deliveries.c.status == PENDING
 IS_DEAD = deliveries.c.status == DEAD
 REQUESTED = (deliveries.c.target != {}).label("requested")
 
-FREE_IN_LANES = (
+FREE_IN_LANE = (
     select(deliveries.c.id)
     .where(
         IS_PENDING,
-        in_list(deliveries.c.lane, "lanes"),
+        deliveries.c.lane == bindparam("this_lane"),
         deliveries.c.leased_until.is_(None),
         deliveries.c.circuit.is_(None),
         deliveries.c.due_at <= bindparam("now", type_=UtcDateTime()),
     )
     .with_for_update(skip_locked=True)
 )
-"""What is due in some lanes. A row that a replay has locked is left: it may be waiting for one of this transaction."""
+"""What is due in a lane. A row that a replay has locked is left: it may be waiting for one of this transaction."""
 
 # No index of deliveries has `leased_until`: PostgreSQL then renews a lease without an entry in each index.
 partial_index("deliveries_due", deliveries.c.handler, deliveries.c.due_at, deliveries.c.event_seq, where=IS_PENDING)

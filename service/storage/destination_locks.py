@@ -6,23 +6,33 @@ one that another transaction has locked counts as busy, and is not waited for. S
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import ColumnElement, Select, bindparam, select
 
 from service.storage.async_engine import AsyncConnection
-from service.storage.column_types import UtcDateTime, in_list
+from service.storage.column_types import UtcDateTime
 from service.storage.deferred import Deferred, defer
 from service.storage.delivery_tables import IS_PENDING, deliveries
+from service.storage.lookups import first_value, listed
 from service.storage.task_rows import Values
 
 TRY_LOCKS = (
     "SELECT name FROM unnest(%s::text[]) AS name "
     "WHERE pg_try_advisory_xact_lock(hashtextextended('boomerang destination ' || name, 0))"
 )
-LEASED = select(deliveries.c.destination).where(
-    IS_PENDING, deliveries.c.leased_until.is_not(None), in_list(deliveries.c.destination, "destinations")
-)
-LEASED_NOW = LEASED.where(deliveries.c.leased_until > bindparam("now", type_=UtcDateTime()))
+
+
+def _leased(condition: ColumnElement[bool]) -> Select[Any]:
+    """Return the query for those of some destinations that have a delivery with such a lease."""
+    wanted = listed("destinations")
+    own = deliveries.c.destination == wanted.c.value
+    found = first_value(deliveries.c.id, IS_PENDING, deliveries.c.destination.is_not(None), own, condition)
+    return select(wanted.c.value).where(found.is_not(None))
+
+
+LEASED = _leased(deliveries.c.leased_until.is_not(None))
+LEASED_NOW = _leased(deliveries.c.leased_until > bindparam("now", type_=UtcDateTime()))
 
 
 async def busy_destinations(connection: AsyncConnection, wanted: Collection[str]) -> set[str]:

@@ -18,7 +18,7 @@ from service.domain.delivery_rate import TokenBucket, rate_of
 from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import update_many
 from service.storage.control_tables import rate_buckets
-from service.storage.delivery_tables import FREE_IN_LANES, PENDING, deliveries, is_probe
+from service.storage.delivery_tables import FREE_IN_LANE, PENDING, deliveries, is_probe
 from service.storage.dialects import insert, lock_if_free
 from service.storage.endpoint_tables import endpoints
 from service.storage.rate_buckets import current_bucket
@@ -36,16 +36,16 @@ NAMED = rate_buckets.c.name == bindparam("name")
 BUCKET = select(rate_buckets.c.free_at).where(NAMED).with_for_update(skip_locked=True)
 EXISTS = select(rate_buckets.c.name).where(NAMED)
 _HEAD = deliveries.alias("head")
-WITH_THEIR_HEAD = (
+WITH_ITS_HEAD = (
     update(deliveries)
-    .where(deliveries.c.id.in_(FREE_IN_LANES))
+    .where(deliveries.c.id.in_(FREE_IN_LANE))
     .values(
         due_at=select(func.max(_HEAD.c.due_at))
         .where(_HEAD.c.status == PENDING, _HEAD.c.lane == deliveries.c.lane, _HEAD.c.event_seq < deliveries.c.event_seq)
         .scalar_subquery()
     )
 )
-"""Makes what waits behind postponed heads of lanes due with them: else each claim would read it, again and again."""
+"""Makes what waits behind the postponed head of a lane due with it: else each claim would read it, again and again."""
 
 
 def bucket_name(endpoint_id: str) -> str:
@@ -145,7 +145,8 @@ class DestinationRates:
         if not late:
             return
         await update_many(self.connection, deliveries, [{"id": row["id"], "due_at": row["due_at"]} for row in late])
-        await self.connection.execute(WITH_THEIR_HEAD, {"lanes": [row["lane"] for row in late], "now": self.now})
+        lanes = [{"this_lane": row["lane"], "now": self.now} for row in late]
+        await self.connection.execute(WITH_ITS_HEAD, lanes)
 
 
 async def delete_unused_buckets(connection: AsyncConnection, *, before: datetime) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, ScalarSelect, Select, bindparam, literal_column, select
+from sqlalchemy import Integer, Select, bindparam, select
 
 from service.domain.fair_share import share_owner
 from service.domain.ports.circuits import Blocks
@@ -14,6 +14,7 @@ from service.storage.column_types import in_list
 from service.storage.delivery_tables import IS_PENDING, PENDING, deliveries
 from service.storage.destination_locks import without_busy
 from service.storage.destination_rates import ENDPOINT_RATE, DestinationRates
+from service.storage.lookups import first_value
 from service.storage.parked_deliveries import MAX_PARKED, PARKED_AT_ONCE, count_waiting_time, without_blocked
 from service.storage.task_rows import Values
 
@@ -87,14 +88,14 @@ def _due_heads() -> Select[Any]:
     to one host only one has a lease.
     """
     other = deliveries.alias("other")
-    blocked = _first(
+    blocked = first_value(
         other.c.id,
         other.c.status == PENDING,
         other.c.lane == deliveries.c.lane,
         (other.c.event_seq < deliveries.c.event_seq) | (other.c.leased_until > bindparam("now")),
     )
     same = deliveries.alias("same")
-    busy = _first(
+    busy = first_value(
         same.c.id,
         same.c.status == PENDING,
         same.c.destination.is_not(None),
@@ -111,15 +112,6 @@ def _due_heads() -> Select[Any]:
         .limit(bindparam("limit", type_=Integer))
         .with_for_update(skip_locked=True, of=deliveries)
     )
-
-
-def _first(column: ColumnElement[str], *conditions: ColumnElement[bool]) -> ScalarSelect[str]:
-    """Return the first value of a column, or null.
-
-    It stands for NOT EXISTS, which PostgreSQL turns into a join: its plan, made while the queue was nearly empty, would
-    read all pending deliveries for each due one.
-    """
-    return select(column).where(*conditions).limit(literal_column("1")).scalar_subquery()
 
 
 # Statements that run many times a second, built once.

@@ -12,10 +12,10 @@ from service.storage.async_engine import AsyncConnection
 from service.storage.blob_store import delete_unreferenced
 from service.storage.bulk_writes import update_many
 from service.storage.database import Database
-from service.storage.delivery_tables import IS_PENDING, attempts, deliveries, sealed_secrets
+from service.storage.delivery_tables import attempts, deliveries, sealed_secrets
 from service.storage.search_index import delete_words
 from service.storage.tables import (
-    UNREAD,
+    UNREAD_OF_TASK,
     events,
     inbox,
     input_references,
@@ -38,9 +38,7 @@ class SqlTaskEraser:
 
     async def require_idle(self, task: Task, *, now: datetime) -> None:
         """Raise Conflict while a delivery of the task is being made."""
-        running = select(deliveries.c.id).where(
-            deliveries.c.task_id == task.id, IS_PENDING, deliveries.c.leased_until > now
-        )
+        running = select(deliveries.c.id).where(deliveries.c.task_id == task.id, deliveries.c.leased_until > now)
         async with self._database.reading() as connection:
             if (await connection.execute(running.limit(1))).first():
                 raise Conflict(RUNNING)
@@ -132,6 +130,6 @@ async def _erase_callbacks(connection: AsyncConnection, task_id: TaskId) -> None
     What the worker of the inbox has locked is left to it: it waits for the task, and then erases what it has read.
     """
     free = select(inbox.c.digest).where(inbox.c.task_id == task_id).with_for_update(skip_locked=True)
-    unread, others = inbox.c.digest.in_(free.where(UNREAD)), inbox.c.digest.in_(free)
+    unread, others = inbox.c.digest.in_(free.where(UNREAD_OF_TASK)), inbox.c.digest.in_(free)
     await connection.execute(delete(inbox).where(unread))
     await connection.execute(update(inbox).where(others).values(body=b"", headers={}))

@@ -16,6 +16,7 @@ from service.storage.delivery_claim_rows import delivery_claim
 from service.storage.delivery_tables import IS_PENDING, deliveries
 from service.storage.destination_locks import busy_destinations
 from service.storage.dialects import advisory_lock
+from service.storage.lookups import first_value
 from service.storage.tables import events, inputs
 from service.storage.task_rows import Values
 
@@ -26,13 +27,7 @@ def _of_event(column: ColumnElement[object]) -> ColumnElement[object]:
     return select(column).where(events.c.id == literal_column("new.event_id")).scalar_subquery()
 
 
-# Not NOT EXISTS: PostgreSQL would hash its result.
-_PENDING_IN_LANE = (
-    select(deliveries.c.id)
-    .where(IS_PENDING, deliveries.c.lane == literal_column("new.lane"))
-    .limit(literal_column("1"))
-    .scalar_subquery()
-)
+_PENDING_IN_LANE = first_value(deliveries.c.id, IS_PENDING, deliveries.c.lane == literal_column("new.lane"))
 WANTED_UNTIL: ColumnElement[object] = literal_column("new.leased_until")
 CAN_BE_LEASED = WANTED_UNTIL.is_not(None) & _PENDING_IN_LANE.is_(None)
 COMPUTED: Computed = (

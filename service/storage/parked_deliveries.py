@@ -15,7 +15,7 @@ from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import update_many
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.control_tables import circuits
-from service.storage.delivery_tables import FREE_IN_LANES, IS_PENDING, PROBE, deliveries, is_probe
+from service.storage.delivery_tables import FREE_IN_LANE, IS_PENDING, PROBE, deliveries, is_probe
 from service.storage.task_rows import Values
 
 PARKED_AT_ONCE = 200
@@ -27,8 +27,8 @@ MAX_PARKED = 1_000
 WOKEN_AT_ONCE = 1_000
 """Deliveries that are made due in one transaction."""
 
-REST_OF_LANES = (
-    update(deliveries).where(deliveries.c.id.in_(FREE_IN_LANES)).values(due_at=bindparam("until", type_=UtcDateTime()))
+REST_OF_LANE = (
+    update(deliveries).where(deliveries.c.id.in_(FREE_IN_LANE)).values(due_at=bindparam("until", type_=UtcDateTime()))
 )
 WAITING = IS_PENDING & deliveries.c.circuit.is_not(None) & deliveries.c.due_at.is_not(None)
 FIRST_WAITING = (
@@ -97,9 +97,9 @@ async def _park(connection: AsyncConnection, parked: Sequence[tuple[Values, Bloc
         for row, block in parked
     ]
     await update_many(connection, deliveries, values)
-    lanes = [row["lane"] for row, _ in parked]  # else claims would read, again and again, what waits behind them
     until = max(block.until for _, block in parked)
-    await connection.execute(REST_OF_LANES, {"lanes": lanes, "now": now, "until": until})
+    lanes = [{"this_lane": row["lane"], "now": now, "until": until} for row, _ in parked]
+    await connection.execute(REST_OF_LANE, lanes)  # else claims would read, again and again, what waits behind them
 
 
 async def count_waiting_time(connection: AsyncConnection, rows: Sequence[Values], now: datetime) -> None:

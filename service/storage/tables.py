@@ -249,6 +249,8 @@ HAS_STATUS_WORD = tasks.c.status_word.is_not(None)
 OF_USAGE = (tasks.c.client, tasks.c.model)
 BY_CLIENT = (tasks.c.client, tasks.c.created_at, tasks.c.id)
 UNREAD = inbox.c.verdict == literal_word("unread")
+UNREAD_OF_TASK = unindexed(inbox.c.verdict) == literal_word("unread")
+"""For callbacks of given tasks: PostgreSQL would read every unread one, since it expects few."""
 
 
 def partial_index(name: str, *columns: ColumnElement[object], where: ColumnElement[bool]) -> Index:

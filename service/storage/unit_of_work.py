@@ -36,7 +36,7 @@ from service.storage.endpoint_store import enabled_endpoints, endpoints_of_tasks
 from service.storage.inbox import STORED_DIGESTS, TASK_IS_FINAL
 from service.storage.new_deliveries import append_deliveries, append_events
 from service.storage.operator_events import report
-from service.storage.tables import UNREAD, inbox, polls, run_times, tasks
+from service.storage.tables import UNREAD, UNREAD_OF_TASK, inbox, polls, run_times, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, changed_task_values, task_from_row
 from service.storage.task_waits import add_task_waits
 from service.storage.watched_tasks import add_watched
@@ -56,7 +56,7 @@ UNREAD_SIZES = (
 )
 CALLBACKS_BY_DIGEST = select(inbox).where(in_list(inbox.c.digest, "digests"))
 ERASE_CALLBACKS = update(inbox).where(in_list(inbox.c.digest, "digests")).values(body=b"", headers={})
-HAS_UNREAD_CALLBACKS = select(inbox.c.task_id).where(UNREAD, in_list(inbox.c.task_id, "ids"))
+HAS_UNREAD_CALLBACKS = select(inbox.c.task_id).where(UNREAD_OF_TASK, in_list(inbox.c.task_id, "ids"))
 TASKS_BY_UPSTREAM_ID = select(tasks.c.upstream_id, tasks.c.id).where(in_list(tasks.c.upstream_id, "ids"))
 
 

@@ -10,12 +10,12 @@ from service.domain.task import TaskId
 from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.dialects import insert
-from service.storage.tables import QUEUED, UNREAD, client_turns, inbox, tasks
+from service.storage.tables import QUEUED, UNREAD_OF_TASK, client_turns, inbox, tasks
 
 NOW = bindparam("now", type_=UtcDateTime())
 LIMIT = bindparam("limit", type_=Integer())
 
-HAS_UNREAD_CALLBACK = select(inbox.c.digest).where(inbox.c.task_id == tasks.c.id, UNREAD).exists()
+HAS_UNREAD_CALLBACK = select(inbox.c.digest).where(inbox.c.task_id == tasks.c.id, UNREAD_OF_TASK).exists()
 """The task has an unread callback, so its submission was sent even if its status is `queued`."""
 
 

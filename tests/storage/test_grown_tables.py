@@ -13,6 +13,8 @@ from sqlalchemy import text
 from service.domain.ports.unit_of_work import RunTime
 from service.domain.task import Status, TaskId, UpstreamId
 from service.storage import Store
+from service.storage.destination_locks import without_busy
+from service.storage.destination_rates import WITH_ITS_HEAD
 from tests.storage.builders import (
     HOUR,
     LEASE,
@@ -27,14 +29,16 @@ from tests.storage.builders import (
     claim_polls,
     claim_submissions,
     in_progress,
+    stored,
 )
 from tests.storage.emitted import Statement, emitted
 from tests.storage.test_query_plans import _scans
-from tests.support.grown_tables import add_waiting, grow
+from tests.support.grown_tables import add_backlog, add_waiting, grow
 
 USES_UNTIL_GENERIC = 12
 """Uses of a statement after which the driver has prepared it and the server may use one plan for all values."""
 
+BACKLOG = 2000
 TASKS = 4
 _numbers = count(1)
 
@@ -89,6 +93,60 @@ async def test_hot_path_reads_no_whole_table_after_growth(store: Store, rows: in
     if not store._database.address.postgres:
         for statement in statements:
             await _assert_no_scan(store, statement)
+
+
+async def _claim_submission(store: Store, one: str) -> None:
+    await add_tasks(store, a_task(one))
+    claimed = await claim_submissions(store, limit=2)
+    async with store.units_of_work.transaction() as transaction:
+        await transaction.lock([task.id for task in claimed])
+        await transaction.save([replace(task, status=Status.IN_PROGRESS, due_at=NOW + HOUR) for task in claimed])
+
+
+async def _with_unread_callbacks(store: Store, one: str) -> None:
+    async with store.units_of_work.transaction() as transaction:
+        assert await transaction.with_unread_callbacks([TaskId(one)]) == set()
+
+
+async def _erase(store: Store, one: str) -> None:
+    await add_tasks(store, a_task(one, status=Status.COMPLETED, due_at=None))
+    await store.eraser.require_idle(await stored(store, one), now=NOW)
+    await store.eraser.erase(await stored(store, one), now=NOW)
+
+
+async def _without_busy(store: Store, one: str) -> None:
+    async with store._database.writing() as write:
+        rows = [{"destination": one}]
+        assert await without_busy(write.connection, rows, NOW) == rows
+
+
+async def _postpone_lane(store: Store, one: str) -> None:
+    async with store._database.writing() as write:
+        await write.connection.execute(WITH_ITS_HEAD, [{"this_lane": one, "now": NOW}])
+
+
+LOOKUPS = {
+    "claim a submission": _claim_submission,
+    "unread callbacks of tasks": _with_unread_callbacks,
+    "erase": _erase,
+    "busy destinations": _without_busy,
+    "postpone a lane": _postpone_lane,
+}
+"""Statements that look for rows of one task, lane or destination."""
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("name", LOOKUPS)
+async def test_lookup_reads_no_backlog(store: Store, name: str) -> None:
+    """What waits meanwhile, of other tasks, is not read: a plan that was made before would read all of it."""
+    for _ in range(USES_UNTIL_GENERIC):
+        await LOOKUPS[name](store, f"w{next(_numbers)}")
+    await add_backlog(store, BACKLOG)
+    before = await _read_rows(store)
+    for _ in range(3):
+        await LOOKUPS[name](store, f"w{next(_numbers)}")
+    after = await _read_rows(store)
+    assert {one: read - before[one] for one, read in after.items() if read - before[one] >= BACKLOG} == {}
 
 
 async def _read_rows(store: Store) -> dict[str, int]:

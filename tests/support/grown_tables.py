@@ -94,14 +94,31 @@ async def grow(
 
 async def add_waiting(store: Store, rows: int) -> None:
     """Add `rows` tasks at the provider and deliveries in lanes of their own, all pending and due in ten years."""
-    ten_years = "INTERVAL '3650 days'" if store._database.address.postgres else str(3650 * 86_400 * 1_000_000)
-    waiting = {"id": "'waiting-' || {n}", "due_at": f'"created_at" + {ten_years}', "finished_at": "NULL"}
+    waiting = {"id": "'waiting-' || {n}", "due_at": _in_ten_years(store), "finished_at": "NULL"}
     task = {"upstream_id": "'at-provider-' || {n}", "status": "'in_progress'", "settled_by": "NULL"}
     lane = {"lane": "'waiting-' || {n}", "event_id": "'event-' || {n}"}
     delivery = lane | {"handler": "'waiting'", "status": "'pending'"}
     for table, changed in ((tasks, waiting | task), (deliveries, waiting | delivery)):
         for first in range(1, rows + 1, AT_ONCE):
             await _copy(store, _copies(table, changed), {"first": first, "last": min(first + AT_ONCE - 1, rows)})
+
+
+def _in_ten_years(store: Store) -> str:
+    length = "INTERVAL '3650 days'" if store._database.address.postgres else str(3650 * 86_400 * 1_000_000)
+    return f'"created_at" + {length}'
+
+
+async def add_backlog(store: Store, rows: int) -> None:
+    """Add `rows` pending deliveries with destinations, unread callbacks and queued tasks."""
+    await _add_one(store, "nothing")
+    queued = {"id": "'queued-' || {n}", "client": "'waiting'", "status": "'queued'", "settled_by": "NULL"}
+    queued |= {"upstream_id": "NULL", "due_at": '"created_at"', "deadline_at": _in_ten_years(store)}
+    pending = {"id": "'waiting-' || {n}", "event_id": "'event-' || {n}", "lane": "'waiting-' || {n}"}
+    pending |= {"status": "'pending'", "due_at": '"created_at"', "finished_at": "NULL"}
+    pending |= {"destination": "'host-' || {n}"}
+    unread = {**COPIED[inbox], "verdict": "'unread'"}
+    for table, changed in ((tasks, queued), (deliveries, pending), (inbox, unread)):
+        await _copy(store, _copies(table, changed), {"first": 1, "last": rows})
 
 
 def _varied(table: Table, times: Mapping[str, str]) -> dict[str, str]:
