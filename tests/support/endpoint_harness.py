@@ -178,6 +178,14 @@ class Harness:
                 await ended(self.dispatcher)
         return total
 
+    async def requests_by_second(self, seconds: int) -> list[int]:
+        """Run now and after each further second; return how many requests receivers have got by then."""
+        counts = []
+        for second in range(seconds):
+            await self.run(move=timedelta(seconds=min(second, 1)))
+            counts.append(len(self.receivers.requests))
+        return counts
+
     async def pass_time(self, duration: timedelta, *, step: timedelta = timedelta(seconds=5)) -> None:
         """Let time pass in steps, at each of which the jobs of the process run."""
         until = self.clock.at + duration

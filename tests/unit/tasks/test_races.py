@@ -11,7 +11,7 @@ from service.domain.errors import NotSent, ReplyLost
 from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Fact, Status, Task, TaskError
 from tests.support.scripted_provider import vtrix_body
-from tests.support.task_loop import IN_DOUBT_FOR, LEASE, SECOND, TIMEOUT, open_environment, open_loop
+from tests.support.task_loop import IN_DOUBT_FOR, LEASE, SECOND, TIMEOUT, Loop, open_environment, open_loop
 from tests.support.wait_until_idle import ended
 
 
@@ -110,14 +110,20 @@ async def test_lost_claim_does_not_send_with_the_next_lease(tmp_path: Path) -> N
         assert environment.upstream.charges == {task.id: 1}
 
 
+async def _submitted_twice(loop: Loop) -> Task:
+    """Return a task whose two submissions got no reply."""
+    loop.upstream.creates.extend([ReplyLost("gone"), ReplyLost("gone")])
+    task = await loop.submitted()
+    loop.clock.move(IN_DOUBT_FOR)
+    await loop.poll_due()
+    await loop.submit_due()
+    return task
+
+
 async def test_failure_of_an_older_submission_is_ignored(tmp_path: Path) -> None:
     """A late callback reports the failure of the first submission, while the reply of the second is lost."""
     async with open_loop(tmp_path, resubmit_in_doubt=True) as loop:
-        loop.upstream.creates.extend([ReplyLost("gone"), ReplyLost("gone")])
-        task = await loop.submitted()
-        loop.clock.move(IN_DOUBT_FOR)
-        await loop.poll_due()
-        await loop.submit_due()
+        task = await _submitted_twice(loop)
         assert (await loop.task(task.id)).submission == 2
         loop.upstream.set_fact("up1", Fact(status=Status.FAILED, error=TaskError(code="x", message="y")))
         await loop.call_back(vtrix_body("failed", "up1"), request=0)
@@ -133,11 +139,7 @@ async def test_failure_of_an_older_submission_is_ignored(tmp_path: Path) -> None
 async def test_failure_of_an_older_submission_is_ignored_by_polls(tmp_path: Path) -> None:
     """A callback named the first submission while it ran; that it failed says nothing about the second one."""
     async with open_loop(tmp_path, resubmit_in_doubt=True) as loop:
-        loop.upstream.creates.extend([ReplyLost("gone"), ReplyLost("gone")])
-        task = await loop.submitted()
-        loop.clock.move(IN_DOUBT_FOR)
-        await loop.poll_due()
-        await loop.submit_due()
+        task = await _submitted_twice(loop)
         await loop.call_back(vtrix_body("in_progress", "up1"), request=0)
         loop.upstream.set_fact("up1", Fact(status=Status.FAILED, error=TaskError(code="x", message="y")))
         loop.upstream.echo_payload("up1", loop.upstream.requests[0].payload)
