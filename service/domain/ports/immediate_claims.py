@@ -17,7 +17,7 @@ class SlotReservations(Protocol):
         """Reserve a slot of handler `name`; return the end of the delivery's lease, None if the delivery must wait.
 
         `client` is whose share the slot is taken from; None where no request named a target. `of` is the client of the
-        event: a delivery to a `target` whose circuit is open waits.
+        event: a delivery to a `target` whose circuit is open, or whose host has a rate, waits.
         """
 
     def grant(self, claims: NewClaims) -> None:
