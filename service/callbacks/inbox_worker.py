@@ -30,6 +30,12 @@ BUSY_DELAY = timedelta(seconds=3)
 BUSY_BATCH = 128
 """Most callbacks recorded in one commit while the process is busy."""
 
+SLOTS_WAIT = 0.1
+"""Most seconds that a batch waits until the deliveries of the one before have ended and left their slots free."""
+
+SLOTS_RETRY = timedelta(seconds=1)
+"""Time without such a wait after one in vain: slow handlers must not delay what others wait for."""
+
 MAX_CACHED = 8192
 """Callbacks of a burst that are cached parsed until they are recorded; the bodies of others are read again."""
 
@@ -45,7 +51,8 @@ class InboxWorker:
     """Records the callbacks in the inbox.
 
     With `confirm` a terminal callback is a hint, and a poll decides. `waiting` counts the callbacks that wait for an
-    answer in this process; `pause` waits for some seconds.
+    answer in this process; `pause` waits for some seconds. `slots_free` waits up to some seconds for the slots of the
+    handlers that this process runs, and returns whether they are free.
     """
 
     recorder: Recorder
@@ -55,7 +62,10 @@ class InboxWorker:
     confirm: bool
     read_fact: ReadFact
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    slots_free: Callable[[float], Awaitable[bool]] | None = None
     waiting: int = field(init=False, default=0)
+    _behind_full_batch: bool = field(init=False, default=False)
+    _slots_taken_at: datetime | None = field(init=False, default=None)
     _busy_at: datetime | None = field(init=False, default=None)
     _caching: bool = field(init=False, default=False)
     _cache: OrderedDict[str, tuple[InboxEntry, Callback]] = field(init=False, default_factory=OrderedDict)
@@ -114,8 +124,18 @@ class InboxWorker:
         if not await self._has_unread(min_age + BUSY_DELAY if busy else min_age):
             return 0
         self._oldest_seen = None
+        if self._behind_full_batch:
+            await self._wait_for_slots()
         limit = BUSY_BATCH if busy else BATCH
-        return await self.recorder.process_inbox(self._update, limit=limit, known=self._known)
+        count = await self.recorder.process_inbox(self._update, limit=limit, known=self._known)
+        self._behind_full_batch = count == limit
+        return count
+
+    async def _wait_for_slots(self) -> None:
+        """Wait a moment, between two batches of a burst, until the handlers have ended the deliveries of the first."""
+        if self.slots_free is None or self._is_fresh(self._slots_taken_at, SLOTS_RETRY):
+            return
+        self._slots_taken_at = None if await self.slots_free(SLOTS_WAIT) else self.clock.now()
 
     def _is_busy(self) -> bool:
         """Return whether many callbacks wait for an answer, or did a moment ago."""

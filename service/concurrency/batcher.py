@@ -8,6 +8,9 @@ from typing import Generic, TypeVar
 
 from service.domain.errors import StoreUnavailable
 
+COMMIT_DELAY = 0.005
+"""Seconds that a commit waits for items that are about to be added, as `commit_delay` of PostgreSQL does."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -34,11 +37,17 @@ class Batcher(Generic[T, R]):
         self._max_weight = max_weight
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._worker: asyncio.Task[None] | None = None
+        self._due = asyncio.Event()
 
-    async def add(self, item: T) -> R:
-        """Return the result of `item` after the commit of its batch; raises the error of that commit."""
+    async def add(self, item: T, *, more_soon: bool = False) -> R:
+        """Return the result of `item` after the commit of its batch; raises the error of that commit.
+
+        With `more_soon`, others are about to be added: the commit waits for the last of them, COMMIT_DELAY at most.
+        """
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
+        if not more_soon:
+            self._due.set()
         if self._worker is None:
             self._worker = asyncio.create_task(self._run(), name="batcher")
             self._worker.add_done_callback(self._worker_ended)
@@ -53,12 +62,25 @@ class Batcher(Generic[T, R]):
         batch: list[tuple[T, asyncio.Future[R]]] = []
         try:
             while self._waiting:
+                await self._wait_for_more()
                 batch = [self._waiting.popleft() for _ in range(self._next_size())]
+                if self._waiting:  # the batch is full
+                    self._due.set()
                 await self._commit_batch(batch)
         finally:
             self._worker = None
             _cancel(batch)
             _cancel(self._waiting)
+
+    async def _wait_for_more(self) -> None:
+        """Wait until an item was added that no other follows soon, COMMIT_DELAY at most."""
+        if not self._due.is_set():
+            timer = asyncio.get_running_loop().call_later(COMMIT_DELAY, self._due.set)
+            try:
+                await self._due.wait()
+            finally:
+                timer.cancel()
+        self._due.clear()
 
     def _worker_ended(self, worker: asyncio.Task[None]) -> None:
         """Cancel what waits for a worker that was cancelled before its first step, when no code of it runs."""

@@ -1,6 +1,7 @@
 """Runs one attempt of a delivery: its handler, its timeout, and what follows from its error."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -77,12 +78,13 @@ class AttemptRunner:
         if self.endpoints is None or endpoint_id is None:
             return None
         try:
-            target = await self.endpoints.open(endpoint_id)
+            opened = await self.endpoints.open(endpoint_id)
         except Exception as error:  # noqa: BLE001 - after any error the attempt has failed
             return self.outcome(delivery, error)
-        if target is None:
+        if opened is None:
             return HELD
-        delivery.claim = replace(delivery.claim, target=target)
+        delivery.claim = replace(delivery.claim, target=opened.target)
+        delivery.endpoint_updated_at = opened.updated_at
         return None
 
     def outcome(self, delivery: RunningDelivery, error: BaseException | None) -> AttemptOutcome:
@@ -148,13 +150,20 @@ class AttemptRunner:
                 tools = replace_fields(self.tools(delivery.claim, delivery.handler), keep_answer=delivery.keep_answer)
                 await delivery.handler.handle(event_of(delivery.claim), tools)
         except TimeoutError as error:
-            if not limit.expired() or error.__cause__ is None:
+            if not limit.expired() or (cancelled := _cancellation_behind(error)) is None:
                 return error
             late = TimeoutError(f"no end within {seconds:g} s")
-            return late.with_traceback(error.__cause__.__traceback__)  # of the cancellation: where the handler waited
+            return late.with_traceback(cancelled.__traceback__)  # where the handler waited
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything, and an extension of it may panic
             if not limit.expired() or isinstance(error, Reject | Retry):
                 return error
             late = TimeoutError(f"no end within {seconds:g} s; the handler ended with {type(error).__name__}")
             return late.with_traceback(root_error(error).__traceback__)
         return None
+
+
+def _cancellation_behind(error: TimeoutError) -> BaseException | None:
+    """Return the cancellation that asyncio's time limit made an error of; older Pythons have it as the context."""
+    if error.__cause__ is None and sys.version_info < (3, 11, 7):  # 3.11.2 does, 3.11.7 does not
+        return error.__context__ if isinstance(error.__context__, asyncio.CancelledError) else None
+    return error.__cause__

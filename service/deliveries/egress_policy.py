@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 
 import httpx
+import structlog
 
 from service.deliveries.egress_allow_syntax import Network, egress_network, egress_target
 from service.domain.errors import BadSetting, Reject
 from service.network.addresses import Address, literal_addresses, spellings
+
+log = structlog.get_logger("boomerang.deliveries")
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 FIRST_UNPRIVILEGED_PORT = 1024
@@ -119,7 +122,11 @@ class Egress:
         return any(each.port or self._dials(port) for each in entries)
 
     def refusal(self, url: str) -> str | None:
-        """Return why `url` can never be allowed; None where it is allowed, or where only a DNS lookup decides."""
+        """Return why `url` can never be allowed; None where it is allowed, or where only a DNS lookup decides.
+
+        Clients read it: it is the same for every refused address, so that it does not show which networks the operator
+        excludes. The reason is logged.
+        """
         try:
             target = httpx.URL(url)
             port = target.port or DEFAULT_PORTS[target.scheme]
@@ -128,7 +135,8 @@ class Egress:
             for address in literal_addresses(target.host):
                 self.check(target.host, port, address)
         except EgressRefused as refused:
-            return str(refused)
+            log.info("address refused", reason=str(refused))
+            return f"it is an address that is not dialled: only public ones are, unless {self.setting} names them"
         except (httpx.InvalidURL, KeyError, UnicodeError):  # UnicodeError: a host that is not valid IDNA
             return "it cannot be read as an http or https address"
         return None

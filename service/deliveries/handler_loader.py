@@ -13,6 +13,7 @@ from service.deliveries.declared_settings import SettingRow, config_faults, sett
 from service.deliveries.handler_api import Handler
 from service.deliveries.handler_finder import PassedOver, find_handlers
 from service.deliveries.handler_rates import own_rates, unknown_rates, with_own_rate
+from service.deliveries.unused_settings import unused_settings, unused_text
 from service.domain.errors import BadHandler, BadSetting
 from service.domain.retry_schedule import OWN_SCHEDULE, schedule_name
 from service.domain.task import EventType
@@ -75,6 +76,8 @@ def load_handlers(
     found = survey(directory, own=settings.get(DIRECTORY_SETTING))
     for origin, file in found.passed_over.items():
         (log.warning if file.misplaced else log.debug)("file is no module of handlers", file=origin, reason=file.reason)
+    for name, given in unused_settings(found.handlers.values(), names, settings).items():
+        log.warning("settings of a handler have no effect", handler=name, reason=unused_text(name, given))
     rates = own_rates(found.handlers.values(), settings)
     chosen = [with_own_rate(handler, rates) for handler in _chosen(found.handlers, names, settings)]
     return _configured(chosen, settings)

@@ -4,6 +4,7 @@ A delivery for which a slot is free when it is written is leased by the same com
 has to claim it. All others wait in the store until a job claims them.
 """
 
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
@@ -95,6 +96,7 @@ class HandlerSlots:
         self._waiting: set[tuple[str, str | None]] = set()  # a handler and a client, None for all clients
         self._paused: frozenset[str] | None = frozenset()  # stored names, None for all handlers
         self._past_served_at = datetime.min.replace(tzinfo=UTC)
+        self._freed = asyncio.Event()
 
     def handler(self, name: str) -> Handler:
         """Return the handler with this `name`, its own or a former one; KeyError for an unknown one."""
@@ -139,6 +141,8 @@ class HandlerSlots:
         self._taken[handler.name] -= 1
         if client is not None:
             self._held[handler.name] -= Counter([client])  # drops clients that hold none any more
+        if not self._taken[handler.name]:
+            self._freed.set()
         if self._few_ahead(handler) and any(name == handler.name for name, _ in self._waiting):
             self.notify()
 
@@ -204,6 +208,7 @@ class HandlerSlots:
             for client in owners[name]:
                 shares.take(client)
             self._waiting |= {(name, client) for client in (shares.served() if shares.free else {None})}
+        self._freed.set()
 
     # ── deliveries that are leased at insert ─────────────────────────────────
 
@@ -231,6 +236,28 @@ class HandlerSlots:
         self.take(handler, client)
         self.immediate.await_end(reservations)
         return handler
+
+    async def free_for_batch(self, seconds: float) -> bool:
+        """Wait up to `seconds` until fast handlers have ended all that has a slot or waits; return whether they have.
+
+        Fast are those whose deliveries are leased ahead. What is recorded then is leased at insert, also in a large
+        batch: a claim would read and write each delivery again.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while self.immediate.accepting and any(map(self._will_be_free, self._handlers.values())):
+                    self._freed.clear()
+                    await self._freed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _will_be_free(self, handler: Handler) -> bool:
+        """Return whether all slots of a handler are free soon, and are not yet."""
+        if self.paused(handler) or handler.per_second is not None:
+            return False
+        busy = self._taken[handler.name] or (handler.name, None) in self._waiting
+        return bool(busy) and self.ahead.of(handler) > 0
 
     def _release_reserved(self, reservations: SlotReservations) -> None:
         for handler, client in reservations.reserved:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from service.domain.errors import Conflict, Fault, InvalidParams, NotFound, QueueFull, Reject, Retry
 from service.domain.json_digest import json_digest
 from service.domain.ports.tasks import IdempotencyKey
+from service.domain.submission_limits import HANDLER_CLIENT
 from service.domain.task import Json, Task, TaskId
 from service.domain.task_view import TaskView, task_json
 from service.tasks.new_task import NewTask
@@ -129,7 +130,7 @@ class HandlerTasks:
         return _view(await self.service.cancel(task.id))
 
     def _client(self, client: str | None) -> str:
-        own = f"handler:{self.stored}"
+        own = f"{HANDLER_CLIENT}{self.stored}"
         if client is None or client == own:  # an event of its own task names it
             return own
         if not CLIENT_NAME.fullmatch(client):

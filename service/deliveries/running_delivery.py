@@ -27,6 +27,7 @@ class RunningDelivery:
     time at which even a handler that was cancelled at its timeout must have ended. One that has not is `unresponsive`
     as soon as its attempt was ended without it. `stored_claim` is the claim without what the attempt has completed.
     An attempt that is not `counted` was a probe of a failing destination; after the `last` one none follows.
+    `endpoint_updated_at` is the last change of its endpoint that the attempt has read.
     """
 
     claim: DeliveryClaim
@@ -41,6 +42,7 @@ class RunningDelivery:
     health: DestinationHealth | None = field(default=None, repr=False)
     counted: bool = True
     last: bool = False
+    endpoint_updated_at: datetime | None = None
     stored_claim: DeliveryClaim = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -81,6 +83,7 @@ class RunningDelivery:
             answer=self.answer,
             about_destination=outcome.about_destination,
             health=self.health,
+            endpoint_updated_at=self.endpoint_updated_at,
         )
 
     @property

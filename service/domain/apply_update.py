@@ -100,12 +100,12 @@ def _without_conflicting_id(update: TaskUpdate) -> TaskUpdate:
 def _apply(update: TaskUpdate, before: Task, context: UpdateContext) -> Step:
     """Return the task after `update`, with its next step scheduled, and the events."""
     original = update
-    update = await_result(update, before, context.now)
+    update = await_result(update, before, context.now, clock_doubted=context.planner.clock_doubted())
     awaited = update is not original and (update.fact is None or not update.fact.settles)
     update = _without_duplicate_charge(_as_hint_without_id(update, before), before)
     step = _advanced(update, before, context.now)
     if update.expires and update.fence == before.fence:
-        step = _expired(step, context.now)
+        step = _expired(step, context)
     after = _charged(update, before, step.task, context.pricing)
     if update.fence is not None and update.fence == before.fence:
         after = replace_fields(after, leased_until=None, tries=after.tries + 1 if update.tried else 0)
@@ -190,11 +190,11 @@ def _charged(update: TaskUpdate, before: Task, after: Task, pricing: Pricing) ->
     return after if cost is None else replace_fields(after, cost=cost)
 
 
-def _expired(step: Step, now: datetime) -> Step:
+def _expired(step: Step, context: UpdateContext) -> Step:
     """Return the step, with the task expired if its deadline has passed; an expired task makes no progress."""
-    if now < step.task.deadline_at:
+    if not context.planner.overdue(step.task, context.now):
         return step
-    expired = advance(step.task, Fact(status=Status.EXPIRED, guessed=True), now, source=None)
+    expired = advance(step.task, Fact(status=Status.EXPIRED, guessed=True), context.now, source=None)
     if expired is None:
         return step
     kept = tuple(event for event in step.events if event is not EventType.PROGRESSED)

@@ -22,13 +22,17 @@ GUESSED_ENDS = frozenset({Status.EXPIRED, Status.FAILED})
 POLL_MAX_AFTER_GUESS = timedelta(hours=1)
 """Longest pause between polls after such a conclusion."""
 
+PAUSE_WHILE_CLOCK_DOUBTED = timedelta(minutes=5)
+"""How long a task that would end for its age waits for its next step while the clock is doubted."""
+
 
 @dataclass(kw_only=True)
 class PollPlanner:
     """Decides `due_at` after every update.
 
     `estimates` is a cache by bucket. `jitter` returns a number from 0 to 1. `lists` is true if the provider has a list
-    that can be searched.
+    that can be searched. `clock_doubted` returns whether the system clock jumped forward lately: then no task ends for
+    its age, since it may not be true, and could not be taken back.
     """
 
     poll_first: timedelta | None
@@ -37,6 +41,7 @@ class PollPlanner:
     retention: timedelta
     lists: bool
     jitter: Callable[[], float]
+    clock_doubted: Callable[[], bool] = lambda: False
     estimates: Mapping[str, RunTimeEstimate] = field(default_factory=dict)
 
     def update_estimates(self, run_times: Iterable[RunTime], callback_stats: CallbackStats) -> None:
@@ -54,21 +59,36 @@ class PollPlanner:
         if task.upstream_id is None and task.hinted_id is None:
             return self._due_without_id(task, now)
         if task.status not in GUESSED_ENDS:
-            return max(now, min(self._next_poll(task, now), task.deadline_at))
-        return self._next_poll(task, now) if now <= task.created_at + self.retention else None
+            return self._later_if_clock_doubted(max(now, min(self._next_poll(task, now), task.deadline_at)), now)
+        kept = now <= task.created_at + self.retention or self.clock_doubted()
+        return self._next_poll(task, now) if kept else None
+
+    def overdue(self, task: Task, now: datetime) -> bool:
+        """Return whether the deadline of `task` has passed; never while the clock is doubted."""
+        return now >= task.deadline_at and not self.clock_doubted()
+
+    def abandoned(self, task: Task, now: datetime) -> bool:
+        """Return whether the doubt about a lost reply is over; never while the clock is doubted."""
+        return now >= self.abandoned_at(task) and not self.clock_doubted()
+
+    def _later_if_clock_doubted(self, due_at: datetime, now: datetime) -> datetime:
+        """Return when a step is due that may end the task: while the clock is doubted it does not, so not at once."""
+        return max(due_at, now + PAUSE_WHILE_CLOCK_DOUBTED) if due_at <= now and self.clock_doubted() else due_at
 
     def _due_without_id(self, task: Task, now: datetime) -> datetime | None:
         if task.status in GUESSED_ENDS:
             return None
         if task.status is not Status.IN_DOUBT:
-            return task.deadline_at
+            return self._later_if_clock_doubted(task.deadline_at, now)
         if task.hinted_fact:  # of a task without any result as well: once it is not awaited any more
-            return max(now, result_awaited_until(task) or now)
+            awaited_until = result_awaited_until(task)
+            return self._later_if_clock_doubted(max(now, awaited_until), now) if awaited_until else now
         abandoned_at = self.abandoned_at(task)
         if not self.lists:
-            return abandoned_at
+            return self._later_if_clock_doubted(abandoned_at, now)
         next_search = now + LIST_SEARCH_INTERVAL
-        return min(next_search, abandoned_at if now < abandoned_at else max(now, task.deadline_at))
+        latest = abandoned_at if now < abandoned_at else max(now, task.deadline_at)
+        return self._later_if_clock_doubted(min(next_search, latest), now)
 
     def abandoned_at(self, task: Task) -> datetime:
         """Return when the doubt about a lost reply ends; at the deadline, once a callback reported the task."""

@@ -26,18 +26,19 @@ def result_awaited_until(task: Task) -> datetime | None:
     return None if task.empty_since is None else task.empty_since + RESULT_WAIT
 
 
-def await_result(update: TaskUpdate, task: Task, now: datetime) -> TaskUpdate:
+def await_result(update: TaskUpdate, task: Task, now: datetime, *, clock_doubted: bool = False) -> TaskUpdate:
     """Return the update for a completed task without any result.
 
     Within RESULT_WAIT the task counts as unfinished, with a note. After that it is completed, with the provider's
-    reason as its error and a warning that it was paid. Any other update is returned unchanged.
+    reason as its error and a warning that it was paid; not while the clock is doubted. Any other update is returned
+    unchanged.
     """
     fact = update.fact
     if fact is None or fact.guessed or not fact.without_result or task.final:
         return update
     since = first_empty(task, now)
     error = fact.error or NO_RESULT
-    if now >= since + RESULT_WAIT:
+    if now >= since + RESULT_WAIT and not clock_doubted:
         warning = PAID_WITHOUT_RESULT + error.message
         return replace(update, fact=replace_fields(fact, error=error, warnings=(*fact.warnings, warning)))
     until = rfc3339(since + RESULT_WAIT)

@@ -22,6 +22,12 @@ MAX_ENTRIES = 24
 MAX_LENGTH = 200
 """Characters of one word or entry that count."""
 
+MAX_LOOKED_UP = 12
+"""Words of a search that are looked up, the longest ones: the tasks that have these are compared with all of them."""
+
+MAX_TEXT = 2000
+"""Characters of a text that is searched for: more than the first MAX_WORDS words of a prompt usually have."""
+
 METADATA = "metadata."
 _WITHOUT_SPACES = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_WITHOUT_SPACES}]|[^\W_{_WITHOUT_SPACES}]+")
@@ -37,9 +43,20 @@ class SearchTerms:
     key: str | None = None
     handler: str | None = None
 
+    @property
+    def has_text(self) -> bool:
+        """Whether there is anything but a handler to search for."""
+        return bool(self.words or self.entry or self.key)
+
+    @property
+    def looks_up_all(self) -> bool:
+        """Whether `numbers` has all words."""
+        return len(self.words) <= MAX_LOOKED_UP
+
     def numbers(self) -> list[int]:
-        """Return the number of each word that a task must have."""
-        found = {number("w", word) for word in self.words}
+        """Return the numbers of the words to look up, which a task must have: of many words those of the longest."""
+        looked_up = sorted(self.words, key=lambda word: (-len(word), word))[:MAX_LOOKED_UP]
+        found = {number("w", word) for word in looked_up}
         for kind, text in (("m", self.entry), ("k", self.key), ("h", self.handler)):
             found |= {number(kind, text)} if text else set()
         return sorted(found)
@@ -51,7 +68,7 @@ class SearchTerms:
         entries = dict(entries_of(metadata)) if self.entry or self.key else {}
         if self.key and self.key not in entries:
             return False
-        return not self.entry or self.entry in {f"{key}={value}" for key, value in entries.items()}
+        return not self.entry or self.entry in {f"{key}={value}"[:MAX_LENGTH] for key, value in entries.items()}
 
 
 NO_TERMS = SearchTerms()
@@ -67,6 +84,23 @@ def search_terms(text: str | None, handler: str | None) -> SearchTerms:
             return SearchTerms(entry=f"{key}={value}"[:MAX_LENGTH], handler=handler)
         return SearchTerms(key=key[:MAX_LENGTH], handler=handler)
     return SearchTerms(words=frozenset(words_of(text)), handler=handler)
+
+
+def search_text(text: str) -> str:
+    """Return a text as it is searched for: white space and invisible characters are blanks, and none is around it."""
+    return "".join(" " if each.isspace() or unicodedata.category(each) == "Cf" else each for each in text).strip()
+
+
+def without_cut_word(text: str) -> str:
+    """Return a text that a field has cut off at MAX_TEXT without the word at its end, which may be part of one.
+
+    Browsers count the units of UTF-16. The only word stays, and so does an entry of metadata.
+    """
+    units = len(text) + sum(each > "\uffff" for each in text)
+    ends = [match.start() for match in _WORD.finditer(text) if match.end() == len(text)]
+    if units < MAX_TEXT or text.startswith(METADATA) or not ends:
+        return text
+    return text[: ends[0]] or text
 
 
 def task_numbers(params: Json, metadata: Json, handlers: Collection[str]) -> set[int]:

@@ -19,6 +19,10 @@ ROUNDING = 1e-9
 LimitName = Literal["max_in_flight", "budget", "client_max_in_flight", "client_budget", "client_rate", "no_credit"]
 
 
+HANDLER_CLIENT = "handler:"
+"""Begins the name of the client of a handler's own tasks; no client with an API key has a colon in its name."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClientLimit:
     """A limit for each client, with exceptions by name; None is no limit."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select, union_all
+from sqlalchemy import bindparam, delete, select, union_all
 from sqlalchemy import insert as plain_insert
 
 from service.concurrency.batcher import Batcher
@@ -22,6 +22,7 @@ from service.storage.bulk_writes import insert_many
 from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.dialects import insert
+from service.storage.lookups import first_value
 from service.storage.process_tables import rollouts
 from service.storage.tables import input_data, input_references, inputs
 
@@ -39,7 +40,7 @@ _KNOWN_DATA = (
     .where(in_list(input_data.c.sha256, "hashes"))
     .order_by(input_data.c.sha256)  # one order everywhere: no deadlock
 )
-_UNREFERENCED = ~select(input_references.c.task_id).where(input_references.c.sha256 == input_data.c.sha256).exists()
+_UNREFERENCED = first_value(input_references.c.task_id, input_references.c.sha256 == input_data.c.sha256).is_(None)
 _COLUMNS = ("place", "media_type", "sha256")
 _LOAD = union_all(
     select(inputs.c.task_id, *[inputs.c[name] for name in _COLUMNS], inputs.c.data).where(
@@ -48,6 +49,12 @@ _LOAD = union_all(
     select(input_references.c.task_id, *[input_references.c[name] for name in _COLUMNS], input_data.c.data)
     .join_from(input_references, input_data, input_references.c.sha256 == input_data.c.sha256)
     .where(in_list(input_references.c.task_id, "ids")),
+)
+_STORED = union_all(
+    select(inputs.c.place).where(inputs.c.task_id == bindparam("id")),
+    select(input_references.c.place)
+    .join_from(input_references, input_data, input_references.c.sha256 == input_data.c.sha256)
+    .where(input_references.c.task_id == bindparam("id")),
 )
 CLOSE_TIMEOUT = 1.0
 MAX_REMEMBERED = 10_000
@@ -105,6 +112,11 @@ class SqlBlobStore:
                 values = {name: getattr(row, name) for name in _COLUMNS}
                 found[row.task_id][row.place] = Blob(**values, data=row.data)
         return [found[task_id] for task_id in task_ids]
+
+    async def stored_at(self, task_id: TaskId) -> frozenset[str]:
+        """Return the places of the blobs of the task that are stored; no blob is read."""
+        async with self._database.reading() as connection:
+            return frozenset((await connection.execute(_STORED, {"id": task_id})).scalars())
 
     async def payload(self, task_id: TaskId) -> str | None:
         """Return the caller's own payload, None if there is none."""

@@ -34,9 +34,10 @@ class SqlCircuits:
         async with self._database.reading() as connection:
             return [Circuit(**row) for row in (await connection.execute(query)).mappings()]
 
-    async def listed(self, *, limit: int, after: str | None) -> list[Circuit]:
-        """Return circuits that are open or busy, by key, after the one with the key `after`."""
-        query = select(circuits).where(BLOCKING).order_by(circuits.c.key).limit(limit)
+    async def listed(self, *, limit: int, after: str | None, only_open: bool = False) -> list[Circuit]:
+        """Return circuits that are open or busy, or `only_open` ones, by key, after the one with the key `after`."""
+        wanted = circuits.c.state == "open" if only_open else BLOCKING
+        query = select(circuits).where(wanted).order_by(circuits.c.key).limit(limit)
         query = query if after is None else query.where(circuits.c.key > after)
         async with self._database.reading() as connection:
             return [Circuit(**row) for row in (await connection.execute(query)).mappings()]

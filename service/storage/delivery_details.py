@@ -28,7 +28,7 @@ CONTENTS = select(
     deliveries.c.endpoint_id,
     deliveries.c.event_seq,
 ).where(in_list(deliveries.c.id, "ids"))
-LAST_ATTEMPTS = (
+ATTEMPTS_OF_DELIVERIES = (
     select(attempts)
     .join_from(attempts, deliveries, deliveries.c.id == attempts.c.delivery_id)
     .where(in_list(attempts.c.delivery_id, "ids"), attempts.c.number > deliveries.c.attempted - ATTEMPTS)
@@ -48,7 +48,7 @@ class SqlDeliveryDetails:
         tried: defaultdict[str, list[AttemptView]] = defaultdict(list)
         async with self._database.reading() as connection:
             rows = (await connection.execute(DELIVERIES, ids)).all()
-            for row in (await connection.execute(LAST_ATTEMPTS, ids)).mappings():
+            for row in (await connection.execute(ATTEMPTS_OF_DELIVERIES, ids)).mappings():
                 tried[row["delivery_id"]].append(
                     AttemptView(**{name: row[name] for name in AttemptView.__dataclass_fields__})
                 )

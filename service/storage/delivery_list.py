@@ -84,7 +84,7 @@ def _index_range(wanted: DeliverySelection) -> _IndexRange:
 
 
 def _checks(wanted: DeliverySelection, *, client: bool = True) -> tuple[ColumnElement[bool], ...]:
-    names = ("client", "handler") if client else ("handler",)
+    names = ("client", "handler", "endpoint_id") if client else ("handler", "endpoint_id")
     wanted_values = [(name, getattr(wanted, name)) for name in names]
     return tuple(unindexed(deliveries.c[name]) == value for name, value in wanted_values if value is not None)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 
-from sqlalchemy import Label, bindparam, func, select, update
+from sqlalchemy import Label, bindparam, select, update
 
 from service.domain.fast_copy import construct_unchecked
 from service.domain.operator_event import OperatorEventType, hour_of
@@ -23,12 +23,14 @@ from service.storage.database import Database
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
 from service.storage.delivery_list import delivery_view
 from service.storage.delivery_tables import IS_PENDING, PENDING, attempts, deliveries
-from service.storage.due_deliveries import choose_due
+from service.storage.due_deliveries import OLDEST_DUE_DELIVERY, choose_due
 from service.storage.endpoint_deliveries import hold_lane
 from service.storage.endpoint_health import note_attempts
 from service.storage.event_log import EVENT_COLUMNS, event_from_row
+from service.storage.lookups import distinct_values, first_value
 from service.storage.operator_events import report
 from service.storage.rate_buckets import in_lock_order, spend, within_rate
+from service.storage.scan_starts import ScanStarts
 from service.storage.sealed_secrets import delete_secrets
 from service.storage.tables import events
 from service.storage.task_rows import Values
@@ -57,6 +59,7 @@ class SqlDeliveryQueue:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._starts = ScanStarts(oldest=OLDEST_DUE_DELIVERY)
 
     async def claim(
         self, capacities: Sequence[HandlerCapacity], *, now: datetime, until: datetime, blocks: Blocks = NO_BLOCKS
@@ -69,7 +72,7 @@ class SqlDeliveryQueue:
             due: dict[str, Values] = {}
             for capacity in in_lock_order(capacities):
                 limited, bucket = await within_rate(write.connection, capacity, now)
-                found = await choose_due(write.connection, limited, now, blocks)
+                found = await choose_due(write.connection, limited, now, blocks, self._starts)
                 await spend(write.connection, capacity, bucket, len(found), now)
                 due |= {row["id"]: row for row in found}
             if not due:
@@ -168,19 +171,14 @@ POSTPONE_LANE = update(deliveries).where(
 
 async def pending_handlers(connection: AsyncConnection) -> list[str]:
     """Return the handlers that have pending deliveries, with one index lookup for each."""
-    handlers: list[str] = []
-    query = select(func.min(deliveries.c.handler)).where(IS_PENDING)
-    while handler := (await connection.execute(query)).scalar():
-        handlers.append(handler)
-        query = select(func.min(deliveries.c.handler)).where(IS_PENDING, deliveries.c.handler > handler)
-    return handlers
+    return await distinct_values(connection, deliveries.c.handler, IS_PENDING)
 
 
 def _lane_has_others() -> Label[bool]:
     """Return the condition that the lane has other pending deliveries: later ones, or an earlier one after a replay."""
     other = deliveries.alias("other")
     same_lane = (other.c.lane == deliveries.c.lane) & (other.c.id != deliveries.c.id)
-    return select(other.c.id).where(other.c.status == PENDING, same_lane).exists().label("lane_has_others")
+    return first_value(other.c.id, other.c.status == PENDING, same_lane).is_not(None).label("lane_has_others")
 
 
 # Statements that run many times a second, built once.

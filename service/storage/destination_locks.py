@@ -35,13 +35,16 @@ LEASED = _leased(deliveries.c.leased_until.is_not(None))
 LEASED_NOW = _leased(deliveries.c.leased_until > bindparam("now", type_=UtcDateTime()))
 
 
+def _try_locks(connection: AsyncConnection, wanted: Collection[str]) -> Deferred:
+    """Try to lock destinations with the next statement, in one order; the rows are the names that it has locked."""
+    return defer(connection, Deferred(statement=TRY_LOCKS, parameters=(sorted(wanted),), returns=True))
+
+
 async def busy_destinations(connection: AsyncConnection, wanted: Collection[str]) -> set[str]:
     """Try to lock destinations until this transaction ends; return those for which no delivery may be leased now."""
     if not wanted:
         return set()
-    locks = None
-    if connection.dialect.name == "postgresql":
-        locks = defer(connection, Deferred(statement=TRY_LOCKS, parameters=(sorted(wanted),), returns=True))
+    locks = _try_locks(connection, wanted) if connection.dialect.name == "postgresql" else None
     leased = set((await connection.execute(LEASED, {"destinations": list(wanted)})).scalars())
     locked = set(wanted) if locks is None else {name for (name,) in locks.rows or ()}
     return set(wanted) - locked | leased
@@ -52,7 +55,7 @@ async def without_busy(connection: AsyncConnection, rows: Sequence[Values], now:
     wanted = {row["destination"] for row in rows} - {None}
     if not wanted or connection.dialect.name != "postgresql":
         return list(rows)
-    locks = defer(connection, Deferred(statement=TRY_LOCKS, parameters=(sorted(wanted),), returns=True))
+    locks = _try_locks(connection, wanted)
     leased = (await connection.execute(LEASED_NOW, {"destinations": list(wanted), "now": now})).scalars()
     free = {name for (name,) in locks.rows or ()} - set(leased)
     return [row for row in rows if row["destination"] is None or row["destination"] in free]

@@ -21,6 +21,7 @@ from service.storage.control_tables import rate_buckets
 from service.storage.delivery_tables import FREE_IN_LANE, PENDING, deliveries, is_probe
 from service.storage.dialects import insert, lock_if_free
 from service.storage.endpoint_tables import endpoints
+from service.storage.lookups import first_value
 from service.storage.rate_buckets import current_bucket
 from service.storage.task_rows import Values
 
@@ -29,6 +30,12 @@ ENDPOINT_RATE = (
 )
 """The rate of the endpoint of a delivery, NULL without one."""
 
+_ENABLED_ENDPOINT = first_value(
+    endpoints.c.id, endpoints.c.id == deliveries.c.endpoint_id, endpoints.c.disabled_at.is_(None)
+)
+ENDPOINT_ENDED = (deliveries.c.endpoint_id.is_not(None) & _ENABLED_ENDPOINT.is_(None)).label("endpoint_ended")
+"""The endpoint of a delivery is disabled or deleted: its next attempt ends it without a request."""
+
 OF_DESTINATION = "destination/"
 """Begins the name of the bucket of a host; no name of a handler contains a slash."""
 
@@ -36,16 +43,25 @@ NAMED = rate_buckets.c.name == bindparam("name")
 BUCKET = select(rate_buckets.c.free_at).where(NAMED).with_for_update(skip_locked=True)
 EXISTS = select(rate_buckets.c.name).where(NAMED)
 _HEAD = deliveries.alias("head")
+_DUE_OF_HEAD = (
+    select(func.max(_HEAD.c.due_at))
+    .where(_HEAD.c.status == PENDING, _HEAD.c.lane == deliveries.c.lane, _HEAD.c.event_seq < deliveries.c.event_seq)
+    .scalar_subquery()
+)
 WITH_ITS_HEAD = (
     update(deliveries)
     .where(deliveries.c.id.in_(FREE_IN_LANE))
-    .values(
-        due_at=select(func.max(_HEAD.c.due_at))
-        .where(_HEAD.c.status == PENDING, _HEAD.c.lane == deliveries.c.lane, _HEAD.c.event_seq < deliveries.c.event_seq)
-        .scalar_subquery()
-    )
+    .values(due_at=func.coalesce(_DUE_OF_HEAD, deliveries.c.due_at))
 )
-"""Makes what waits behind the postponed head of a lane due with it: else each claim would read it, again and again."""
+"""Makes what waits behind the postponed head of a lane due with it: else each claim would read it, again and again.
+
+A head that is due again at this moment stays so: nothing is before it.
+"""
+
+
+def makes_no_request(row: Values) -> bool:
+    """Return whether the attempt of a due row only records its end: it is abandoned, or its endpoint has ended."""
+    return bool(row["abandoned"] or row["endpoint_ended"])
 
 
 def bucket_name(endpoint_id: str) -> str:
@@ -72,7 +88,7 @@ class DestinationRates:
     async def limit(self, rows: Sequence[Values]) -> tuple[list[Values], int]:
         """Return the rows that may be leased, and how many others were postponed; without a rate nothing is read.
 
-        An attempt that a person asked for, a probe, and one that is to be recorded as abandoned always pass.
+        An attempt that a person asked for, a probe, and one that makes no request always pass.
         """
         names = {row["id"]: self._bucket_of(row) for row in rows}
         for new in sorted({name for name in names.values() if name} - self._buckets.keys()):
@@ -105,7 +121,7 @@ class DestinationRates:
 
     def _bucket_of(self, row: Values) -> str | None:
         """Return the name of the bucket of a delivery, whose rate is noted; None if no rate limits it."""
-        if row["abandoned"] or row["manual_at"] is not None or is_probe(row["circuit"]):
+        if makes_no_request(row) or row["manual_at"] is not None or is_probe(row["circuit"]):
             return None
         if row["endpoint_rate"] is not None:
             name, rate = bucket_name(row["endpoint_id"]), rate_of(row["endpoint_rate"])

@@ -13,9 +13,10 @@ from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import in_list
 from service.storage.delivery_tables import IS_PENDING, PENDING, deliveries
 from service.storage.destination_locks import without_busy
-from service.storage.destination_rates import ENDPOINT_RATE, DestinationRates
+from service.storage.destination_rates import ENDPOINT_ENDED, ENDPOINT_RATE, DestinationRates
 from service.storage.lookups import first_value
 from service.storage.parked_deliveries import MAX_PARKED, PARKED_AT_ONCE, count_waiting_time, without_blocked
+from service.storage.scan_starts import ScanStarts
 from service.storage.task_rows import Values
 
 DUE_COLUMNS = (
@@ -31,28 +32,36 @@ DUE_COLUMNS = (
     deliveries.c.waiting_since,
     deliveries.c.endpoint_id,
     ENDPOINT_RATE,
+    ENDPOINT_ENDED,
+)
+OLDEST_DUE_DELIVERY = (
+    select(deliveries.c.due_at)
+    .where(IS_PENDING, deliveries.c.handler == bindparam("handler_name"), deliveries.c.due_at.is_not(None))
+    .order_by(deliveries.c.due_at, deliveries.c.event_seq)
+    .limit(1)
 )
 
 
 async def choose_due(
-    connection: AsyncConnection, capacity: HandlerCapacity, now: datetime, blocks: Blocks
+    connection: AsyncConnection, capacity: HandlerCapacity, now: datetime, blocks: Blocks, starts: ScanStarts
 ) -> list[Values]:
     """Return the heads to lease; one query for each name of the handler, because the index has the order of one name.
 
-    A query repeats without the clients that have their fair share, as long as it skipped rows of such clients. The
-    free slots bound the number of repetitions, since each serves one more client. It also repeats without the rows
-    that it has parked or postponed, which it found in the place of others.
+    `starts` are of OLDEST_DUE_DELIVERY. A query repeats without the clients that have their fair share, as long as it
+    skipped rows of such clients. The free slots bound the number of repetitions, since each serves one more client. It
+    also repeats without the rows that it has parked or postponed, which it found in the place of others.
     """
     shares = capacity.shares()
     rates = DestinationRates(connection=connection, now=now, each_host=capacity.destination_rate)
     chosen: dict[str, Values] = {}
     for name in dict.fromkeys(capacity.names):
+        since = await starts.find(connection, name, {"handler_name": name}, now)
         skipped, parked = True, 0
         while shares.free and skipped and parked < MAX_PARKED:
             served = shares.served() if capacity.past_served else set()
             statement = DUE_OF_OTHER_CLIENTS if served else DUE_HEADS
             limit = max(shares.free + len(chosen), PARKED_AT_ONCE if blocks.any or parked else 0)
-            parameters = {"handler_name": name, "now": now, "limit": limit}
+            parameters = {"handler_name": name, "since": since, "now": now, "limit": limit}
             result = await connection.execute(statement, parameters | ({"served": served} if served else {}))
             rows = [dict(row) for row in result.mappings()]
             await count_waiting_time(connection, rows, now)
@@ -103,7 +112,7 @@ def _due_heads() -> Select[Any]:
         same.c.leased_until > bindparam("now"),
     )
     own = deliveries.c.handler == bindparam("handler_name")
-    due = deliveries.c.due_at <= bindparam("now")
+    due = (deliveries.c.due_at >= bindparam("since")) & (deliveries.c.due_at <= bindparam("now"))
     free = deliveries.c.leased_until.is_(None) | (deliveries.c.leased_until <= bindparam("now"))
     return (
         select(*DUE_COLUMNS)

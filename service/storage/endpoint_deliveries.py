@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import bindparam, func, null, select, update
+from sqlalchemy import bindparam, null, select, update
 
 from service.domain.endpoint import DELETED
 from service.storage.async_engine import AsyncConnection
@@ -10,6 +10,7 @@ from service.storage.attempt_results import LeasedDelivery
 from service.storage.bulk_writes import update_many
 from service.storage.delivery_tables import IS_PENDING, deliveries
 from service.storage.endpoint_tables import endpoints
+from service.storage.lookups import distinct_values
 
 AT_ONCE = 1_000
 """Deliveries that are made due, or dropped, in one transaction."""
@@ -37,7 +38,7 @@ async def hold_lane(connection: AsyncConnection, leased: LeasedDelivery, now: da
 
 async def wake(connection: AsyncConnection, now: datetime) -> int:
     """Make held deliveries due whose endpoint is not paused now, at most AT_ONCE; return how many."""
-    found = await _held_endpoints(connection)
+    found = await distinct_values(connection, deliveries.c.endpoint_id, HELD)
     if not found:
         return 0
     paused = select(endpoints.c.id).where(endpoints.c.id.in_(found), endpoints.c.paused)
@@ -64,13 +65,3 @@ async def drop(connection: AsyncConnection, endpoint_id: str, now: datetime) -> 
         "finished_at": now,
     }
     return int((await connection.execute(statement.values(values), {"endpoint": endpoint_id})).rowcount)
-
-
-async def _held_endpoints(connection: AsyncConnection) -> list[str]:
-    """Return the endpoints that have held deliveries, with one index lookup for each."""
-    found: list[str] = []
-    query = select(func.min(deliveries.c.endpoint_id)).where(HELD)
-    while endpoint_id := (await connection.execute(query)).scalar():
-        found.append(endpoint_id)
-        query = select(func.min(deliveries.c.endpoint_id)).where(HELD, deliveries.c.endpoint_id > endpoint_id)
-    return found

@@ -7,7 +7,9 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import ListParameter
+from service.storage.dialects import prefer_order_of_indexes
 
 
 class _Listed(FunctionElement[Any]):
@@ -18,10 +20,27 @@ class _Listed(FunctionElement[Any]):
 def first_value(column: ColumnElement[str], *conditions: ColumnElement[bool]) -> ScalarSelect[str]:
     """Return the first value of a column for which the conditions hold, or null.
 
-    It stands for NOT EXISTS, which PostgreSQL turns into a join: its plan, made while the queue was nearly empty, would
-    read all pending deliveries for each due one, or hash all of them.
+    It stands for EXISTS and NOT EXISTS, which PostgreSQL turns into a join or a hashed subplan: its plan, made while
+    the queue was nearly empty, would read all waiting rows for each row, or hash all of them.
     """
     return select(column).where(*conditions).limit(literal_column("1")).scalar_subquery()
+
+
+async def distinct_values(
+    connection: AsyncConnection, column: ColumnElement[str], where: ColumnElement[bool]
+) -> list[str]:
+    """Return the values of a column in rows of `where`, in order, with one lookup for each in the index that begins so.
+
+    MIN would need no order: PostgreSQL may read the whole of another index that was nearly empty.
+    """
+    prefer_order_of_indexes(connection)
+    found: list[str] = []
+    query = select(column).where(where).order_by(column).limit(literal_column("1"))
+    row = (await connection.execute(query)).first()
+    while row is not None:
+        found.append(row[0])
+        row = (await connection.execute(query.where(column > row[0]))).first()
+    return found
 
 
 def listed(name: str) -> TableValuedAlias:

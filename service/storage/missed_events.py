@@ -70,8 +70,9 @@ async def missed_events(
 async def _number_before(connection: AsyncConnection, client: str, at: datetime) -> int:
     """Return a number after which the events of `client` at `at` and later come: a binary search in their order."""
     of_client = events.c.client == client
-    low = (await connection.execute(select(func.min(events.c.seq)).where(of_client))).scalar()
-    high = (await connection.execute(select(func.max(events.c.seq)).where(of_client))).scalar()
+    seqs = select(events.c.seq).where(of_client).limit(1)  # MIN and MAX need no order of an index, see `lookups`
+    low = (await connection.execute(seqs.order_by(events.c.seq))).scalar()
+    high = (await connection.execute(seqs.order_by(events.c.seq.desc()))).scalar()
     if low is None or high is None:
         return 0
     low, high = low - 1, high + 1  # no event up to `low` has to be read; `high` is after the last one

@@ -25,6 +25,7 @@ from service.storage.dialects import insert
 from service.storage.endpoint_tables import endpoints
 from service.storage.handler_jobs import TOPIC
 from service.storage.handler_tables import handler_jobs
+from service.storage.lookups import first_value
 
 HANDED_OVER_FOR = timedelta(days=3)
 """Age up to which an event is handed to a handler that was not loaded anywhere before."""
@@ -71,14 +72,12 @@ class SqlOperatorEvents:
             return [SubscribedEndpoint(**dict(row) | {"events": tuple(row["events"])}) for row in rows]
 
     async def _to(self, to: OperatorSubscriber, now: datetime) -> int:
-        got = select(operator_receipts.c.event_id).where(
-            operator_receipts.c.handler == to.name, operator_receipts.c.event_id == operator_events.c.id
-        )
+        receipt = (operator_receipts.c.handler == to.name) & (operator_receipts.c.event_id == operator_events.c.id)
         since = max(now - HANDED_OVER_FOR, to.since or now - HANDED_OVER_FOR)
         wanted = (
             select(operator_events)
             .where(operator_events.c.at > since, operator_events.c.type.in_(sorted(to.types)))
-            .where(~got.exists())
+            .where(first_value(operator_receipts.c.event_id, receipt).is_(None))
             .order_by(operator_events.c.at, operator_events.c.id)  # one order everywhere: no deadlock
             .limit(AT_ONCE)
         )

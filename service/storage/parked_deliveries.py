@@ -16,6 +16,7 @@ from service.storage.bulk_writes import update_many
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.control_tables import circuits
 from service.storage.delivery_tables import FREE_IN_LANE, IS_PENDING, PROBE, deliveries, is_probe
+from service.storage.destination_rates import makes_no_request
 from service.storage.task_rows import Values
 
 PARKED_AT_ONCE = 200
@@ -55,15 +56,15 @@ async def without_blocked(
 ) -> DueRows:
     """Park the rows that a circuit blocks, which are locked, and return the others.
 
-    A probe, an attempt that a person asked for, and one that is to be recorded as abandoned are never blocked. What
-    this process knows of a circuit may be a second old: a row is parked only if the stored circuit blocks it, too.
+    A probe, an attempt that a person asked for, and one that makes no request are never blocked. What this process
+    knows of a circuit may be a second old: a row is parked only if the stored circuit blocks it, too.
     """
     if not (blocks.any and rows):
         return DueRows(free=rows)
     free: list[Values] = []
     parked: list[tuple[Values, Block]] = []
     for row in rows:
-        passes = row["abandoned"] or row["manual_at"] is not None or is_probe(row["circuit"])
+        passes = makes_no_request(row) or row["manual_at"] is not None or is_probe(row["circuit"])
         block = None if passes else blocks.block(handler, row["client"], row["target"], row["waiting_since"])
         if block is None:
             free.append(row)

@@ -61,6 +61,19 @@ class Session(psycopg.AsyncConnection[Any]):
             await cursor.execute(one.statement, one.parameters, prepare=one.prepare)
         return cursors
 
+    async def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
+        """Run one of psycopg's generators. One that was interrupted is closed at once.
+
+        Left to the garbage collector, it would end on a closed connection, and Python would print its error.
+        """
+        try:
+            return await super().wait(gen, *arguments, **options)
+        except BaseException:
+            for _ in range(2):  # its clean-up may want to wait for the server once more
+                with suppress(psycopg.Error, RuntimeError):
+                    gen.close()
+            raise
+
     async def commit(self) -> None:
         """Commit the transaction, if any."""
         begun = self.info.transaction_status != psycopg.pq.TransactionStatus.IDLE

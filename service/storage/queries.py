@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Select, func, select, tuple_
 
+from service.domain.history_position import HistoryEntry, HistoryPosition
 from service.domain.ports.deliveries import DeliverySelection, DeliveryWindow
 from service.domain.ports.search import StatusCount, TaskWindow
 from service.domain.ports.tasks import TaskFilter
@@ -15,8 +16,8 @@ from service.storage.delivery_list import read_deliveries
 from service.storage.tables import events, tasks
 from service.storage.task_filters import WHOLE_LIST, filtered
 from service.storage.task_history import load_history
-from service.storage.task_rows import TASK_COLUMNS, task_from_row
-from service.storage.task_search import columns_without, read_counts, read_window, rows_to_tasks
+from service.storage.task_rows import TASK_COLUMNS, columns_without, rows_to_tasks, task_from_row
+from service.storage.task_search import read_counts, read_window
 
 IDS_AT_ONCE = 500
 """Number of ids in one statement; both databases take more."""
@@ -78,10 +79,10 @@ class SqlTaskQueries:
             row = rows.one_or_none()
             return None if row is None else task_from_row(row)
 
-    async def history(self, task_id: TaskId, *, data: bool = True) -> list[Json]:
-        """Return every event, callback, poll, delivery and attempt of a task, oldest first, as plain JSON."""
+    async def history(self, task_id: TaskId, *, after: HistoryPosition | None = None, limit: int) -> list[HistoryEntry]:
+        """Return the next `limit` entries of a task's history, oldest first, as plain JSON; events have no data."""
         async with self._database.reading() as connection:
-            return await load_history(connection, task_id, data=data)
+            return await load_history(connection, task_id, after=after, limit=limit)
 
     async def event_data(self, event_ids: Sequence[str]) -> dict[str, Json]:
         """Return the data of events by their ids."""

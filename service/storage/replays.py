@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import RowMapping, Select, bindparam, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, RowMapping, Select, bindparam, or_, select, tuple_, update
 
 from service.domain.event_routing import target_host
 from service.domain.ports.replays import Matches, Replayable, ReplayFilter, ReplayOutcome
@@ -16,7 +16,7 @@ from service.storage.column_types import UtcDateTime, in_list
 from service.storage.database import Database
 from service.storage.delivery_tables import IS_DEAD, IS_PENDING, REQUESTED, deliveries
 from service.storage.sealed_secrets import lock_secrets
-from service.storage.tables import tasks
+from service.storage.tables import coalesced, tasks
 from service.storage.task_rows import Values
 
 ANY_STATUS = frozenset({"pending", "delivered", "dead"})
@@ -122,7 +122,10 @@ def _matching(wanted: ReplayFilter, after: str | None) -> Select[Any]:
         query = query.where(deliveries.c.created_at >= wanted.since)
     if wanted.until is not None:
         query = query.where(deliveries.c.created_at < wanted.until)
-    order = (deliveries.c.created_at, deliveries.c.id)
+    order: tuple[ColumnElement[Any], ...] = (deliveries.c.created_at, deliveries.c.id)
+    if wanted.task_id is not None:
+        query = query.where(deliveries.c.task_id == wanted.task_id)
+        order = (coalesced(deliveries.c.created_at), deliveries.c.id)  # only the index of the task is to be used
     if after is not None:
         position = select(*order).where(deliveries.c.id == after)
         query = query.where(tuple_(*order) > position.scalar_subquery())

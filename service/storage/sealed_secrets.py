@@ -11,6 +11,7 @@ from service.storage.bulk_writes import insert_many
 from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.delivery_tables import DELIVERED, deliveries, sealed_secrets
+from service.storage.lookups import first_value
 from service.storage.tables import IS_COMPLETED, tasks
 
 
@@ -71,11 +72,12 @@ def no_longer_needed() -> ColumnElement[bool]:
     A dead letter can be replayed, and a task with another end or without any result can be submitted again: both need
     the secret.
     """
-    completed = select(tasks.c.id).where(tasks.c.id == sealed_secrets.c.task_id, IS_COMPLETED, tasks.c.output != [])
-    others = select(deliveries.c.id).where(
-        deliveries.c.task_id == sealed_secrets.c.task_id, deliveries.c.status != DELIVERED
+    own = tasks.c.id == sealed_secrets.c.task_id
+    completed = first_value(tasks.c.id, own, IS_COMPLETED, tasks.c.output != [])
+    others = first_value(
+        deliveries.c.id, deliveries.c.task_id == sealed_secrets.c.task_id, deliveries.c.status != DELIVERED
     )
-    return completed.exists() & ~others.exists()
+    return completed.is_not(None) & others.is_(None)
 
 
 LOCK = select(sealed_secrets.c.id).order_by(sealed_secrets.c.id).with_for_update()

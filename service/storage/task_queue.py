@@ -14,8 +14,9 @@ from service.storage.column_types import UtcDateTime, in_list
 from service.storage.credit_pauses import begin_probe
 from service.storage.daily_budget import spent_today
 from service.storage.database import Database
-from service.storage.dialects import advisory_lock
+from service.storage.dialects import advisory_lock, prefer_order_of_indexes
 from service.storage.limit_usage import add_prices, count_usage
+from service.storage.scan_starts import ScanStarts
 from service.storage.tables import POLLED, QUEUED, SUBMITTING, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, task_from_row
 from service.storage.waiting_clients import (
@@ -49,7 +50,8 @@ LEASED = (
     .with_for_update()
 )
 OVERDUE = _unleased_where(QUEUED & (tasks.c.deadline_at <= NOW), tasks.c.deadline_at)
-DUE = _unleased_where(POLLED & (tasks.c.due_at <= NOW), tasks.c.due_at)
+DUE = _unleased_where(POLLED & (tasks.c.due_at >= bindparam("since")) & (tasks.c.due_at <= NOW), tasks.c.due_at)
+OLDEST_DUE_POLL = select(tasks.c.due_at).where(POLLED & tasks.c.due_at.is_not(None)).order_by(tasks.c.due_at).limit(1)
 LEASE = (
     update(tasks)
     .where(in_list(tasks.c.id, "ids"))
@@ -66,6 +68,7 @@ class SqlTaskQueue:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._starts = ScanStarts(oldest=OLDEST_DUE_POLL)
 
     async def claim_submissions(self, *, now: datetime, until: datetime, limit: int, limits: Limits) -> list[Task]:
         """Move due queued tasks to `submitting`, durably, and return them: clients in turn, the oldest of each first.
@@ -79,6 +82,7 @@ class SqlTaskQueue:
     async def limit_reached(self, *, now: datetime, limits: Limits) -> LimitName | None:
         """Return the limit that the next due queued task waits for, None if there is none."""
         async with self._database.reading() as connection:
+            prefer_order_of_indexes(connection)
             waiting = await heads(connection, now)
             if not waiting:
                 return None
@@ -99,12 +103,15 @@ class SqlTaskQueue:
         async with self._database.reading() as connection:
             return await spent_today(connection, now, budget_each)
 
-    async def claim_polls(self, *, now: datetime, until: datetime, limit: int) -> list[Task]:
-        """Lease due tasks of any status but queued and submitting, and queued ones that are past their deadline."""
+    async def claim_polls(self, *, now: datetime, until: datetime, limit: int, overdue: bool = True) -> list[Task]:
+        """Lease due tasks of any status but queued and submitting, and if `overdue` queued ones past their deadline."""
         async with self._database.writing() as write:
-            chosen = await _unleased(write.connection, OVERDUE, now, limit)
+            values = {"now": now, "limit": limit}
+            chosen = await _unleased(write.connection, OVERDUE, values) if overdue else []
             if len(chosen) < limit:
-                chosen += await _unleased(write.connection, DUE, now, limit - len(chosen))
+                since = await self._starts.find(write.connection, "polls", {}, now)
+                values |= {"since": since, "limit": limit - len(chosen)}
+                chosen += await _unleased(write.connection, DUE, values)
             return await lease_rows(write.connection, chosen, until)
 
     async def renew(self, claims: Mapping[TaskId, int], *, until: datetime) -> set[TaskId]:
@@ -153,6 +160,7 @@ async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits
     """Choose and lock up to `limit` due queued tasks within `limits`, the clients in turn."""
     # two claims at the same time must not exceed a limit, nor choose the same tasks
     await advisory_lock(connection, "submissions")
+    prefer_order_of_indexes(connection)
     waiting = await heads(connection, now)
     if not waiting:  # usually: the costs of a day take long to count, and other writers wait
         return []
@@ -189,8 +197,8 @@ def _take(used: LimitUsage, candidate: Candidate) -> bool:
     return used.take(candidate.client, candidate.bucket)
 
 
-async def _unleased(connection: AsyncConnection, wanted: Select[str], now: datetime, limit: int) -> list[TaskId]:
-    found = await connection.execute(wanted, {"now": now, "limit": limit})
+async def _unleased(connection: AsyncConnection, wanted: Select[str], values: Values) -> list[TaskId]:
+    found = await connection.execute(wanted, values)
     return [TaskId(task_id) for task_id in found.scalars()]
 
 

@@ -6,6 +6,8 @@ from itertools import compress
 from operator import attrgetter, is_not
 from typing import Any
 
+from sqlalchemy import ColumnElement, null
+
 from service.domain.fast_copy import construct_unchecked
 from service.domain.task import Source, Status, Task, TaskError, Usage
 from service.storage.tables import tasks
@@ -16,6 +18,9 @@ TASK_COLUMNS = tuple(tasks.c[field.name] for field in fields(Task))
 """The columns that are fields of a task: all but the idempotency key and its digests."""
 
 TASK_NAMES = tuple(column.name for column in TASK_COLUMNS)
+
+EMPTY: Values = {"metadata": {}, "notify": (), "hinted_fact": None}
+"""The values of fields that a list leaves out."""
 
 Converter = Callable[[Any], Any]
 
@@ -70,3 +75,14 @@ def task_from_row(row: Sequence[Any], **given: object) -> Task:
             values[name] = convert(value)
     values.update(given)
     return construct_unchecked(Task, values)
+
+
+def columns_without(left_out: frozenset[str]) -> list[ColumnElement[Any]]:
+    """Return the columns of a task, with NULL in place of those in `left_out`."""
+    return [null().label(each.name) if each.name in left_out else each for each in TASK_COLUMNS]
+
+
+def rows_to_tasks(rows: Sequence[Sequence[Any]], left_out: frozenset[str]) -> list[Task]:
+    """Return the tasks of rows with `columns_without`."""
+    empty = {name: value for name, value in EMPTY.items() if name in left_out}
+    return [task_from_row(row, **empty) for row in rows]

@@ -1,20 +1,21 @@
 """Lists of tasks by filters, in bounded windows: a filter that few tasks pass does not read a whole table."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from sqlalchemy import ColumnElement, func, literal, null, select, tuple_
+from sqlalchemy import func, literal, select, tuple_
 
 from service.domain.ports.search import StatusCount, TaskWindow
 from service.domain.ports.tasks import TaskFilter
-from service.domain.task import Status, Task, TaskId
+from service.domain.task import Task, TaskId
 from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import SafeText, UtcDateTime, in_list
 from service.storage.search_tables import search_words
 from service.storage.tables import events, tasks
-from service.storage.task_filters import NEWEST, SMALL, WHOLE_LIST, filtered, index_of, indexes_of, passing
-from service.storage.task_rows import TASK_COLUMNS, task_from_row
+from service.storage.task_filters import NEWEST, WHOLE_LIST, filtered, index_of, indexes_of, passing
+from service.storage.task_rows import columns_without, rows_to_tasks
+from service.storage.tasks_without_words import SEARCHED, read_without_words
 
 WINDOW = 1000
 """Entries of an index that one read of a list, or of its counts, looks at: as many as counts show."""
@@ -25,13 +26,8 @@ WORDS_WINDOW = 1000
 WORDS_COUNTED = 500
 """Tasks with the rarest word that are counted."""
 
-QUEUED_READ = 200
-"""Queued tasks that a search reads, the newest ones: they have no event yet, and so no words."""
-
 FIRST_PART = 150
 """Those of them that are looked at first: they have enough hits if most tasks pass the filter."""
-
-QUEUED_TASKS, QUEUED_ONLY = SMALL[0], frozenset({Status.QUEUED.value})
 
 MAX_OF_ID = 20
 """Tasks that one id of the provider may belong to: usually it is one."""
@@ -42,35 +38,24 @@ SAMPLE = 100
 MAX_COUNT = 1000
 """Counts end here."""
 
-EMPTY: dict[str, Any] = {"metadata": {}, "notify": (), "hinted_fact": None}
-"""The values of fields that a list leaves out."""
-
 PLACE = (tasks.c.created_at, tasks.c.id, tasks.c.deadline_at)
 """The deadline is read because the index of all tasks lacks it: SQLite then takes that of the queued ones."""
-SEARCHED = frozenset({"notify", "hinted_fact"})
-"""Fields that a search does not need."""
-
-
-def columns_without(left_out: frozenset[str]) -> list[ColumnElement[Any]]:
-    """Return the columns of a task, with NULL in place of those in `left_out`."""
-    return [null().label(each.name) if each.name in left_out else each for each in TASK_COLUMNS]
-
-
-def rows_to_tasks(rows: Sequence[Sequence[Any]], left_out: frozenset[str]) -> list[Task]:
-    """Return the tasks of rows with `columns_without`."""
-    empty = {name: value for name, value in EMPTY.items() if name in left_out}
-    return [task_from_row(row, **empty) for row in rows]
 
 
 async def read_window(connection: AsyncConnection, wanted: TaskFilter) -> TaskWindow:
     """Return the next tasks that pass the filter, at most its limit, and where to continue if that is not the end."""
     if wanted.exact is not None and wanted.cursor is None and (found := await _by_id(connection, wanted)):
         return TaskWindow(tasks=found)
+    if _has_no_word(wanted):
+        return TaskWindow(tasks=[])
     if numbers := await rarest_first(connection, wanted.terms.numbers()):
         return await _by_words(connection, wanted, numbers)
-    if wanted.exact is not None:  # text without any word
-        return TaskWindow(tasks=[])
     return await _listed(connection, wanted)
+
+
+def _has_no_word(wanted: TaskFilter) -> bool:
+    """Return whether a text is searched for that contains no word: no task has it."""
+    return wanted.exact is not None and not wanted.terms.has_text
 
 
 async def _by_id(connection: AsyncConnection, wanted: TaskFilter) -> list[Task]:
@@ -106,12 +91,14 @@ async def _by_words(connection: AsyncConnection, wanted: TaskFilter, numbers: Se
     if wanted.cursor is not None and not newest:
         return TaskWindow(tasks=[])
     before = newest[0] if newest else None
-    found = (await _queued(connection, wanted))[0][: wanted.limit] if before is None else []
-    if len(found) == wanted.limit:
-        return TaskWindow(tasks=found)
+    found = [*(await read_without_words(connection, wanted, before)).tasks]
+    if len(found) >= wanted.limit:
+        return TaskWindow(tasks=found[: wanted.limit])
     window = await _numbers_with(connection, numbers, before)
+    known = {task.id for task in found}
     for part in (window[:FIRST_PART], window[FIRST_PART:]):
-        found += await _matching(connection, replace(wanted, limit=wanted.limit - len(found)), part, numbers[1:])
+        further = replace(wanted, limit=wanted.limit - len(found))
+        found += await _matching(connection, further, part, numbers[1:], known)
         if len(found) == wanted.limit:
             return TaskWindow(tasks=found)
     if len(window) < WORDS_WINDOW:
@@ -121,12 +108,15 @@ async def _by_words(connection: AsyncConnection, wanted: TaskFilter, numbers: Se
 
 
 async def _matching(
-    connection: AsyncConnection, wanted: TaskFilter, part: list[int], others: Sequence[int]
+    connection: AsyncConnection, wanted: TaskFilter, part: list[int], others: Sequence[int], known: set[TaskId]
 ) -> list[Task]:
-    """Return the tasks with these numbers that have the other words too and pass the filter, at most its limit."""
+    """Return the tasks with these numbers that have the other words too and pass the filter, at most its limit.
+
+    Those that are `known` are left out: they got their words while they were read without.
+    """
     by_number = await _task_ids(connection, await _with_all(connection, part, others))
     passed = await _passed(connection, wanted, list(by_number.values()))
-    ids = [task_id for task_id in by_number.values() if task_id in passed]
+    ids = [task_id for task_id in by_number.values() if task_id in passed and task_id not in known]
     found: list[Task] = []
     for begin in range(0, len(ids), wanted.limit):
         some = ids[begin : begin + wanted.limit]
@@ -138,23 +128,6 @@ async def _matching(
         if len(found) >= wanted.limit:
             break
     return found[: wanted.limit]
-
-
-async def _queued(connection: AsyncConnection, wanted: TaskFilter) -> tuple[list[Task], bool]:
-    """Return the tasks that the search finds among the newest QUEUED_READ without an event after the cursor.
-
-    Return also whether there may be more of them.
-    """
-    if wanted.terms.handler is not None or wanted.without_result or not (wanted.statuses or QUEUED_ONLY) & QUEUED_ONLY:
-        return [], False
-    without_event = ~select(events.c.seq).where(events.c.task_id == tasks.c.id).exists()
-    query = filtered(select(*columns_without(SEARCHED)), wanted, QUEUED_TASKS).where(without_event)
-    if wanted.cursor is not None:
-        position = select(tasks.c.created_at, tasks.c.id).where(tasks.c.id == wanted.cursor).scalar_subquery()
-        query = query.where(tuple_(tasks.c.created_at, tasks.c.id) < position)
-    rows = (await connection.execute(query.order_by(*NEWEST).limit(QUEUED_READ))).all()
-    found = [task for task in rows_to_tasks(rows, SEARCHED) if wanted.terms.matches(task.params, task.metadata)]
-    return found, len(rows) == QUEUED_READ
 
 
 async def _first_numbers(connection: AsyncConnection, task_id: str | None) -> list[int | None]:
@@ -209,13 +182,19 @@ async def read_counts(connection: AsyncConnection, wanted: TaskFilter) -> list[S
     """Return how many tasks of each status pass the filter, of the newest ones.
 
     These are the newest WINDOW tasks of an index of few statuses, for the completed ones the newest WINDOW tasks of
-    all, and with a word the newest WORDS_COUNTED tasks that have it, and those of the newest QUEUED_READ without event.
+    all, and with a word the newest WORDS_COUNTED tasks that have it, and those that a search reads without words.
     """
-    numbers = await rarest_first(connection, wanted.terms.numbers())
-    found = await (_counts_by_words(connection, wanted, numbers) if numbers else _counts(connection, wanted))
+    if wanted.exact is not None and (found := await _by_id(connection, replace(wanted, limit=MAX_OF_ID))):
+        counts = {status: (count, False) for status, count in Counter(task.status.value for task in found).items()}
+    elif _has_no_word(wanted):
+        counts = {}
+    elif numbers := await rarest_first(connection, wanted.terms.numbers()):
+        counts = await _counts_by_words(connection, wanted, numbers)
+    else:
+        counts = await _counts(connection, wanted)
     return [
         StatusCount(status=status, count=min(count, MAX_COUNT), more=more or count > MAX_COUNT)
-        for status, (count, more) in sorted(found.items())
+        for status, (count, more) in sorted(counts.items())
         if count
     ]
 
@@ -223,15 +202,25 @@ async def read_counts(connection: AsyncConnection, wanted: TaskFilter) -> list[S
 async def _counts_by_words(
     connection: AsyncConnection, wanted: TaskFilter, numbers: Sequence[int]
 ) -> dict[str, tuple[int, bool]]:
+    without = await read_without_words(connection, wanted, None)
+    known = {task.id for task in without.tasks}
     window = (await _numbers_with(connection, numbers, None))[:WORDS_COUNTED]
-    ids = list((await _task_ids(connection, await _with_all(connection, window, numbers[1:]))).values())
-    query = passing(select(tasks.c.status, func.count()), wanted).where(in_list(tasks.c.id, "ids"))
-    rows = await connection.execute(query.group_by(tasks.c.status), {"ids": ids})
-    counts = {status: (count, len(window) == WORDS_COUNTED) for status, count in rows}
-    queued, more_queued = await _queued(connection, wanted)
-    with_words, more = counts.get(Status.QUEUED.value, (0, False))
-    counts[Status.QUEUED.value] = (with_words + len(queued), more or more_queued)
-    return counts
+    with_all = (await _task_ids(connection, await _with_all(connection, window, numbers[1:]))).values()
+    counts = Counter(task.status.value for task in without.tasks)
+    counts += await _counted(connection, wanted, [task_id for task_id in with_all if task_id not in known])
+    more = len(window) == WORDS_COUNTED
+    return {status: (count, more or status in without.more) for status, count in counts.items()}
+
+
+async def _counted(connection: AsyncConnection, wanted: TaskFilter, ids: list[TaskId]) -> Counter[str]:
+    """Return how many of the tasks pass the filter, by status; all words are compared where not all were looked up."""
+    chosen = in_list(tasks.c.id, "ids")
+    if wanted.terms.looks_up_all:
+        query = passing(select(tasks.c.status, func.count()), wanted).where(chosen).group_by(tasks.c.status)
+        return Counter({row[0]: row[1] for row in await connection.execute(query, {"ids": ids})})
+    query = passing(select(tasks.c.status, tasks.c.params, tasks.c.metadata), wanted).where(chosen)
+    rows = (await connection.execute(query, {"ids": ids})).all()
+    return Counter(status for status, params, metadata in rows if wanted.terms.matches(params, metadata))
 
 
 async def _counts(connection: AsyncConnection, wanted: TaskFilter) -> dict[str, tuple[int, bool]]:

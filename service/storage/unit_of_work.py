@@ -33,9 +33,10 @@ from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.deferred_reads import defer_query
 from service.storage.endpoint_store import enabled_endpoints, endpoints_of_tasks, keep_routes
-from service.storage.inbox import STORED_DIGESTS, TASK_IS_FINAL
+from service.storage.inbox import OLDEST_UNREAD, STORED_DIGESTS, TASK_IS_FINAL
 from service.storage.new_deliveries import append_deliveries, append_events
 from service.storage.operator_events import report
+from service.storage.scan_starts import ScanStarts
 from service.storage.tables import UNREAD, UNREAD_OF_TASK, inbox, polls, run_times, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, changed_task_values, task_from_row
 from service.storage.task_waits import add_task_waits
@@ -49,7 +50,7 @@ MAX_UNREAD_BYTES = 8 * 1024 * 1024
 TASKS_BY_ID = select(*TASK_COLUMNS).where(in_list(tasks.c.id, "ids")).order_by(tasks.c.id).with_for_update()
 UNREAD_SIZES = (
     select(inbox.c.digest, func.length(inbox.c.body))
-    .where(UNREAD)
+    .where(UNREAD, inbox.c.received_at >= bindparam("since"))
     .order_by(inbox.c.received_at)
     .limit(bindparam("limit", type_=Integer))
     .with_for_update(skip_locked=True)
@@ -65,23 +66,25 @@ class SqlUnitOfWorkFactory:
     """Implements `UnitOfWorkFactory`."""
 
     database: Database
+    _starts: ScanStarts = field(init=False, default_factory=lambda: ScanStarts(oldest=OLDEST_UNREAD))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[UnitOfWork]:
         """Begin a write transaction; raises StoreUnavailable if the database cannot be written."""
         async with self.database.writing() as write:
-            yield SqlUnitOfWork(connection=write.connection, topics=write.topics)
+            yield SqlUnitOfWork(connection=write.connection, topics=write.topics, starts=self._starts)
 
 
 @dataclass(kw_only=True, slots=True)
 class SqlUnitOfWork:
     """Implements `UnitOfWork`. Call `lock` before `append`: only one transaction at a time numbers events.
 
-    `topics` are notified after the commit.
+    `topics` are notified after the commit. Unread callbacks are read from `starts` on.
     """
 
     connection: AsyncConnection
     topics: set[str]
+    starts: ScanStarts
     _locked: dict[TaskId, Task] = field(init=False, default_factory=dict)
     _endpoints: list[EndpointMatch] = field(init=False, default_factory=list)
 
@@ -114,13 +117,14 @@ class SqlUnitOfWork:
             known.update((await self.connection.execute(STORED_DIGESTS, {"digests": others})).scalars())
         return found, _verdicts(entries, final, new, known)
 
-    async def unread(self, limit: int, known: KnownEntries = unknown) -> list[InboxEntry]:
+    async def unread(self, limit: int, known: KnownEntries = unknown, *, now: datetime) -> list[InboxEntry]:
         """Return up to `limit` unread callbacks, oldest first, that no other transaction has locked.
 
         Those that are `known` to this process are not read again.
         """
         await keep_routes(self.connection)  # before the locks of callbacks, see ROUTES
-        sizes = await self.connection.execute(UNREAD_SIZES, {"limit": limit})
+        since = await self.starts.find(self.connection, "inbox", {}, now)
+        sizes = await self.connection.execute(UNREAD_SIZES, {"since": since, "limit": limit})
         found = {digest: known(digest) for digest in _within_byte_limit(sizes.all())}
         if others := [digest for digest, entry in found.items() if entry is None]:
             rows = await self.connection.execute(CALLBACKS_BY_DIGEST, {"digests": others})

@@ -59,9 +59,19 @@ class SqlUsageReports:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def first_day(self, begin: date, last: date) -> date | None:
+        """Return the first UTC day from `begin` to `last` with a submission of any client, or None.
+
+        One entry of the index is read. None of its columns finds the next submission of one client.
+        """
+        first = select(tasks.c.submitted_at).where(tasks.c.submitted_at >= _midnight(begin))
+        async with self._database.reading() as connection:
+            at: datetime | None = await connection.scalar(first.order_by(tasks.c.submitted_at).limit(1))
+        return at.date() if at is not None and at.date() <= last else None
+
     async def of_day(self, day: date, *, client: str | None) -> list[UsageRow]:
         """Return the rows of one UTC day, of one client or (None) of all, ordered by model and client."""
-        begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        begin = _midnight(day)
         times = {"begins": begin, "ends": begin + timedelta(days=1)}
         sums: defaultdict[tuple[str, str], _Sums] = defaultdict(_Sums)
         async with self._database.reading() as connection:
@@ -82,6 +92,10 @@ class SqlUsageReports:
             for row in await read(WITHOUT_OUTPUT):
                 sums[row.of_model, row.of_client].add_without_result(int(row.tasks), float(row.cost))
         return [each.row(day, *names) for names, each in sorted(sums.items())]
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 @dataclass(kw_only=True)

@@ -10,6 +10,7 @@ from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.database import Database
 from service.storage.dialects import insert
+from service.storage.lookups import first_value
 from service.storage.tables import literal_word, tasks, watched_tasks
 from service.storage.task_queue import lease_rows
 from service.storage.waiting_clients import LIMIT, NOW
@@ -35,17 +36,14 @@ CLAIMED = (
     .limit(LIMIT)
     .with_for_update(of=(tasks, watched_tasks), skip_locked=True)
 )
+_UNFINISHED = first_value(
+    tasks.c.id,
+    tasks.c.id == watched_tasks.c.task_id,
+    tasks.c.status.in_([literal_word(each) for each in (Status.QUEUED, Status.SUBMITTING, Status.IN_PROGRESS)]),
+)
 UNWATCHED = (
     select(watched_tasks.c.task_id)
-    .where(
-        (watched_tasks.c.until <= NOW)
-        | ~select(tasks.c.id)
-        .where(
-            tasks.c.id == watched_tasks.c.task_id,
-            tasks.c.status.in_([literal_word(each) for each in (Status.QUEUED, Status.SUBMITTING, Status.IN_PROGRESS)]),
-        )
-        .exists()
-    )
+    .where((watched_tasks.c.until <= NOW) | _UNFINISHED.is_(None))
     .with_for_update(of=watched_tasks, skip_locked=True)
 )
 """A row that is renewed at this moment is skipped: only renewals wait for each other, in the order of the ids."""

@@ -1,6 +1,7 @@
 """Reads an endpoint for an attempt: its address, its secrets and its headers as they are then."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from service.domain.endpoint import DELETED, DISABLED
 from service.domain.endpoint_secrets import EndpointSecrets
@@ -11,6 +12,14 @@ from service.domain.ports.signals import Clock
 from service.domain.task import Json
 from service.tasks.callback_bodies import CallbackBodies
 from service.tasks.secret_sealer import SecretSealer
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedEndpoint:
+    """The target of an attempt at an endpoint, as it is since `updated_at`."""
+
+    target: Json = field(repr=False)
+    updated_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,8 +34,8 @@ class EndpointTargets:
     clock: Clock
     callback_bodies: CallbackBodies | None = None
 
-    async def open(self, endpoint_id: str) -> Json | None:
-        """Return the target of a delivery to this endpoint, None while it is paused.
+    async def open(self, endpoint_id: str) -> OpenedEndpoint | None:
+        """Return what a delivery to this endpoint is sent to, None while it is paused.
 
         Raises Reject for one that is deleted or disabled, BadSetting for one that an unknown key sealed.
         """
@@ -37,7 +46,8 @@ class EndpointTargets:
             return None
         if endpoint.disabled_at:
             raise Reject(f"{DISABLED} ({endpoint.disabled_reason})")
-        return self.target(endpoint.id, endpoint.url, endpoint.sealed)
+        target = self.target(endpoint.id, endpoint.url, endpoint.sealed)
+        return OpenedEndpoint(target=target, updated_at=endpoint.updated_at)
 
     def target(self, endpoint_id: str, url: str, sealed: str) -> Json:
         """Return the target with the secrets that sign now and the headers."""

@@ -231,7 +231,7 @@ class EndpointService:
         }
 
     async def _change(self, endpoint: Endpoint, values: Mapping[str, Any], *, sealed: str | None) -> None:
-        now = max(self.clock.now(), endpoint.updated_at)
+        now = max(self.clock.now(), endpoint.updated_at + timedelta(microseconds=1))  # each change has its own time
         if not await self.endpoints.change(endpoint.id, {**values, "updated_at": now}, sealed=sealed):
             await self.get(endpoint.id)
             raise Conflict(CHANGED_MEANWHILE)

@@ -15,7 +15,7 @@ from service.domain.models.validation import ValidatedParams, validate_params
 from service.domain.models.value_checks import shorten
 from service.domain.notify import NO_RULES, AddressCheck, NotifyRules, validate_notify
 from service.domain.ports.tasks import IdempotencyKey
-from service.domain.task import Json
+from service.domain.task import Json, Task
 
 NO_WEBHOOK = (
     "needs the webhook handler, which is not loaded here; leave it out, or add webhook to BOOMERANG_HANDLERS "
@@ -71,6 +71,34 @@ class NewTask:
                 if isinstance(item, dict) or (isinstance(item, str) and item[:5].lower() == "data:"):
                     return False
         return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherChanges:
+    """What a resubmission changes beside the parameters.
+
+    `metadata` replaces that of the old task unless it is None; the entries of `notify` are added to those of the old
+    task. `faults` were found before.
+    """
+
+    metadata: object = None
+    notify: object = field(default=None, repr=False)
+    faults: tuple[Fault, ...] = ()
+
+    def request(self, old: Task, params: Json, *, admin: bool) -> NewTask:
+        """Return the request that is validated; its notify entries are the added ones."""
+        return NewTask(
+            client=old.client,
+            admin=admin,
+            model=old.model,
+            params=params,
+            metadata=old.metadata if self.metadata is None else self.metadata,
+            notify=self.notify,
+            faults=self.faults,
+        )
+
+
+NO_OTHER_CHANGES = OtherChanges()
 
 
 @dataclass(frozen=True, kw_only=True)

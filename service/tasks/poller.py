@@ -105,7 +105,8 @@ class Poller:
         if limit < 1:
             return []
         now = self.clock.now()
-        claimed = await self.queue.claim_polls(now=now, until=now + self.config.lease, limit=limit)
+        overdue = not self.planner.clock_doubted()
+        claimed = await self.queue.claim_polls(now=now, until=now + self.config.lease, limit=limit, overdue=overdue)
         self.behind = len(claimed) == limit
         if self._lease_pool.closed:  # since the claim was made
             await self.queue.release({task.id: task.fence for task in claimed}, due_at=now)
@@ -235,9 +236,9 @@ class Poller:
         of the reply, it does so at the deadline.
         """
         now = self.clock.now()
-        if task.hinted_fact and (task.upstream_id is None or now >= task.deadline_at):
+        if task.hinted_fact and (task.upstream_id is None or self.planner.overdue(task, now)):
             return TaskUpdate.unconfirmed(task, fact_from_json(task.hinted_fact))
-        if task.status is Status.IN_DOUBT and now >= self.planner.abandoned_at(task):
+        if task.status is Status.IN_DOUBT and self.planner.abandoned(task, now):
             return self._end_doubt(task, "unknown")
         return TaskUpdate.no_answer(task, "unknown", note=_unusable(task, "the upstream does not know the id"))
 
@@ -262,7 +263,7 @@ class Poller:
             if fact:
                 return TaskUpdate.poll_result(task, replace(fact, correlation=None))
             now = self.clock.now()
-        if now < self.planner.abandoned_at(task):
+        if not self.planner.abandoned(task, now):
             return TaskUpdate.no_answer(task, "not found")
         if self._may_have_missed_callback(task):
             due_at = min(now + self.planner.in_doubt_for, max(now, task.deadline_at))

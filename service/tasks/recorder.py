@@ -64,18 +64,21 @@ class Recorder:
     def __post_init__(self) -> None:
         self._batcher = Batcher(partial(commit_or_bisect, self._commit), max_items=BATCH)
 
-    async def add(self, update: TaskUpdate) -> UpdateResult:
-        """Record `update` durably; raises StoreUnavailable if that is not possible now."""
-        result = await self._batcher.add(update)
+    async def add(self, update: TaskUpdate, *, more_soon: bool = False) -> UpdateResult:
+        """Record `update` durably; raises StoreUnavailable if that is not possible now.
+
+        With `more_soon`, other updates are about to be added, and share its commit.
+        """
+        result = await self._batcher.add(update, more_soon=more_soon)
         if isinstance(result, Exception):
             raise result
         return result
 
-    async def add_with_retry(self, update: TaskUpdate) -> UpdateResult:
+    async def add_with_retry(self, update: TaskUpdate, *, more_soon: bool = False) -> UpdateResult:
         """Record an update that cannot be repeated: retry every RETRY_PAUSE seconds while the store is unavailable."""
         while True:
             try:
-                return await self.add(update)
+                return await self.add(update, more_soon=more_soon)
             except StoreUnavailable as error:
                 log.warning("record failed, retrying", task=update.task_id, error=str(error))
             await asyncio.sleep(RETRY_PAUSE)
@@ -97,7 +100,7 @@ class Recorder:
         results: list[UpdateResult] = []
         try:
             async with self._batch() as batch:
-                rows += await batch.unit_of_work.unread(limit, known)
+                rows += await batch.unit_of_work.unread(limit, known, now=self.clock.now())
                 results = await batch.write([to_update(row) for row in rows], from_inbox=True)
                 verdicts = ["accepted" if result.task else "quarantined" for result in results]
                 pairs = zip(rows, verdicts, strict=True)

@@ -86,6 +86,7 @@ class Submitter:
     behind: bool = field(init=False, default=False)
     _checked_at: datetime = field(init=False, default=LONG_AGO)
     _limit_reached: LimitName | None = field(init=False, default=None)
+    _unanswered: int = field(init=False, default=0)
     _waits: WaitReasons = field(init=False, default_factory=WaitReasons)
     _lease_pool: LeasePool[TaskId] = field(init=False)
 
@@ -171,12 +172,15 @@ class Submitter:
             allowed=lambda: self._lease_pool.lease_valid(task.id, task.fence),
             stopping=lambda: self._lease_pool.closed,
         )
+        self._unanswered += 1
         try:
             reply = await self._send(task, guard)
         except asyncio.CancelledError:
             unsent = TaskUpdate.requeue(task, self.clock.now())
             await asyncio.shield(self.recorder.add(TaskUpdate.in_doubt(task) if guard.begun else unsent))
             raise
+        finally:
+            self._unanswered -= 1
         update = replace(reply.update, waits=(*self._waits.waits_of(task), *reply.update.waits))
         result = await self._record_despite_shutdown(task, replace(reply, update=update))
         fact, seconds = update.fact, (self.clock.now() - started).total_seconds()
@@ -205,7 +209,7 @@ class Submitter:
         """Record a reply. A pause of submissions is stored first: the task that is queued again would be claimed."""
         if reply.no_credit is not None:
             await self.credit.refused(task, reply.no_credit)
-        result = await self.recorder.add_with_retry(reply.update)
+        result = await self.recorder.add_with_retry(reply.update, more_soon=self._unanswered > 0)
         fact = reply.update.fact
         if reply.no_credit is None and fact and fact.upstream_id:
             await self.credit.accepted(task)

@@ -18,18 +18,16 @@ from service.domain.notify import NO_RULES, AddressCheck, NotifyRules
 from service.domain.ports.provider import Provider
 from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import BlobStore, IdempotencyKey, TaskIntake, TaskQueries
-from service.domain.resubmission import changed_params
+from service.domain.resubmission import RESUBMITTABLE, changed_params, has_ended
 from service.domain.result_wait import PAID_WITHOUT_RESULT, RESULT_LEFT_OUT
 from service.domain.task import Json, Status, Task, TaskId
 from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate
-from service.tasks.new_task import NewTask, ValidatedTask, validate_new_task
+from service.tasks.new_task import NO_OTHER_CHANGES, NewTask, OtherChanges, ValidatedTask, validate_new_task
 from service.tasks.recorder import Recorder
 from service.tasks.secret_sealer import SecretSealer
 
 OWN_KEY_PREFIX = "\x1f"
 """Prefix of the service's own idempotency keys: no HTTP header can carry it, so that no client has such a key."""
-
-RESUBMITTABLE = frozenset({Status.IN_DOUBT, Status.FAILED, Status.EXPIRED, Status.CANCELED})
 
 ERASED_TASK = "the task was erased: what it asked for is gone; submit a new task"
 
@@ -115,27 +113,34 @@ class TaskService:
         return stored, stored.id == task.id
 
     async def resubmit_changed(
-        self, task_id: TaskId, changes: Json, *, admin: bool, idempotency: IdempotencyKey | None
+        self,
+        task_id: TaskId,
+        changes: Json,
+        *,
+        admin: bool,
+        idempotency: IdempotencyKey | None,
+        others: OtherChanges = NO_OTHER_CHANGES,
     ) -> tuple[Task, bool]:
         """Submit an ended task again with `changes` of its parameters (None removes one), as a new, linked task.
 
-        Return it, and whether it is new: each call makes one, unless its idempotency key is known. Raises NotFound,
-        InvalidParams with every fault, or Conflict.
+        Its metadata and notify entries stay, but for the `others`. Return the new task, and whether it is new: each
+        call makes one, unless its idempotency key is known. Raises NotFound, InvalidParams with every fault, or
+        Conflict.
         """
         old = _ended(await self.queries.task(task_id))
         blobs = await self.blobs.load(task_id)
         params = await anyio.to_thread.run_sync(changed_params, old.params, blobs, changes)
-        new = NewTask(client=old.client, admin=admin, model=old.model, params=params, metadata=old.metadata)
-        valid = await self._validate(new)
+        valid = await self._validate(others.request(old, params, admin=admin))
         new_id, keep = TaskId(self.new_id()), self.sealer
         kept, kept_secrets = await keep.seal_again(old.notify, new_id) if keep else (old.notify, ())
         added, added_secrets = keep.seal(valid.notify, new_id) if keep else (valid.notify, ())
-        await self.recorder.add(TaskUpdate.resubmitted(task_id))
+        _ended((await self.recorder.add(TaskUpdate.resubmitted(task_id))).task)
         now = self.clock.now()
         task = replace(
             _copy(old, new_id, now, now + self.policy.time_limit(valid.params.params)),
             bucket=duration_bucket(old.model, valid.params.params),
             params=dict(valid.params.params),
+            metadata=valid.metadata,
             notify=(*kept, *added),
             warnings=valid.params.warnings,
         )
@@ -178,11 +183,12 @@ class TaskService:
         result = await self.recorder.add(TaskUpdate.canceled(task_id))
         return result.task or task
 
-    async def resubmit(self, task_id: TaskId) -> Task:
+    async def resubmit(self, task_id: TaskId, *, first: bool = False) -> Task:
         """Submit the same again as a new, linked task: the client approves a possible second charge.
 
-        A task is resubmitted once: a second call returns the task of the first one. A task in doubt is no longer
-        submitted again automatically, even with ON_IN_DOUBT=resubmit. Raises NotFound or Conflict.
+        A task is resubmitted once: a second call returns the task of the first one, with `first` it raises Conflict. A
+        task in doubt is no longer submitted again automatically, even with ON_IN_DOUBT=resubmit. Raises NotFound or
+        Conflict.
         """
         old = _resubmittable(await self.queries.task(task_id))
         blobs = await self.blobs.load(task_id)
@@ -196,7 +202,10 @@ class TaskService:
         now = self.clock.now()
         new = replace(_copy(old, new_id, now, now + self.policy.time_limit(old.params)), notify=notify)
         key = IdempotencyKey(key=f"{OWN_KEY_PREFIX}resubmit/{old.id}", digest=old.id)
-        return await self.intake.add(new, list(blobs.values()), key, secrets)
+        stored = await self.intake.add(new, list(blobs.values()), key, secrets)
+        if first and stored.id != new_id:
+            raise Conflict(f"the task was already submitted again, as {stored.id}")
+        return stored
 
 
 def _ended(task: Task | None) -> Task:
@@ -205,7 +214,7 @@ def _ended(task: Task | None) -> Task:
         raise NotFound("there is no such task")
     if task.erased_at is not None:
         raise Conflict(ERASED_TASK)
-    if not task.settled and task.status not in RESUBMITTABLE:
+    if not has_ended(task):
         raise Conflict(f"the task is {task.status}; it can be submitted again with changes once it is settled")
     return task
 

@@ -1,7 +1,8 @@
 """The statements that a store sends to its database, and their query plans."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
@@ -72,6 +73,21 @@ async def query_plan(store: Store, statement: Statement) -> str:
             await write.connection.exec_driver_sql(f"SET LOCAL enable_{method} = off")
         lines = await write.connection.exec_driver_sql(f"EXPLAIN {statement.sql}", statement.parameters)
         return "\n".join(lines.scalars())
+
+
+def steps(store: Store, statements: Sequence[Statement]) -> int:
+    """Return how many steps SQLite takes for statements that read: some ten for each entry of an index."""
+    taken = 0
+
+    def count() -> None:
+        nonlocal taken
+        taken += 1
+
+    with closing(sqlite3.connect(store._database._writer.url.database or "")) as connection:
+        connection.set_progress_handler(count, 1)
+        for statement in statements:
+            connection.execute(statement.sql, statement.parameters).fetchall()
+    return taken
 
 
 @contextmanager

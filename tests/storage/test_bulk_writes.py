@@ -13,6 +13,7 @@ from service.storage import Store
 from service.storage.bulk_writes import insert_many, update_many
 from service.storage.tables import inbox
 from tests.storage.builders import HOUR, NOW, SECOND, a_task, an_entry
+from tests.support.history import history_of
 
 SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
 
@@ -20,7 +21,7 @@ SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], d
 async def stored_unread(store: Store) -> list[InboxEntry]:
     """Return the unread callbacks, oldest first."""
     async with store.units_of_work.transaction() as transaction:
-        return await transaction.unread(1000)
+        return await transaction.unread(1000, now=NOW)
 
 
 @pytest.mark.parametrize("nonces", [(None, None), ("n1", None), ("n1", "n2")])
@@ -98,5 +99,5 @@ async def test_other_rows_and_columns_do_not_change(store: Store) -> None:
     async with store.units_of_work.transaction() as transaction:
         await transaction.read([an_entry("d1", verdict="accepted", body=b"another"), an_entry("d9")])
     assert [entry.digest for entry in await stored_unread(store)] == ["d2"]
-    history = await store.queries.history(TaskId("t1"))
+    history = await history_of(store.queries, "t1")
     assert sorted(row["verdict"] for row in history) == ["accepted", "unread"]

@@ -334,6 +334,27 @@ async def test_flood_to_an_open_circuit_is_parked_without_an_attempt(store: Stor
     assert not await harness.deliveries("pending")
 
 
+@pytest.mark.parametrize("ending", ["disabled", "deleted meanwhile"])
+async def test_circuit_holds_no_delivery_of_an_endpoint_that_has_ended(store: Store, ending: str) -> None:
+    """Its deliveries end when they are looked at next, without a request, as they do while no circuit is open."""
+    harness = Harness(store=store)
+    endpoint = await harness.endpoints.create()
+    harness.receivers.answer = down
+    await harness.submit(*await harness.tasks(30))
+    await harness.run()
+    assert await harness.run() == 0
+    sent = len(harness.receivers.requests)
+    if ending == "disabled":
+        await store.endpoints.change(endpoint.id, {"disabled_at": harness.clock.at, "disabled_reason": "failing"})
+    else:
+        with patch("service.storage.endpoint_store.drop", return_value=0):
+            await store.endpoints.remove(endpoint.id, now=harness.clock.at)
+    harness.clock.move(PARKED_FOR)
+    await harness.run()
+    assert [each.last_error for each in await harness.deliveries("pending")] == []
+    assert len(harness.receivers.requests) == sent
+
+
 async def test_circuits_without_a_meaning_are_deleted(store: Store) -> None:
     """Counted failures that led to nothing go with the next pruning after an hour."""
     harness = Harness(store=store)

@@ -12,6 +12,7 @@ from service.domain.task import Status, Usage
 from service.storage import Store, task_queue
 from service.storage.limit_usage import count_usage
 from tests.storage.builders import (
+    HOUR,
     MINUTE,
     NOW,
     SECOND,
@@ -22,6 +23,9 @@ from tests.storage.builders import (
 )
 from tests.storage.conftest import OpenStore
 from tests.storage.emitted import emitted
+
+OVERDUE = 250
+"""More tasks than those of a client, and of all clients, among which a claim looks for due ones."""
 
 PAUSE = 0.3
 """Seconds that the first claim waits for the second one to count, which it must not do yet."""
@@ -92,6 +96,15 @@ async def test_claim_reads_no_queue_of_a_waiting_client(store: Store) -> None:
     with emitted(store) as statements:
         await claim_submissions(store, limit=4)
     assert len(statements) <= 6
+
+
+async def test_tasks_past_their_deadline_hold_up_no_other(store: Store) -> None:
+    """While the clock is doubted they wait and do not expire: newer tasks of the client are submitted meanwhile."""
+    old = [a_task(f"old{n:03}", created_at=NOW - HOUR, due_at=NOW - HOUR, deadline_at=NOW) for n in range(OVERDUE)]
+    await asyncio.gather(*(store.intake.add(task, [], None) for task in old))
+    await add_tasks(store, a_task("new0"), a_task("new1"))
+    assert [task.id for task in await claim_submissions(store, limit=1)] == ["new0"]
+    assert [task.id for task in await claim_submissions(store)] == ["new1"]
 
 
 async def test_in_flight_limit_of_a_client(store: Store) -> None:

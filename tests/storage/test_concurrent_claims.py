@@ -149,9 +149,9 @@ async def test_unread_callbacks_are_read_by_one_process(store: Store, open_anoth
     """While one process records unread callbacks, another one reads the others and does not wait."""
     await store.inbox.store_unread([an_entry(f"d{number}", verdict="unread") for number in range(4)])
     async with store.units_of_work.transaction() as one, open_another().units_of_work.transaction() as other:
-        first = await one.unread(2)
+        first = await one.unread(2, now=NOW)
         async with asyncio.timeout(5):
-            second = await other.unread(4)
+            second = await other.unread(4, now=NOW)
     assert len(first) == 2
     assert {entry.digest for entry in (*first, *second)} == {f"d{number}" for number in range(4)}
     assert len(second) == 2

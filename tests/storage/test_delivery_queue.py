@@ -22,6 +22,7 @@ from tests.storage.builders import (
     replay,
 )
 from tests.storage.conftest import OpenStore
+from tests.support.history import history_of
 
 E1, E2, E3 = "e1-log", "e2-log", "e3-log"
 
@@ -156,7 +157,7 @@ async def test_attempts_are_counted_and_stored(store: Store) -> None:
         [claim] = await claim_deliveries(store)
         assert (claim.attempt, claim.fence) == (number, number)
         await store.deliveries.finish([an_attempt(claim, "retry", due_at=NOW, error=f"try {number}")])
-    history = [row for row in await store.queries.history(TaskId("t1")) if row["kind"] == "attempt"]
+    history = [row for row in await history_of(store.queries, "t1") if row["kind"] == "attempt"]
     assert [(row["attempt"], row["outcome"], row["error"]) for row in history] == [
         (1, "retry", "try 1"),
         (2, "retry", "try 2"),
@@ -174,7 +175,7 @@ async def test_late_writer_with_an_old_fence_changes_nothing(store: Store) -> No
     assert await store.deliveries.finish([an_attempt(late, "dead", fault="ours")]) == set()
     assert await store.deliveries.renew({late.id: late.fence}, until=NOW + HOUR) == set()
     await store.deliveries.release({late.id: late.fence})
-    assert [row for row in await store.queries.history(TaskId("t1")) if row["kind"] == "attempt"] == []
+    assert [row for row in await history_of(store.queries, "t1") if row["kind"] == "attempt"] == []
     assert await claim_deliveries(store, now=NOW + LEASE) == []
     assert await store.deliveries.finish([an_attempt(current)]) == {current.id}
 
@@ -222,7 +223,7 @@ async def test_replay_restarts_the_attempts(store: Store) -> None:
     assert {claim.attempt for claim in replayed.values()} == {1}
     assert not {claim.message_id for claim in replayed.values()} & {dead.message_id, good.message_id}
     await store.deliveries.finish([an_attempt(replayed[dead.id])])
-    numbers = [row["attempt"] for row in await store.queries.history(TaskId("t1")) if row["kind"] == "attempt"]
+    numbers = [row["attempt"] for row in await history_of(store.queries, "t1") if row["kind"] == "attempt"]
     assert sorted(numbers) == [1, 1, 2]
     view = await store.deliveries.delivery(dead.id)
     assert view is not None

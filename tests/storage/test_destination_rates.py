@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 
 from service.domain.circuit import destination_of
 from service.domain.ports.queues import HandlerCapacity
@@ -50,6 +50,18 @@ async def test_processes_share_the_rate(store: Store, open_another: OpenStore) -
             await each.run()
         assert len(first.receivers.requests) == 2 * (second + 1)
         first.clock.move(SECOND)
+
+
+async def test_delivery_whose_token_comes_at_this_moment_is_due(store: Store) -> None:
+    """A third of a second has no end in microseconds: its token may come at the moment that postpones it."""
+    harness = _harness(store)
+    await _submit(harness, 1)
+    await harness.run()
+    async with store._database.writing() as write:
+        last = harness.clock.now() - timedelta(microseconds=333_333)
+        await write.connection.execute(update(rate_buckets).values(free_at=last))
+    await _submit(harness, 2)
+    assert await harness.requests_by_second(2) == [2, 3]
 
 
 async def test_others_are_not_held_up(store: Store) -> None:

@@ -63,7 +63,7 @@ async def test_other_tasks_and_deliveries_without_a_destination_are_claimed_besi
         rows = [a_delivery(event, "webhook", id=f"e3-{number}", lane=f"t3/{number}") for number in range(2)]
         await transaction.append([event], rows)
     claims = await claim_deliveries(store, "webhook")
-    assert sorted(claim.id for claim in claims) == ["e1-0", "e2-0", "e3-0", "e3-1"]
+    assert sorted(claim.id.partition("-")[0] for claim in claims) == ["e1", "e2", "e3", "e3"]  # of equally old ones any
 
 
 async def test_claim_with_few_slots_reaches_other_destinations(store: Store) -> None:

@@ -1,5 +1,6 @@
 """The health of endpoints on each database: what attempts say, and when an endpoint is disabled."""
 
+import asyncio
 import sys
 from datetime import datetime, timedelta
 from functools import partial
@@ -10,13 +11,14 @@ import httpx
 import pytest
 
 from service.domain.circuit import PARKED_FOR
-from service.domain.endpoint import DISABLE_AFTER
+from service.domain.endpoint import DISABLE_AFTER, EndpointHealth
 from service.domain.errors import Conflict
 from service.domain.ports.queues import AttemptResult
 from service.storage import Store
 from service.storage.endpoint_health import note_attempts
 from service.tasks.endpoints import EndpointChanges
 from tests.support.endpoint_harness import Harness
+from tests.support.wait_until_idle import ended
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -112,6 +114,25 @@ async def test_gone_disables_at_once(harness: Harness) -> None:
     await harness.submit(third)
     await harness.run()
     assert [each.status for each in await harness.deliveries()] == ["delivered", "dead"]
+
+
+async def test_attempt_that_began_before_a_change_does_not_disable(harness: Harness) -> None:
+    """A receiver was gone, the endpoint was enabled again meanwhile: the late answer says nothing about it now."""
+    endpoint = await harness.endpoints.create()
+    late = harness.receivers.gates[httpx.URL(endpoint.url).host] = asyncio.Event()
+    harness.receivers.answer = partial(_answer, 410)
+    await harness.submit(*await harness.tasks())
+    await harness.dispatcher.run_once()
+    async with asyncio.timeout(30):
+        await harness.receivers.held.wait()
+    await harness.endpoints.service.change(endpoint, EndpointChanges(given={"description": "it works again"}))
+    late.set()
+    await ended(harness.dispatcher)
+    found = await harness.endpoints.service.get(endpoint.id)
+    assert (found.disabled_at, found.health) == (None, EndpointHealth())
+    await harness.submit(*await harness.tasks())
+    await harness.run()
+    assert (await harness.endpoints.service.get(endpoint.id)).disabled_reason == "gone"
 
 
 async def test_days_of_failures_only_disable(harness: Harness) -> None:

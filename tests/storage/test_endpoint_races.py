@@ -14,7 +14,7 @@ from service.domain.task import TaskId
 from service.storage import Store
 from service.storage.endpoint_store import ROUTES, SqlEndpoints
 from service.tasks.endpoints import EndpointChanges
-from tests.storage.builders import a_task, add_tasks, an_entry
+from tests.storage.builders import NOW, a_task, add_tasks, an_entry
 from tests.storage.conftest import EmptyDatabase
 from tests.storage.held_locks import OtherSession, other_session
 from tests.support.endpoint_harness import Harness
@@ -99,7 +99,7 @@ async def test_transaction_that_waits_for_a_change_holds_nothing(
 
     async def read() -> None:
         async with store.units_of_work.transaction() as transaction:
-            await (transaction.unread(10) if reads == "callbacks" else transaction.lock([TaskId("t1")]))
+            await (transaction.unread(10, now=NOW) if reads == "callbacks" else transaction.lock([TaskId("t1")]))
 
     async with other_session(database) as session, other_session(database) as erasing:
         await session.run(sql.SQL("SELECT pg_advisory_xact_lock(%s)"), crc32(f"boomerang {ROUTES}".encode()))

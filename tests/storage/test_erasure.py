@@ -33,6 +33,7 @@ from tests.storage.builders import (
     stored,
 )
 from tests.storage.conftest import EmptyDatabase
+from tests.support.history import history_of
 from tests.unit.api.fake_endpoints import an_endpoint
 from tests.upgrade.rows import engine
 
@@ -116,7 +117,7 @@ async def test_no_table_has_anything_private_left(store: Store, database: EmptyD
     assert (after.id, after.cost, after.usage, after.status) == ("t1", 0.35, Usage(cost="0.35"), Status.COMPLETED)
     assert (after.created_at, after.settled_at, after.erased_at) == (NOW, NOW, NOW + HOUR)
     assert after == await stored(store)
-    history = await store.queries.history(TaskId("t1"))
+    history = await history_of(store.queries, "t1")
     kinds = sorted(entry["kind"] for entry in history)
     assert kinds == ["attempt"] * 2 + ["callback", "created"] + ["delivery"] * 4 + ["event", "wait"]
 

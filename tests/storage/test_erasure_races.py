@@ -80,7 +80,7 @@ def a_callback(digest: str) -> InboxEntry:
 async def read_inbox(store: Store) -> None:
     """Record the unread callbacks as the worker of the inbox does: it locks them, then their tasks."""
     async with store.units_of_work.transaction() as transaction:
-        rows = await transaction.unread(10)
+        rows = await transaction.unread(10, now=NOW)
         await transaction.lock({row.task_id for row in rows})
         await transaction.read([replace(row, verdict="accepted") for row in rows])
 

@@ -14,13 +14,14 @@ from tests.storage.builders import LEASE, a_delivery, an_event
 from tests.support.delivery_builders import NOW, ManualClock, handler, tools, view
 
 HANGING, FEW = 100, 12
+AT = NOW.replace(year=2027)
 
 
 async def _add(store: Store, name: str, number: int) -> None:
     task_id = TaskId(f"{name}{number}")
     row = an_event(f"e-{task_id}", task_id=task_id, data=view().to_json())
     async with store.units_of_work.transaction() as transaction:
-        await transaction.append([row], [a_delivery(row, name)])
+        await transaction.append([row], [a_delivery(row, name, due_at=AT)])
 
 
 @pytest.mark.parametrize("hangs", [False, True])
@@ -41,7 +42,7 @@ async def test_handler_that_never_returns_does_not_delay_a_healthy_one(store: St
         queue=store.deliveries,
         slots=HandlerSlots(handlers, lease=LEASE, notify=lambda: None),
         tools=lambda _claim, _handler: tools(),
-        clock=ManualClock(NOW.replace(year=2027)),
+        clock=ManualClock(AT),
         schedule=(LEASE,),
         jitter=lambda: 0.0,
     )

@@ -26,6 +26,7 @@ from tests.storage.builders import (
     in_progress,
     replay,
 )
+from tests.support.history import history_of
 
 NOTHING = timedelta(0)
 DAY = 24 * HOUR
@@ -126,7 +127,7 @@ async def _fill(store: Store) -> None:
 
 
 async def _kinds(store: Store, task_id: str) -> list[str]:
-    return sorted(row["kind"] for row in await store.queries.history(TaskId(task_id)))
+    return sorted(row["kind"] for row in await history_of(store.queries, task_id))
 
 
 async def test_prune_deletes_rows_of_long_settled_tasks(store: Store) -> None:
@@ -184,7 +185,7 @@ async def test_attempt_numbers_continue_after_a_prune(store: Store) -> None:
     await replay(store, "e-old-log")
     [claim] = await claim_deliveries(store)
     assert await store.deliveries.finish([an_attempt(claim)]) == {"e-old-log"}
-    attempts = [row["attempt"] for row in await store.queries.history(TaskId("old")) if row["kind"] == "attempt"]
+    attempts = [row["attempt"] for row in await history_of(store.queries, "old") if row["kind"] == "attempt"]
     assert attempts == [2]
 
 

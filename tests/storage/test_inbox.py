@@ -23,8 +23,8 @@ async def test_unread_callbacks_are_returned_unchanged_oldest_first(store: Store
     assert await store.inbox.store_unread([late, early]) == set()
     assert await store.inbox.unread_since() == NOW - SECOND
     async with store.units_of_work.transaction() as transaction:
-        assert await transaction.unread(10) == [early, late]
-        assert await transaction.unread(1) == [early]
+        assert await transaction.unread(10, now=NOW) == [early, late]
+        assert await transaction.unread(1, now=NOW) == [early]
 
 
 async def test_bytes_of_unread_callbacks_are_limited(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +35,7 @@ async def test_bytes_of_unread_callbacks_are_limited(store: Store, monkeypatch: 
     await store.inbox.store_unread(large)
     batches = []
     async with store.units_of_work.transaction() as transaction:
-        while rows := await transaction.unread(10):
+        while rows := await transaction.unread(10, now=NOW):
             batches.append(rows)
             await transaction.read([replace(row, verdict="accepted") for row in rows])
     assert batches == [large[:2], large[2:3], large[3:]]
@@ -72,7 +72,7 @@ async def test_two_readers_never_share_a_callback(store: Store) -> None:
 
     async def read() -> None:
         async with store.units_of_work.transaction() as transaction:
-            rows = await transaction.unread(2)
+            rows = await transaction.unread(2, now=NOW)
             taken.append([row.digest for row in rows])
             if store._database.address.postgres:  # SQLite has one writer at a time
                 await both.wait()
@@ -90,7 +90,9 @@ async def test_rollback_leaves_callbacks_unread(store: Store) -> None:
 
     async def read_and_fail() -> None:
         async with store.units_of_work.transaction() as transaction:
-            await transaction.read([an_entry(row.digest, verdict="accepted") for row in await transaction.unread(5)])
+            await transaction.read(
+                [an_entry(row.digest, verdict="accepted") for row in await transaction.unread(5, now=NOW)]
+            )
             raise RuntimeError("power failure")
 
     with pytest.raises(RuntimeError):
@@ -125,7 +127,7 @@ async def test_callbacks_of_final_tasks_are_not_stored(store: Store) -> None:
     names = ("done", "failed", "guessed", "expired", "running", "unknown")
     await store.inbox.store_unread([unread(f"d-{name}", task_id=TaskId(name)) for name in names])
     async with store.units_of_work.transaction() as transaction:
-        stored = {row.task_id for row in await transaction.unread(10)}
+        stored = {row.task_id for row in await transaction.unread(10, now=NOW)}
     assert stored == {"guessed", "expired", "running", "unknown"}
 
 

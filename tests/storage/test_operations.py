@@ -22,6 +22,7 @@ from tests.storage.builders import (
     stored,
 )
 from tests.storage.conftest import OpenStore
+from tests.support.history import history_of
 
 EVERY = 5 * SECOND
 T1, T2, T3 = (TaskId(f"t{number}") for number in (1, 2, 3))
@@ -101,7 +102,7 @@ async def test_waits_are_added_up(store: Store) -> None:
     for rows in ([row], [later, replace(later, reason="not_sent", detail="y")]):
         async with store.units_of_work.transaction() as transaction:
             await transaction.add_task_waits(rows)
-    history = await store.queries.history(T1)
+    history = await history_of(store.queries, T1)
     found = [(each["reason"], each["count"], each["detail"]) for each in history if each["kind"] == "wait"]
     assert found == [("throttled", 3, "x"), ("not_sent", 2, "y")]
     assert (history[1]["at"], history[1]["last_at"]) == (history[0]["at"], "2026-05-06T12:09:43.123Z")

@@ -16,6 +16,7 @@ from tests.storage.builders import (
     an_entry,
     claim_deliveries,
 )
+from tests.support.history import history_of
 
 DAY = timedelta(days=1)
 TIMES = [NOW - timedelta(hours=2), NOW - timedelta(hours=1), NOW + timedelta(hours=1)]
@@ -91,7 +92,7 @@ async def test_newest_part_of_a_history(store: Store) -> None:
         [claim] = await claim_deliveries(store, name)
         await store.deliveries.finish([an_attempt(claim, "delivered")])
     task_id = TaskId("t1")
-    whole = await store.queries.history(task_id, data=False)
+    whole = await history_of(store.queries, task_id, data=False)
     ids = [row["id"] for row in whole if row["kind"] == "delivery"]
     part = await store.delivery_details.task_history(task_id, limit=2, with_delivery=ids[0])
     chosen = {row["id"] for row in part if row["kind"] == "delivery"}

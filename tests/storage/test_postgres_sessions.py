@@ -1,6 +1,8 @@
 """Sessions of PostgreSQL: time limits, isolation, and connections that the server has closed."""
 
 import asyncio
+import gc
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +27,7 @@ LIMITS = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "jit": "off",
 }
 COUNT = text("SELECT count(*) FROM tasks")
 
@@ -128,3 +131,32 @@ def _end_sessions(url: str) -> None:
     own = "datname = current_database() AND pid <> pg_backend_pid()"
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {own}")  # noqa: S608
+
+
+async def test_interrupted_statements_fail_no_more(database: EmptyDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was interrupted before the server had got it is not tried again when the garbage is collected."""
+    errors: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", errors.append)
+    kept: list[object] = []  # as the traceback of a task does
+
+    async def interrupted(gen: Any, *_arguments: Any, **_options: Any) -> None:
+        kept.append(gen)
+        next(gen)
+        raise asyncio.CancelledError
+
+    async def run(session: Session) -> None:
+        async with session.after_deferred():
+            await psycopg.AsyncCursor(session).execute("SELECT 1")
+            monkeypatch.setattr("psycopg.waiting.wait_async", interrupted)
+
+    async with await Session.connect(database.url, autocommit=True) as session:
+        session.begin("BEGIN")
+        with pytest.raises(asyncio.CancelledError):
+            await run(session)
+        session.pgconn.finish()
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "unraisablehook", errors.append)
+    assert kept
+    kept.clear()
+    gc.collect()
+    assert errors == []

@@ -26,12 +26,13 @@ from tests.storage.builders import (
     in_progress,
 )
 from tests.storage.emitted import emitted
+from tests.support.history import history_of
 
 
 async def test_unknown_task_is_none(store: Store) -> None:
     """An unknown id returns None and an empty history."""
     assert await store.queries.task(TaskId("nobody")) is None
-    assert await store.queries.history(TaskId("nobody")) == []
+    assert await history_of(store.queries, "nobody") == []
 
 
 async def _ids(store: Store, wanted: TaskFilter) -> list[str]:
@@ -102,7 +103,7 @@ async def test_listing_never_reads_a_blob(store: Store) -> None:
     with emitted(store) as statements:
         await store.queries.tasks(TaskFilter())
         await store.queries.task(TaskId("t1"))
-        await store.queries.history(TaskId("t1"))
+        await history_of(store.queries, "t1")
         await store.queries.deliveries(DeliverySelection(limit=9))
         await store.health.gauges(NOW)
     assert len(statements) >= 10
@@ -119,7 +120,7 @@ async def test_history_has_every_row_in_order(store: Store) -> None:
     await add_deliveries(store, "log")
     [claim] = await claim_deliveries(store)
     await store.deliveries.finish([an_attempt(claim, started_at=NOW + SECOND, error="was slow")])
-    history = await store.queries.history(TaskId("t1"))
+    history = await history_of(store.queries, "t1")
     assert [row["kind"] for row in history] == ["created", "poll", "callback", "event", "delivery", "attempt"]
     _, poll, callback, event, delivery, attempt = history
     assert poll == {"at": rfc3339(NOW - 2 * SECOND), "kind": "poll", "outcome": "in_progress"}
@@ -184,8 +185,8 @@ async def test_data_of_events_are_read_apart(store: Store) -> None:
     """A history without data has every row and no data; those of some events are read by their ids."""
     async with store.units_of_work.transaction() as transaction:
         await transaction.append([an_event("e1"), an_event("e2", at=NOW + SECOND)], [])
-    whole = await store.queries.history(TaskId("t1"))
-    lean = await store.queries.history(TaskId("t1"), data=False)
+    whole = await history_of(store.queries, "t1")
+    lean = await history_of(store.queries, "t1", data=False)
     assert [row["id"] for row in lean] == [row["id"] for row in whole] == ["e1", "e2"]
     assert not any("data" in row for row in lean)
     assert await store.queries.event_data(["e2", "nobody"]) == {"e2": whole[1]["data"]}

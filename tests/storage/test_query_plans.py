@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from service.domain.history_position import HistoryKind, HistoryPosition
 from service.domain.ports.deliveries import DeliverySelection
 from service.domain.ports.queues import HandlerCapacity
 from service.domain.ports.replays import ReplayFilter
@@ -36,6 +37,7 @@ from tests.storage.builders import (
 )
 from tests.storage.emitted import Statement, emitted, query_plan
 from tests.support.grown_tables import grow
+from tests.support.history import history_of
 from tests.support.postgres import create_database, drop_database
 
 Act = Callable[[Store], Awaitable[object]]
@@ -98,10 +100,19 @@ async def _erase(store: Store) -> None:
     await store.eraser.erase(await stored(store, "ended"), now=NOW)
 
 
+async def _search_unread(store: Store) -> None:
+    await add_deliveries(store, "log", events=["unread"], task_id="i5")
+    await store.queries.window(_searched("cat"))
+
+
+MANY_WORDS = "a cat that throws a boomerang " + " ".join(f"word{number}" for number in range(20))
+
 SETTLED = 3000
 """Settled tasks: most tasks are, and PostgreSQL chooses an index by that."""
 
 DEAD = ReplayFilter(statuses=frozenset({"dead"}), handler="log")
+DEAD_OF_TASK = ReplayFilter(statuses=frozenset({"dead"}), task_id=TaskId("t1"))
+POSITION = HistoryPosition(at=NOW, kind=HistoryKind.POLL, key="7")
 PENDING = ReplayFilter(statuses=frozenset({"pending"}))
 
 HEALTH = [NOW - SECOND, NOW, NOW + SECOND]
@@ -141,8 +152,16 @@ FREQUENT: dict[str, tuple[Act, set[str]]] = {  # each with the indexes that it u
         set(),
     ),
     "history": (
-        lambda store: store.queries.history(TaskId("t1")),
+        lambda store: history_of(store.queries, "t1"),
         {"events_by_task", "inbox_by_task", "polls_by_task"},
+    ),
+    "rest of a history": (
+        lambda store: store.queries.history(TaskId("t1"), after=POSITION, limit=9),
+        {"events_by_task", "inbox_by_task|inbox_times", "polls_by_task", "deliveries_by_task"},
+    ),
+    "dead letters of a task": (
+        lambda store: store.replays.matching(DEAD_OF_TASK, after="e1a-log", limit=5),
+        {"deliveries_by_task"},
     ),
     "newest history": (
         lambda store: store.delivery_details.task_history(TaskId("t1"), limit=500, with_delivery="e1a-log"),
@@ -178,9 +197,14 @@ FREQUENT: dict[str, tuple[Act, set[str]]] = {  # each with the indexes that it u
     ),
     "last attempts": (lambda store: store.delivery_details.details(["e1a-log", "e2a-log"]), set()),
     "contents of deliveries": (lambda store: store.delivery_details.contents(["e1a-log", "e2a-log"]), set()),
-    "search words": (lambda store: store.queries.window(_searched("cat surfs")), set()),
+    "search words": (
+        lambda store: store.queries.window(_searched("cat surfs")),
+        {"tasks_queued|tasks_open", "tasks_submitting"},
+    ),
     "search metadata": (lambda store: store.queries.window(_searched("metadata.chat=42")), set()),
     "search ids": (lambda store: store.queries.window(_searched("p3")), {"tasks_by_upstream_id"}),
+    "count ids": (lambda store: store.queries.status_counts(_searched("p3")), {"tasks_by_upstream_id"}),
+    "search unread events": (_search_unread, {"events_by_task"}),
     "list by status": (_page(statuses=frozenset({"failed", "expired"}), cursor="t1"), {"tasks_unsuccessful"}),
     "list a client's by status": (_page(client="c3", statuses=frozenset({"failed"})), {"tasks_unsuccessful_by_client"}),
     "list at the provider": (_page(statuses=frozenset({"in_progress"})), {"tasks_at_provider"}),
@@ -194,9 +218,14 @@ FREQUENT: dict[str, tuple[Act, set[str]]] = {  # each with the indexes that it u
     "list a client's by model": (_page(client="c3", model="other", cursor="t93"), {"tasks_by_client"}),
     "search a client's": (
         lambda store: store.queries.window(replace(_searched("cat surfs"), client="c3", model="m", since=NOW)),
-        set(),
+        {"tasks_queued_by_client", "tasks_submitting"},
+    ),
+    "search a client's further": (
+        lambda store: store.queries.window(replace(_searched("cat"), client="c3", cursor="i33", until=NOW + SECOND)),
+        {"tasks_queued_by_client", "tasks_submitting"},
     ),
     "count by words": (lambda store: store.queries.status_counts(replace(_searched("cat"), client="c3")), set()),
+    "count by many words": (lambda store: store.queries.status_counts(_searched(MANY_WORDS)), set()),
     "count by status": (
         lambda store: store.queries.status_counts(TaskFilter()),
         {"tasks_queued|tasks_open", "tasks_at_provider", "tasks_unsuccessful", "tasks_newest"},
@@ -217,6 +246,7 @@ FREQUENT: dict[str, tuple[Act, set[str]]] = {  # each with the indexes that it u
     "follow a client's events": (lambda store: store.events.after(7, client="rare"), {"events_by_client"}),
     "follow a task's events": (lambda store: store.events.after(0, task_id=TaskId("t1")), {"events_by_task"}),
     "usage of a day": (lambda store: store.usage.of_day(NOW.date(), client="c3"), {"tasks_submissions"}),
+    "next day of usage": (lambda store: store.usage.first_day(NOW.date(), NOW.date()), {"tasks_submissions"}),
     "words of tasks": (lambda store: store.search_index.advance(), {"events_by_task", "deliveries_by_task"}),
     "estimates": (lambda store: store.run_time_stats.run_times(per_bucket=200), {"run_times_by_bucket"}),
     "erase": (_erase, {"events_by_task", "inbox_by_task", "deliveries_by_task"}),
@@ -291,7 +321,15 @@ async def test_frequent_statement_uses_its_index(filled: Store, name: str) -> No
 def _scans(text: str) -> bool:
     """Return whether a query plan reads a whole table; a scan of a partial index in its order is intended."""
     lines = [line for line in text.splitlines() if line.startswith("SCAN") and " INDEX " not in line]
-    small = ("SCAN CONSTANT", "SCAN anon", "SCAN new", "SCAN waiting", "SCAN known")
+    small = (
+        "SCAN CONSTANT",
+        "SCAN anon",
+        "SCAN new",
+        "SCAN waiting",
+        "SCAN known",
+        "SCAN oldest",
+        "SCAN earliest_due",
+    )
     return "Seq Scan" in text or any(not line.startswith(small) for line in lines)
 
 

@@ -26,6 +26,7 @@ from tests.storage.builders import (
 )
 from tests.storage.conftest import EmptyDatabase, OpenStore
 from tests.storage.held_locks import other_session
+from tests.support.history import history_of
 
 DEAD = ReplayFilter(statuses=frozenset({"dead"}))
 BOTH = ReplayFilter(statuses=frozenset({"dead", "pending"}))
@@ -222,7 +223,7 @@ async def test_every_replay_is_an_attempt_of_its_own(store: Store) -> None:
         await store.deliveries.finish([an_attempt(claim)])
         ids.append(claim.message_id)
         assert await replay(store, claim.id) == [claim.id]
-    numbers = [row["attempt"] for row in await store.queries.history(TaskId("t1")) if row["kind"] == "attempt"]
+    numbers = [row["attempt"] for row in await history_of(store.queries, "t1") if row["kind"] == "attempt"]
     assert (len(set(ids)), sorted(numbers)) == (3, [1, 2, 3])
 
 

@@ -62,6 +62,8 @@ async def test_texts_stay_with_their_task(store: Store) -> None:
     assert await sizes(store) == {"own": 4, "references": 2, "data": 1}
     assert await store.blobs.payload(TaskId("t2")) == PICTURE.data.decode()
     assert set(await store.blobs.load(TaskId("t2"))) == {"images.0", "payload", "meta_data"}
+    assert await store.blobs.stored_at(TaskId("t2")) == {"images.0", "payload", "meta_data"}
+    assert await store.blobs.stored_at(TaskId("t3")) == set()
 
 
 async def test_equal_pictures_of_one_commit(store: Store) -> None:

@@ -22,6 +22,7 @@ from tests.storage.builders import (
     stored,
 )
 from tests.storage.conftest import OpenStore
+from tests.support.history import history_of
 
 LONG_ID = "task:é/" + "v" * 505
 """An id of the greatest length, with characters that mean something in a path."""
@@ -160,7 +161,7 @@ async def test_error_rolls_everything_back(store: Store) -> None:
     with pytest.raises(RuntimeError, match="half-way"):
         await _write_everything_and_fail(store)
     assert await stored(store) == a_task()
-    assert [entry["kind"] for entry in await store.queries.history(TaskId("t1"))] == ["created"]
+    assert [entry["kind"] for entry in await history_of(store.queries, "t1")] == ["created"]
     assert await claim_deliveries(store) == []
     assert await store.run_time_stats.run_times(per_bucket=10) == []
     assert not await waiting

@@ -1,6 +1,6 @@
 """Costs of a day by model and client."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -86,3 +86,13 @@ async def test_days_are_those_of_utc(store: Store) -> None:
     costs = [await store.usage.of_day(DAY + timedelta(days=offset), client=None) for offset in (-1, 0, 1)]
     assert [[row.cost for row in rows] for rows in costs] == [[2.0], [1.0], [4.0]]
     assert await store.usage.of_day(DAY + timedelta(days=2), client=None) == []
+
+
+async def test_first_day_with_submissions(store: Store) -> None:
+    """The days of a span count with both ends, up to the last one of the calendar, and so do those of every client."""
+    ends = [MIDNIGHT, MIDNIGHT + timedelta(days=3) - timedelta(microseconds=1)]
+    await add_tasks(store, *(submitted(n, 1.0, submitted_at=at) for n, at in enumerate(ends)), a_task("queued"))
+    day = timedelta(days=1)
+    spans = [(DAY - day, DAY + day), (DAY + day, DAY + 2 * day), (DAY - day, DAY - day), (DAY + day, DAY + day)]
+    found = [await store.usage.first_day(*span) for span in [*spans, (DAY + 3 * day, date.max)]]
+    assert found == [DAY, DAY + 2 * day, None, None, None]

@@ -121,6 +121,14 @@ async def add_backlog(store: Store, rows: int) -> None:
         await _copy(store, _copies(table, changed), {"first": 1, "last": rows})
 
 
+async def add_postponed(store: Store, rows: int) -> None:
+    """Add `rows` queued tasks of the client `waiting`, older than the tasks of tests and due in ten years."""
+    await _add_one(store, "nothing")
+    queued = {"id": "'postponed-' || {n}", "client": "'waiting'", "status": "'queued'", "settled_by": "NULL"}
+    queued |= {"upstream_id": "NULL", "due_at": _in_ten_years(store), "deadline_at": _in_ten_years(store)}
+    await _copy(store, _copies(tasks, queued), {"first": 1, "last": rows})
+
+
 def _varied(table: Table, times: Mapping[str, str]) -> dict[str, str]:
     quoted = {column.name: times.get(column.name, f'"{column.name}"') for column in table.columns}
     return {name: value.format(**quoted) for name, value in VARIED.get(table, {}).items()}

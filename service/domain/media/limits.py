@@ -5,10 +5,10 @@ An `Inspector` opens the files and returns facts; the functions here compare the
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from pybase64 import b64decode, b64encode_as_string
+from pybase64 import b64decode, b64encode
 
 MB = 1024 * 1024
 """The API page limits sizes in "MB". The larger reading accepts everything that the page documents as valid."""
@@ -114,15 +114,23 @@ def decode(text: str, uri: DataUri) -> bytes:
     return b64decode(text[uri.body_at :], validate=True)
 
 
-class EncodedMedia(str):
-    """A base64 data URI made by `encode`: JSON holds it as it is, without any escape."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InlineMedia:
+    """Inline media of a request, which are encoded when the request is written: JSON holds them without any escape.
 
-    __slots__ = ()
+    `media_type` is one of those in MediaLimits.
+    """
 
+    media_type: str
+    data: bytes = field(repr=False)
 
-def encode(media_type: str, data: bytes) -> EncodedMedia:
-    """Return `data` as a base64 data URI; `media_type` is one of those in MediaLimits."""
-    return EncodedMedia(f"data:{media_type};base64,{b64encode_as_string(data)}")
+    def base64(self) -> bytes:
+        """Return the data in base64."""
+        return b64encode(self.data)
+
+    def data_uri(self) -> str:
+        """Return the base64 data URI."""
+        return f"data:{self.media_type};base64,{self.base64().decode('ascii')}"
 
 
 def listed(items: tuple[str, ...]) -> str:

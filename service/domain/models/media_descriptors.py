@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from service.domain.blob import Blob
-from service.domain.media.limits import encode
+from service.domain.media.limits import InlineMedia
 from service.domain.models.value_checks import JsonValue
 
 _DESCRIPTOR_KEYS = {"media_type", "bytes", "sha256"}
@@ -23,7 +23,7 @@ def is_descriptor(value: Mapping[str, object]) -> bool:
 def descriptors(value: object, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each descriptor in parameters with its place, such as `images.0` and `subjects.1.images.0`."""
     if isinstance(value, dict):
-        if place and value.keys() == _DESCRIPTOR_KEYS:
+        if place and is_descriptor(value):
             yield place, value
             return
         for name, each in value.items():
@@ -33,20 +33,22 @@ def descriptors(value: object, place: str = "") -> Iterator[tuple[str, dict[str,
             yield from descriptors(each, f"{place}.{index}")
 
 
-def restore(params: Mapping[str, JsonValue], blobs: Mapping[str, Blob]) -> dict[str, JsonValue]:
-    """Return `params` with data URIs in place of descriptors, for submission; `blobs` are keyed by place.
+def restore(params: Mapping[str, JsonValue], blobs: Mapping[str, Blob], *, data_uris: bool = False) -> dict[str, Any]:
+    """Return `params` with the media in place of their descriptors; `blobs` are keyed by place.
 
-    Raise KeyError with the place of a blob that is not stored.
+    They are InlineMedia, which are encoded when the request to the provider is written, or with `data_uris` the texts
+    that a client sends. Raise KeyError with the place of a blob that is not stored.
     """
-    return {name: _restored(value, blobs, name) for name, value in params.items()}
+    return {name: _restored(value, blobs, name, data_uris=data_uris) for name, value in params.items()}
 
 
-def _restored(value: JsonValue, blobs: Mapping[str, Blob], place: str) -> JsonValue:
+def _restored(value: JsonValue, blobs: Mapping[str, Blob], place: str, *, data_uris: bool) -> object:
     if isinstance(value, dict):
-        if value.keys() == _DESCRIPTOR_KEYS:
+        if is_descriptor(value):
             blob = blobs[place]
-            return encode(blob.media_type, blob.data)
-        return {key: _restored(each, blobs, f"{place}.{key}") for key, each in value.items()}
+            media = InlineMedia(media_type=blob.media_type, data=blob.data)
+            return media.data_uri() if data_uris else media
+        return {key: _restored(each, blobs, f"{place}.{key}", data_uris=data_uris) for key, each in value.items()}
     if isinstance(value, list):
-        return [_restored(each, blobs, f"{place}.{index}") for index, each in enumerate(value)]
+        return [_restored(each, blobs, f"{place}.{at}", data_uris=data_uris) for at, each in enumerate(value)]
     return value

@@ -20,7 +20,12 @@ from service.domain.models.value_checks import (
 )
 
 MAX_ID = 64
-FIELDS = ("id", "images", "voice_id")
+DESCRIPTIONS = {
+    "id": "A name without blanks; the prompt mentions it as @name.",
+    "images": "Images of the subject, by address or as base64 data URIs.",
+    "voice_id": "The voice that the subject has, by its id at the provider.",
+}
+FIELDS = tuple(DESCRIPTIONS)
 
 Subjects: TypeAlias = list[dict[str, Any]]
 """Objects with `id`, `images` (addresses, and descriptors in place of data URIs) and perhaps `voice_id`."""
@@ -46,6 +51,7 @@ class SubjectList:
             "images": self.images.__get_pydantic_json_schema__(schema, handler),
             "voice_id": {"type": "string", "maxLength": MAX_ID},
         }
+        properties = {name: each | {"description": DESCRIPTIONS[name]} for name, each in properties.items()}
         items = {
             "type": "object",
             "properties": properties,

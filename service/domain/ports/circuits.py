@@ -60,8 +60,8 @@ class Circuits(Protocol):
     async def recent(self, *, now: datetime) -> list[Circuit]:
         """Return those that block or wake deliveries, and those that have changed lately."""
 
-    async def listed(self, *, limit: int, after: str | None) -> list[Circuit]:
-        """Return circuits that are open or busy, by key, after the one with the key `after`."""
+    async def listed(self, *, limit: int, after: str | None, only_open: bool = False) -> list[Circuit]:
+        """Return circuits that are open or busy, or `only_open` ones, by key, after the one with the key `after`."""
 
     async def probe(self, key: str, *, now: datetime) -> bool:
         """Make one waiting delivery due that probes an open circuit, or close it if none waits; return whether so.

@@ -36,13 +36,15 @@ class DeliveryView:
 class DeliverySelection:
     """A filter for lists of deliveries: None for all; newest first, after `cursor` (the id of a delivery).
 
-    With `fault`, `destination` or `ours`, only the dead letters for which that party is responsible.
+    With `fault`, `destination` or `ours`, only the dead letters for which that party is responsible; with `endpoint_id`
+    only those to that endpoint.
     """
 
     client: str | None = None
     status: str | None = None
     handler: str | None = None
     fault: str | None = None
+    endpoint_id: str | None = None
     limit: int = 50
     cursor: str | None = None
 

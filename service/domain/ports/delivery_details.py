@@ -55,6 +55,6 @@ class DeliveryDetails(Protocol):
     async def task_history(self, task_id: TaskId, *, limit: int, with_delivery: str | None) -> list[Json]:
         """Return the newest `limit` entries of each kind of a task's history, and those of one more delivery.
 
-        They are as those of `TaskQueries.history`, oldest first. Attempts do not count: they are the last of each
+        They are the rows of `TaskQueries.history`, oldest first. Attempts do not count: they are the last of each
         delivery.
         """

@@ -57,8 +57,8 @@ class LimitUsageReader(Protocol):
 class PollQueue(Protocol):
     """Tasks that are due for a poll."""
 
-    async def claim_polls(self, *, now: datetime, until: datetime, limit: int) -> list[Task]:
-        """Lease due tasks of any status except queued and submitting, and queued ones past their deadline."""
+    async def claim_polls(self, *, now: datetime, until: datetime, limit: int, overdue: bool = True) -> list[Task]:
+        """Lease due tasks of any status except queued and submitting; if `overdue`, queued ones past their deadline."""
 
     async def renew(self, claims: Mapping[TaskId, int], *, until: datetime) -> set[TaskId]:
         """Extend leases (task to fence); return the tasks whose leases are still held."""
@@ -107,6 +107,7 @@ class AttemptResult:
     """The result of an attempt; a `retry` has `due_at`, a `dead` letter has `fault` and the reason in `end_reason`.
 
     `about_destination`: the destination was tried, and succeeded or failed. `health` is what follows for its circuit.
+    `endpoint_updated_at` is the last change of its endpoint that the attempt has read.
     """
 
     delivery_id: str
@@ -122,6 +123,7 @@ class AttemptResult:
     answer: ReceiverAnswer | None = None
     about_destination: bool = False
     health: DestinationHealth | None = None
+    endpoint_updated_at: datetime | None = None
 
     @property
     def last_error(self) -> str | None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
+from service.domain.task import TaskId
+
 ReplayStatus = Literal["dead", "pending"]
 
 ReplayOutcome = Literal["replayed", "running", "changed", "secret_deleted", "erased"]
@@ -17,7 +19,8 @@ class ReplayFilter:
     """The deliveries to replay: those to which every given field applies.
 
     `since` and `until` limit the time of the event; `until` is exclusive. `receiver` is the host of the address in a
-    `notify` entry, in lower case. With `requested` only deliveries that a `notify` entry asked for.
+    `notify` entry, in lower case. `task_id` is for those of one task. With `requested` only deliveries that a `notify`
+    entry asked for.
     """
 
     statuses: frozenset[ReplayStatus]
@@ -27,6 +30,7 @@ class ReplayFilter:
     since: datetime | None = None
     until: datetime | None = None
     requested: bool = False
+    task_id: TaskId | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from service.domain.blob import Blob
+from service.domain.history_position import HistoryEntry, HistoryPosition
 from service.domain.ports.deliveries import DeliverySelection, DeliveryWindow
 from service.domain.ports.search import StatusCount, TaskWindow
 from service.domain.sealed_targets import Resealed, SealedSecret
@@ -87,6 +88,9 @@ class BlobStore(Protocol):
     async def load(self, task_id: TaskId) -> dict[str, Blob]:
         """Return the blobs of a task by place: parameter and index, `images.0`."""
 
+    async def stored_at(self, task_id: TaskId) -> frozenset[str]:
+        """Return the places of the blobs of a task that are stored; no blob is read."""
+
     async def payload(self, task_id: TaskId) -> str | None:
         """Return the caller's own payload, or None."""
 
@@ -102,7 +106,7 @@ class TaskFilter:
 
     The fields `without` (metadata, notify, hinted_fact) are not read, and are empty in the tasks. `statuses` are those
     that tasks may have, none for all; `since` and `until` (exclusive) limit when they were created. Only
-    `TaskQueries.window` knows `exact`, an id of the task or of the provider, and `terms`, what else it may be found by.
+    `window` and `status_counts` know `exact`, an id of the task or of the provider, and `terms`, what else it has.
     """
 
     client: str | None = None
@@ -146,10 +150,10 @@ class TaskQueries(Protocol):
     async def newest_with_key(self, client: str, prefix: str, since: datetime) -> Task | None:
         """Return the newest task of `client` since then whose idempotency key begins with `prefix`, or None."""
 
-    async def history(self, task_id: TaskId, *, data: bool = True) -> list[Json]:
-        """Return every event, callback, poll, delivery and attempt of a task, oldest first, as plain JSON.
+    async def history(self, task_id: TaskId, *, after: HistoryPosition | None = None, limit: int) -> list[HistoryEntry]:
+        """Return the next `limit` entries of a task's history after a position, oldest first; events have no data.
 
-        Without `data` the events have none.
+        An entry is an event, callback, poll, wait, delivery or attempt as plain JSON.
         """
 
     async def event_data(self, event_ids: Sequence[str]) -> dict[str, Json]:

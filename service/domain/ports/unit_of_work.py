@@ -156,7 +156,7 @@ class UnitOfWork(Protocol):
         not stored, as it is a repeat or changes nothing.
         """
 
-    async def unread(self, limit: int, known: KnownEntries = unknown) -> list[InboxEntry]:
+    async def unread(self, limit: int, known: KnownEntries = unknown, *, now: datetime) -> list[InboxEntry]:
         """Return up to `limit` unread callbacks, oldest first, that no other transaction locks; of large ones few.
 
         `known` returns those that this process has stored itself and still holds: they are not read again.

@@ -17,6 +17,7 @@ from service.domain.ports.refusals import Refusal
 from service.domain.task import TaskId
 from service.domain.tokens import Tokens
 from tests.support.delivery_builders import ManualClock
+from tests.support.history import history_of
 from tests.support.scripted_provider import vtrix_body
 from tests.support.task_loop import HOUR, MINUTE, SECOND, open_loop
 
@@ -147,7 +148,7 @@ async def test_clock_that_moves_backwards_silences_nothing() -> None:
 
 async def _history(loop: Any, task_id: TaskId) -> list[dict[str, Any]]:
     await loop.receiver.flush()
-    return [row for row in await loop.store.queries.history(task_id) if row["kind"] == "callback"]
+    return [row for row in await history_of(loop.store.queries, task_id) if row["kind"] == "callback"]
 
 
 async def test_history_of_the_named_task_shows_refused_callbacks(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ async def test_history_of_the_named_task_shows_refused_callbacks(tmp_path: Path)
         again = await _history(loop, task.id)
         assert [row["count"] for row in again] == [1, 3]
         assert (again[1]["at"], again[1]["last_at"] > again[1]["at"]) == (found[1]["at"], True)
-        assert await loop.store.queries.history(TaskId("nobody")) == []
+        assert await history_of(loop.store.queries, "nobody") == []
 
 
 async def test_prune_deletes_refusals_of_tasks_that_ended_long_ago(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from service.concurrency import batcher as batcher_module
 from service.concurrency.batcher import Batcher, commit_or_bisect
 from service.domain.errors import StoreUnavailable
 
@@ -75,6 +76,49 @@ async def test_batch_size_is_limited() -> None:
     commits.open.set()
     await asyncio.gather(*tasks)
     assert commits.batches == [["first"], ["a", "b"], ["c"]]
+
+
+@pytest.fixture
+def long_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a commit wait for a minute for items that are about to be added."""
+    monkeypatch.setattr(batcher_module, "COMMIT_DELAY", 60)
+
+
+@pytest.mark.usefixtures("long_delay")
+async def test_commit_waits_for_items_that_are_about_to_be_added() -> None:
+    """Items that others follow soon share one commit with the last of them, which no other follows."""
+    commits = Commits()
+    batcher = Batcher(commits, max_items=10)
+    tasks = [asyncio.create_task(batcher.add(item, more_soon=True)) for item in "ab"]
+    await asyncio.sleep(0.01)
+    assert commits.batches == []
+    async with asyncio.timeout(5):
+        assert await batcher.add("c") == "C"
+    assert [task.result() for task in tasks] == ["A", "B"]
+    assert commits.batches == [["a", "b", "c"]]
+
+
+@pytest.mark.usefixtures("long_delay")
+async def test_rest_of_a_full_batch_waits_for_nothing_else() -> None:
+    """If a batch is full, the rest is committed right after it; the next item begins to wait anew."""
+    commits = Commits()
+    batcher = Batcher(commits, max_items=2)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(batcher.add(item, more_soon=item != "c") for item in "abc"))
+    assert commits.batches == [["a", "b"], ["c"]]
+    late = asyncio.create_task(batcher.add("d", more_soon=True))
+    await asyncio.sleep(0.01)
+    assert not late.done()
+    late.cancel()
+
+
+async def test_commit_waits_a_short_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items that nothing follows after all are committed after COMMIT_DELAY."""
+    monkeypatch.setattr(batcher_module, "COMMIT_DELAY", 0)
+    commits = Commits()
+    batcher = Batcher(commits, max_items=10)
+    async with asyncio.timeout(5):
+        assert await batcher.add("a", more_soon=True) == "A"
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Addresses of clients, of the operator and of this machine have different guards."""
 
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from service.deliveries import egress_policy, own_addresses
 from service.deliveries.egress_clients import EgressSettings, open_egress_clients
@@ -90,8 +93,22 @@ def test_denied_networks_are_never_dialled(address: str, allow: list[str]) -> No
 
 
 def test_denied_literal_is_refused_at_submission() -> None:
-    """No lookup can change it."""
-    assert "EGRESS_DENY" in (EgressSettings(deny=DENIED).for_notify().refusal("https://8.8.8.8/hook") or "")
+    """No lookup can change it. A client gets the same answer as for an internal one; the log has the reason."""
+    egress = EgressSettings(deny=DENIED).for_notify()
+    denied, internal = egress.refusal("https://8.8.8.8/hook"), egress.refusal("https://10.0.0.7/hook")
+    assert denied == internal
+    assert denied is not None
+    assert "NOTIFY_ALLOW" in denied
+    assert "EGRESS_DENY" not in denied
+    with capture_logs() as lines, patch.object(egress_policy, "log", structlog.get_logger()):
+        egress.refusal("https://8.8.8.8/hook")
+    assert lines == [
+        {
+            "event": "address refused",
+            "log_level": "info",
+            "reason": "8.8.8.8 is at 8.8.8.8, which is in a network of BOOMERANG_EGRESS_DENY",
+        }
+    ]
 
 
 @pytest.mark.parametrize("entry", ["example.org", "8.8.8.8:53", "10.0.0.1/8", "300.1.1.1"])

@@ -7,8 +7,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
-from service.deliveries import handler_finder
+from service.deliveries import handler_finder, handler_loader
 from service.deliveries.handler_api import Event, Handlers, Tools
 from service.deliveries.handler_loader import (
     discover,
@@ -16,7 +18,9 @@ from service.deliveries.handler_loader import (
     list_handlers,
     load_handlers,
     needed_settings,
+    survey,
 )
+from service.deliveries.unused_settings import unused_settings, unused_text
 from service.domain.errors import BadHandler, BadSetting
 
 SAMPLE = """
@@ -67,6 +71,32 @@ def test_only_named_handlers_are_loaded(directory: Path) -> None:
     _write(directory, "mine.py")
     assert list(load_handlers(["sample"], {}, directory=directory)) == ["sample"]
     assert load_handlers([], {}, directory=directory) == {}
+
+
+GIVEN = {"WEBHOOK_URL": "https://x.example/", "ARCHIVE_URL": "file:///srv/videos", "TELEGRAM_TOKEN": "1:" + "x" * 35}
+
+
+@pytest.mark.parametrize(
+    ("names", "unnamed"),
+    [(None, {}), (["webhook", "archive", "telegram"], {}), (["log", "archive"], {"webhook", "telegram"})],
+)
+def test_settings_of_a_handler_that_is_not_named_are_warned_of(names: list[str] | None, unnamed: set[str]) -> None:
+    """WEBHOOK_URL posts nothing where HANDLERS lacks webhook, and so on: the warning has no value."""
+    found = unused_settings(survey().handlers.values(), names, GIVEN)
+    assert found.keys() == set(unnamed)
+    for handler, settings in found.items():
+        assert settings == [f"BOOMERANG_{name}" for name in GIVEN if name.startswith(handler.upper())]
+        assert unused_text(handler, settings).endswith("has no effect")
+
+
+def test_start_warns_of_settings_without_an_effect(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line for each handler."""
+    with capture_logs() as lines:
+        monkeypatch.setattr(handler_loader, "log", structlog.get_logger())
+        load_handlers(["log"], GIVEN, directory=directory)
+    warned = {line["handler"]: line["reason"] for line in lines if line["log_level"] == "warning"}
+    assert warned.keys() == {"webhook", "archive", "telegram"}
+    assert "BOOMERANG_WEBHOOK_URL has no effect" in warned["webhook"]
 
 
 def test_unknown_name_stops_the_start(directory: Path) -> None:

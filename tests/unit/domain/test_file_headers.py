@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from service.domain.media.file_headers import claimed_samples, image_size, is_truncated, sniff
-from service.domain.media.limits import DataUri, decoded_size, encode, parse_data_uri
+from service.domain.media.limits import DataUri, InlineMedia, decoded_size, parse_data_uri
 from tests.support.sample_media import image, video
 
 
@@ -105,7 +105,7 @@ def test_large_box_sizes_are_read() -> None:
 @pytest.mark.parametrize("size", range(8))
 def test_decoded_size_is_computed_without_decoding(size: int) -> None:
     """The decoded size follows from the length of the base64."""
-    text = encode("image/png", bytes(size))
+    text = InlineMedia(media_type="image/png", data=bytes(size)).data_uri()
     uri = parse_data_uri(text)
     assert uri == DataUri(media_type="image/png", body_at=22)
     assert decoded_size(text, uri) == size

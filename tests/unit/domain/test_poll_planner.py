@@ -82,6 +82,15 @@ def test_guessed_ends_are_polled_rarely(guess: dict[str, Status], ago: timedelta
     assert _planner().due(_task(upstream_id=ID, guessed=True, **guess), START + timedelta(days=31)) is None
 
 
+def test_guessed_ends_are_polled_while_the_clock_is_doubted() -> None:
+    """The retention period may not be over: a late result would not be found any more."""
+    planner, now = _planner(), START + timedelta(days=31)
+    planner.clock_doubted = lambda: True
+    due_at = planner.due(_task(Status.EXPIRED, upstream_id=ID, guessed=True), now)
+    assert due_at is not None
+    assert now < due_at <= now + POLL_MAX_AFTER_GUESS
+
+
 def test_guess_without_an_id_is_not_polled() -> None:
     """An expired task without an id waits for a callback only."""
     assert _planner().due(_task(Status.EXPIRED, guessed=True), START + DEADLINE) is None

@@ -6,20 +6,21 @@ from pathlib import Path
 from service.domain.errors import NotSent, Refused, Throttled
 from service.domain.submission_limits import Limits
 from service.domain.task import Json, Status
+from tests.support.history import history_of
 from tests.support.scripted_provider import DONE
 from tests.support.task_loop import MINUTE, SECOND, START, Loop, open_loop
 
 
 async def entries(loop: Loop, task_id: str, *kinds: str) -> list[Json]:
     """Return the entries of these kinds in a task's history."""
-    return [row for row in await loop.store.queries.history((await loop.task(task_id)).id) if row["kind"] in kinds]
+    return [row for row in await history_of(loop.store.queries, (await loop.task(task_id)).id) if row["kind"] in kinds]
 
 
 async def test_acceptance_comes_first(tmp_path: Path) -> None:
     """The first entry says when the task was accepted, and from which client."""
     async with open_loop(tmp_path) as loop:
         task = await loop.submitted(client="shop")
-        history = await loop.store.queries.history(task.id)
+        history = await history_of(loop.store.queries, task.id)
         assert history[0] == {"at": "2026-05-06T12:00:00.000Z", "kind": "created", "client": "shop"}
 
 

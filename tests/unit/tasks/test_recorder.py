@@ -11,6 +11,7 @@ from service.domain.errors import NotFound, StoreUnavailable
 from service.domain.ports.deliveries import DeliverySelection
 from service.domain.task import Fact, Source, Status, TaskId, UpstreamId
 from service.domain.task_update import TaskUpdate
+from tests.support.history import history_of
 from tests.support.scripted_provider import DONE, VIDEO
 from tests.support.task_loop import Loop, open_environment, open_loop, task_request
 
@@ -174,7 +175,7 @@ async def test_previous_release_reads_the_event_of_a_stored_result(tmp_path: Pat
         loop.upstream.creates.append(DONE)
         task = await loop.submitted()
         await loop.results.keep(task.id, replace(KEPT, output=0))
-        entries = await loop.store.queries.history(task.id)
+        entries = await history_of(loop.store.queries, task.id)
         [data] = [each["data"] for each in entries if each.get("type") == "artifact.stored"]
         assert data["artifact"] == STORED | {"url": KEPT.url}
 

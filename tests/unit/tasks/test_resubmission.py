@@ -1,6 +1,7 @@
 """Resubmission with changes, and erasure with files, over a real store."""
 
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,24 @@ from service.artifacts.local_archive import LocalArchive
 from service.deliveries.task_results import TaskResults
 from service.domain.archive_address import FolderAddress
 from service.domain.artifact import Artifact
-from service.domain.errors import ArchiveUnavailable, Conflict, InvalidParams, KeyReused, NotFound, Refused, Reject
+from service.domain.errors import (
+    ArchiveUnavailable,
+    Conflict,
+    Fault,
+    InvalidParams,
+    KeyReused,
+    NotFound,
+    Refused,
+    Reject,
+)
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Json, Status, Task, TaskId
 from service.domain.task_update import TaskUpdate
 from service.storage.erasure import SqlTaskEraser
 from service.tasks.erasure import TaskErasure
-from tests.support.sample_media import image, uri
+from service.tasks.new_task import NewTask, OtherChanges, ValidatedTask
+from service.tasks.task_service import TaskService
+from tests.support.sample_media import image, uri, with_data_uris
 from tests.support.scripted_provider import DONE
 from tests.support.task_loop import GOOD, IN_DOUBT_FOR, MINUTE, Loop, open_loop
 
@@ -59,6 +71,24 @@ async def test_any_ended_task_is_submitted_again_with_changes(tmp_path: Path) ->
         assert second.meta_data == f'{{"a": 1, "boomerang_task": "{new.id}"}}'
 
 
+async def test_media_within_subjects_are_sent_again(tmp_path: Path) -> None:
+    """They are restored wherever they are in the parameters; one that is gone is named with its place."""
+    subjects = [{"id": "cat", "images": [uri("image/png", image()), "https://files.example/dog.png"]}]
+    async with open_loop(tmp_path) as loop:
+        old = await completed(
+            loop, model="viduq2_reference2video", params={"prompt": "@cat surfs", "subjects": subjects}
+        )
+        new = await changed(loop, old, {"prompt": "@cat sleeps"})
+        assert new.params == {**old.params, "prompt": "@cat sleeps"}
+        await loop.submit_due()
+        sent = with_data_uris(loop.upstream.requests[1].params)
+        assert sent == {"prompt": "@cat sleeps", "subjects": subjects}
+        async with loop.store._database.writing() as write:
+            await write.connection.exec_driver_sql("DELETE FROM input_references")
+        with pytest.raises(Conflict, match=r"subjects\.0\.images\.0 is older than RETENTION and gone; give subjects"):
+            await changed(loop, old, {"prompt": "@cat wakes"})
+
+
 async def test_task_in_doubt_that_is_changed_is_not_resubmitted_as_well(tmp_path: Path) -> None:
     """With ON_IN_DOUBT=resubmit the same video would be charged a third time."""
     async with open_loop(tmp_path, resubmit_in_doubt=True) as loop:
@@ -66,6 +96,37 @@ async def test_task_in_doubt_that_is_changed_is_not_resubmitted_as_well(tmp_path
         new = await changed(loop, old, {"duration": 7})
         await loop.run_until(loop.clock.now() + 2 * IN_DOUBT_FOR, by=MINUTE)
         assert loop.upstream.charges == {old.id: 1, new.id: 1}
+
+
+async def test_metadata_is_replaced_and_entries_are_added(tmp_path: Path) -> None:
+    """Faults of both are named; the entries of the old task stay."""
+    entry, other = ({"handler": "webhook", "url": f"https://hooks.example/{name}"} for name in "ab")
+    async with open_loop(tmp_path) as loop:
+        old = await completed(loop, metadata={"chat": 42}, notify=[entry])
+        resubmit = partial(loop.task_service.resubmit_changed, old.id, {}, admin=False, idempotency=None)
+        new, created = await resubmit(others=OtherChanges(metadata={}, notify=[other]))
+        assert (created, new.metadata, new.notify) == (True, {}, (entry, other))
+        known = Fault(loc=("metadata",), msg="is no JSON")
+        with pytest.raises(InvalidParams) as raised:
+            await resubmit(others=OtherChanges(notify=1, faults=(known,)))
+        assert [fault.loc for fault in raised.value.faults] == [("metadata",), ("notify",)]
+
+
+async def test_task_that_is_submitted_automatically_meanwhile_is_not_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The doubt ended while the changes were validated: the new task would be a second charge."""
+    async with open_loop(tmp_path, resubmit_in_doubt=True) as loop:
+        old = await loop.in_doubt()
+        validate = loop.task_service._validate
+
+        async def slow(new: NewTask) -> ValidatedTask:
+            await loop.run_until(loop.clock.now() + 2 * IN_DOUBT_FOR, by=MINUTE)
+            return await validate(new)
+
+        monkeypatch.setattr(TaskService, "_validate", lambda _, new: slow(new))
+        with pytest.raises(Conflict, match="settled"):
+            await changed(loop, old, {"duration": 7})
 
 
 async def test_each_call_makes_a_task_unless_its_key_is_known(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Submitting over a real store: persisted before sending, and charged once."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 from unittest.mock import patch
@@ -8,6 +9,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from service.concurrency import batcher
 from service.domain.errors import NotSent, Refused, ReplyLost, Throttled
 from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Fact, Status, TaskError, UpstreamId
@@ -15,7 +17,7 @@ from service.tasks import submitter as submit
 from service.tasks.submission_request import meta_data
 from tests.support.sample_media import image, uri
 from tests.support.scripted_provider import DONE, token_of, vtrix_body
-from tests.support.task_loop import GOOD, IN_DOUBT_FOR, MINUTE, SECOND, open_environment, open_loop
+from tests.support.task_loop import GOOD, IN_DOUBT_FOR, MINUTE, SECOND, TIMEOUT, open_environment, open_loop
 
 
 async def test_submitting_is_durable_before_sending(tmp_path: Path) -> None:
@@ -62,6 +64,42 @@ async def test_accepted_callback_before_the_reply_settles(tmp_path: Path) -> Non
         task = await loop.submitted()
         assert (task.status, task.settled_by, task.upstream_id) == (Status.COMPLETED, "callback", "up1")
         assert await loop.happened(task.id) == ["task.completed"]
+
+
+async def test_replies_of_one_claim_share_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first replies wait for the last one: it comes a moment later, as the requests were sent together."""
+    monkeypatch.setattr(batcher, "COMMIT_DELAY", 60)
+    async with open_loop(tmp_path) as loop:
+        pauses = iter([0.0, 0.01, 0.02, 0.03])
+
+        async def reply_in_turn(_request: ProviderRequest, _id: UpstreamId) -> None:
+            await asyncio.sleep(next(pauses))
+
+        loop.upstream.before_reply = reply_in_turn
+        for _ in range(4):
+            await loop.accept()
+        before = loop.units_of_work.transactions
+        assert await loop.submit_due() == 4
+        assert loop.units_of_work.transactions == before + 1
+
+
+async def test_reply_waits_for_no_slow_one(tmp_path: Path) -> None:
+    """A reply is recorded although the provider does not answer another request."""
+    async with open_loop(tmp_path) as loop:
+        answer, waiting = asyncio.Event(), iter([True, False])
+
+        async def first_hangs(_request: ProviderRequest, _id: UpstreamId) -> None:
+            if next(waiting):
+                await answer.wait()
+
+        loop.upstream.before_reply = first_hangs
+        for _ in range(2):
+            await loop.accept()
+        await loop.submitter.run_once()
+        ended, _ = await asyncio.wait(loop.submitter.running(), timeout=TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        assert len(ended) == 1
+        answer.set()
+        await loop.submit_due()
 
 
 async def test_refusal_is_logged_by_its_code(tmp_path: Path) -> None:

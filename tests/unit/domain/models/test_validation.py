@@ -9,7 +9,7 @@ from service.domain.models.catalog import known_models
 from service.domain.models.json_schema import json_schema
 from service.domain.models.media_descriptors import restore
 from service.domain.models.validation import ValidatedParams, validate_params
-from tests.support.sample_media import MODEL, image, params, uri
+from tests.support.sample_media import MODEL, image, params, uri, with_data_uris
 
 
 def validated(**more: Any) -> ValidatedParams:
@@ -310,7 +310,7 @@ def test_subjects_are_stored_apart_and_restored() -> None:
     found = validate_params("viduq2_reference2video", given)
     assert [blob.place for blob in found.blobs] == ["subjects.0.images.0"]
     assert found.warnings == ("the prompt does not mention the subject @cat",)
-    assert restore(found.params, {blob.place: blob for blob in found.blobs}) == given
+    assert with_data_uris(restore(found.params, {blob.place: blob for blob in found.blobs})) == given
 
 
 def test_audio_excludes_off_peak() -> None:
@@ -328,7 +328,7 @@ def test_unknown_model_is_taken_unchecked_on_request() -> None:
     found = validate_params("veo-9", given, allow_unchecked=True)
     assert (found.model, found.payload, [blob.place for blob in found.blobs]) == ("veo-9", "mine", ["a.b.0"])
     assert "not checked" in found.warnings[0]
-    restored = restore(found.params, {blob.place: blob for blob in found.blobs})
+    restored = with_data_uris(restore(found.params, {blob.place: blob for blob in found.blobs}))
     assert restored | {"payload": "mine"} == given
     assert not validate_params(MODEL, params(), allow_unchecked=True).warnings
 
