@@ -64,7 +64,8 @@ class AttentionPage:
         items = list(attention_items(found, now))
         if caller.sees_all:
             items += operator_items(gauges, list(self.services.warnings()), self.budget)
-            items += circuit_items(await self.services.circuits.listed(limit=MAX_CIRCUITS + 1, after=None), now)
+            circuits = await self.services.circuits.listed(limit=MAX_CIRCUITS + 1, after=None, only_open=True)
+            items += circuit_items(circuits, now)
         wanted = TaskFilter(client=caller.scope, limit=LATEST, without=UNSHOWN)
         tasks = await self.services.notes.noted(await self.services.queries.tasks(wanted))
         figures = figures_of(found, gauges, self.budget, now)
@@ -136,13 +137,16 @@ def operator_items(gauges: Gauges | None, warnings: list[str], budget: float | N
 
 
 def circuit_items(circuits: Sequence[Circuit], now: datetime) -> Iterator[Item]:
-    """Yield the destinations that fail, for which deliveries wait."""
-    for circuit in [each for each in circuits if each.state == "open"][:MAX_CIRCUITS]:
+    """Yield the destinations that fail, for which deliveries wait: MAX_CIRCUITS of them, and whether there are more."""
+    for circuit in circuits[:MAX_CIRCUITS]:
         since = duration(now - circuit.opened_at) if circuit.opened_at else NONE
         text = f"{circuit.failures} attempts in a row failed: deliveries to it wait, and a probe looks for its return."
         yield Item(
             title=f"Open circuit: {destination_text(circuit)}", figure=since, text=text, tone="bad", address=CIRCUITS
         )
+    if len(circuits) > MAX_CIRCUITS:
+        text = f"Only {MAX_CIRCUITS} of the destinations that fail are shown here. The page of circuits has the others."
+        yield Item(title="More open circuits", figure="!", text=text, tone="bad", address=CIRCUITS)
 
 
 Figure = tuple[str, str, str]

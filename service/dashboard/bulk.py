@@ -6,8 +6,8 @@ a restart loses nothing.
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,15 +17,21 @@ from service.api.app import Services
 from service.api.authentication import Caller
 from service.api.query_params import cursor_of
 from service.dashboard.attention import UNSHOWN
+from service.dashboard.bulk_tasks import BulkTasks
 from service.dashboard.forms import Form
 from service.dashboard.layout import Layout, Page, redirect
-from service.dashboard.task_filter import NAMES, ListFilter, next_tasks, read_filter
+from service.dashboard.task_filter import NAMES, ListFilter, read_filter
 from service.domain.errors import BoomerangError, Conflict, Fault, InvalidParams, NotFound
+from service.domain.ports.replays import ReplayFilter
 from service.domain.ports.tasks import TaskFilter
-from service.domain.task import Task, TaskId
+from service.domain.task import Status, Task
+from service.domain.task_view import rfc3339
 
 BATCH_SECONDS = 4.0
 MAX_SELECTED = 200
+REPLAYED_AT_ONCE = 200
+"""Deliveries of a task that one transaction makes due."""
+
 OUTCOMES = ("done", "not_possible", "failed")
 
 
@@ -68,18 +74,39 @@ BY_NAME = {each.name: each for each in ACTIONS}
 
 @dataclass(frozen=True, kw_only=True)
 class BulkRequest:
-    """What was asked for: an action on the selected tasks, or on all of a filter after a position.
+    """What was asked for: an action on the selected tasks, or on all that match after a position.
 
-    `total` is how many those are; with `more` only the newest tasks were counted, and there may be more.
+    `pending` are the tasks to act on next: of a selection all that are left, else those that were read before `cursor`.
+    `total` is how many those are; with `more` only the newest tasks were counted, and there may be more. Tasks created
+    at `counted_at` or later are left out: the person who confirms it has not seen them.
     """
 
     action: BulkAction
-    selected: tuple[str, ...]
+    all_that_match: bool
+    pending: tuple[str, ...]
     wanted: ListFilter
     cursor: str | None
     total: int
     counts: Counter[str]
+    counted_at: datetime
     more: bool = False
+
+    @property
+    def matching(self) -> TaskFilter:
+        """Return the filter of the tasks that were counted."""
+        given = self.wanted.wanted
+        until = self.counted_at if given.until is None else min(given.until, self.counted_at)
+        return replace(given, until=until)
+
+    @property
+    def selects_nothing(self) -> bool:
+        """Whether neither tasks were selected nor all that match."""
+        return not self.all_that_match and not self.pending
+
+    def has_handled(self, task: Task) -> bool:
+        """Return whether a task was canceled by an earlier batch: it has another place in a search since."""
+        canceled_at = task.settled_at if task.status is Status.CANCELED else None
+        return self.all_that_match and canceled_at is not None and canceled_at >= self.counted_at
 
     @property
     def count_text(self) -> str:
@@ -109,53 +136,39 @@ class BulkPage:
 
     async def confirm(self, request: Request, caller: Caller, form: Form) -> Page | Response:
         """Count the tasks of the action, and ask before anything happens."""
-        wanted = _read(request, caller, form)
-        if not wanted.selected and form.get("scope") != "all":
-            address = wanted.wanted.address()
-            return self.layout.done(request, address, "Select tasks first, or choose all that match.", level="problem")
-        total, more = (len(wanted.selected), False) if wanted.selected else await self._count(wanted.wanted.wanted)
+        wanted = _read(request, caller, form, self.layout.now())
+        if wanted.selects_nothing:
+            return self._nothing_selected(request, wanted)
+        total, more = await self._count(wanted.matching) if wanted.all_that_match else (len(wanted.pending), False)
         counted = replace(wanted, total=total, more=more)
         return self._page(counted, title=f"{wanted.action.label}: {counted.count_text}?", state="confirm")
 
-    async def run(self, request: Request, caller: Caller, form: Form) -> Page:
+    async def run(self, request: Request, caller: Caller, form: Form) -> Page | Response:
         """Act on one batch, and show how far it is."""
-        wanted = _read(request, caller, form)
-        until, counts, done = time.monotonic() + BATCH_SECONDS, Counter(wanted.counts), 0
-        last, remaining = wanted.cursor, list(wanted.selected)
-        finished = True
+        wanted = _read(request, caller, form, self.layout.now())
+        if wanted.selects_nothing:
+            return self._nothing_selected(request, wanted)
+        until, counts, tasks = time.monotonic() + BATCH_SECONDS, Counter(wanted.counts), self._tasks(wanted)
         async with self.layout.recording(caller, f"task.{wanted.action.name}_many") as note:
-            async for task in self._tasks(wanted, caller):
-                if done and time.monotonic() > until:
-                    finished = False
+            while (task := await tasks.next()) is not None:
+                if caller.sees(task.client) and not wanted.has_handled(task):
+                    counts[await self._act(wanted.action, task, caller)] += 1
+                if time.monotonic() > until:
                     break
-                counts[await self._act(wanted.action, task, caller)] += 1
-                done, last = done + 1, task.id
-                remaining = [each for each in remaining if each != task.id]
             note.detail = f"{counts['done']} {wanted.action.past} of {wanted.count_text} ({wanted.wanted.words})"
-        after = replace(
-            wanted,
-            selected=tuple(remaining) if not finished else wanted.selected,
-            cursor=None if wanted.selected else last,
-            counts=counts,
-        )
-        title = f"{wanted.action.label}: {'done' if finished else 'in progress'}"
-        return self._page(after, title=title, state="finished" if finished else "running")
+        after = replace(wanted, pending=tuple(tasks.pending), cursor=tasks.cursor, counts=counts)
+        title = f"{wanted.action.label}: {'done' if tasks.at_end else 'in progress'}"
+        return self._page(after, title=title, state="finished" if tasks.at_end else "running")
 
-    async def _tasks(self, wanted: BulkRequest, caller: Caller) -> AsyncIterator[Task]:
-        """Yield the tasks of the action that the caller sees."""
-        for task_id in wanted.selected:
-            task = await self.services.queries.task(TaskId(task_id))
-            if task is not None and caller.sees(task.client):
-                yield task
-        if wanted.selected:
-            return
-        cursor, more = wanted.cursor, True
-        while more:
-            page = replace(wanted.wanted.wanted, without=UNSHOWN, cursor=cursor)
-            tasks, cursor = await next_tasks(self.services.queries, page)
-            for task in tasks:
-                yield task
-            more = cursor is not None
+    def _tasks(self, wanted: BulkRequest) -> BulkTasks:
+        """Return the tasks of the action that are left: after the cursor, and from the beginning if none was read."""
+        return BulkTasks(
+            queries=self.services.queries,
+            wanted=replace(wanted.matching, without=UNSHOWN),
+            pending=list(wanted.pending),
+            cursor=wanted.cursor,
+            has_more=wanted.all_that_match and (wanted.cursor is not None or not wanted.pending),
+        )
 
     async def _count(self, wanted: TaskFilter) -> tuple[int, bool]:
         """Return how many tasks match, and whether there may be more: the counts are those of all statuses."""
@@ -171,7 +184,7 @@ class BulkPage:
             if action.statuses and task.status.value not in action.statuses:
                 return "not_possible"
             service = self.services.task_service
-            await (service.cancel(task.id) if action.name == "cancel" else service.resubmit(task.id))
+            await (service.cancel(task.id) if action.name == "cancel" else service.resubmit(task.id, first=True))
         except (Conflict, NotFound):
             return "not_possible"
         except BoomerangError:
@@ -180,18 +193,27 @@ class BulkPage:
 
     async def _replay(self, task: Task, caller: Caller) -> str:
         """Replay the dead letters of a task that the caller may replay."""
-        entries = await self.services.queries.history(task.id, data=False)
-        dead = [each for each in entries if each["kind"] == "delivery" and each["status"] == "dead"]
-        ids = [each["id"] for each in dead if each["requested"] or caller.admin]
-        if not ids:
-            return "not_possible"
-        outcomes = await self.services.replayer.replay(ids, now=self.layout.now())
-        return "done" if "replayed" in outcomes.values() else "not_possible"
+        dead = ReplayFilter(statuses=frozenset({"dead"}), task_id=task.id, requested=not caller.admin)
+        replayer, outcome, after = self.services.replayer, "not_possible", None
+        while True:
+            matches = await replayer.matching(dead, after=after, limit=REPLAYED_AT_ONCE)
+            ids = [each.id for each in matches.found]
+            if ids and "replayed" in (await replayer.replay(ids, now=self.layout.now())).values():
+                outcome = "done"
+            if matches.last is None:
+                return outcome
+            after = matches.last
+
+    def _nothing_selected(self, request: Request, wanted: BulkRequest) -> Response:
+        text = "Select tasks first, or choose all that match."
+        return self.layout.done(request, wanted.wanted.address(), text, level="problem")
 
     def _page(self, wanted: BulkRequest, *, title: str, state: str) -> Page:
         handled = sum(wanted.counts.values())
         fields = [("action", wanted.action.name), *wanted.wanted.pairs(), ("total", str(wanted.total))]
-        fields += [("task", each) for each in wanted.selected] or [("scope", "all")]
+        fields.append(("counted_at", rfc3339(wanted.counted_at) or ""))
+        fields += [("scope", "all")] if wanted.all_that_match else []
+        fields += [("pending" if wanted.all_that_match else "task", each) for each in wanted.pending]
         fields += [(name, str(wanted.counts[name])) for name in OUTCOMES]
         fields += [("more", "yes")] if wanted.more else []
         if wanted.cursor:
@@ -205,35 +227,44 @@ class BulkPage:
             "more": wanted.more,
             "counts": wanted.counts,
             "fields": fields,
-            "words": "the selection" if wanted.selected else wanted.wanted.words,
+            "all_that_match": wanted.all_that_match,
+            "words": wanted.wanted.words if wanted.all_that_match else "the selection",
             "back": wanted.wanted.address(),
         }
         data = {"action": wanted.action.name, "state": state, "total": wanted.total, "counts": dict(wanted.counts)}
         return Page(template="bulk.html", title=title, values=values, data=data)
 
 
-def _read(request: Request, caller: Caller, form: Form) -> BulkRequest:
-    """Return what a form asks for; raises InvalidParams."""
-    pairs = [(name, form.get(name)) for name in (*NAMES, "cursor")]
-    wanted, query = read_filter(request, caller, pairs, "cursor")
-    cursor = query.cursor("task")
+def _read(request: Request, caller: Caller, form: Form, now: datetime) -> BulkRequest:
+    """Return what a form asks for; raises InvalidParams. Without the time of a count the tasks are those until now."""
+    pairs = [(name, form.get(name)) for name in (*NAMES, "cursor", "counted_at")]
+    wanted, query = read_filter(request, caller, pairs, "cursor", "counted_at")
+    cursor, counted_at = query.cursor("task"), query.time("counted_at")
     query.reject_errors()
     action = BY_NAME.get(form.get("action"))
     if action is None:
         raise InvalidParams([Fault(loc=("action",), msg=f"must be one of {', '.join(BY_NAME)}")])
-    selected = () if form.get("scope") == "all" else tuple(dict.fromkeys(form.all("task")))
-    if len(selected) > MAX_SELECTED:
+    all_that_match = form.get("scope") == "all"
+    pending = tuple(dict.fromkeys(form.all("pending" if all_that_match else "task")))
+    if len(pending) > MAX_SELECTED:
         raise InvalidParams([Fault(loc=("task",), msg=f"at most {MAX_SELECTED} tasks can be selected")])
     counts = Counter({name: _number(form.get(name)) for name in OUTCOMES})
     return BulkRequest(
         action=action,
-        selected=selected,
+        all_that_match=all_that_match,
+        pending=pending,
         wanted=wanted,
         cursor=cursor,
         total=_number(form.get("total")),
         counts=counts,
+        counted_at=_milliseconds(min(counted_at or now, now)),
         more=bool(form.get("more")),
     )
+
+
+def _milliseconds(moment: datetime) -> datetime:
+    """Return a time as a form has it."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def _number(text: str) -> int:

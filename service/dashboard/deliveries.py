@@ -30,12 +30,16 @@ TABS = (("dead", "Dead letters"), ("pending", "Waiting"), ("delivered", "Deliver
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryFilter:
-    """The filters of the list: `client` None for all that the caller may see; the names are those in the address."""
+    """The filters of the list: `client` None for all that the caller may see; the names are those in the address.
+
+    `endpoint` is the id of an endpoint.
+    """
 
     status: str = "dead"
     handler: str | None = None
     client: str | None = None
     fault: str | None = None
+    endpoint: str | None = None
 
     def address(self, path: str = "/deliveries", **more: str | None) -> str:
         """Return the address of the list, or another `path`, with these filters and `more` parameters."""
@@ -56,7 +60,11 @@ def read_filter(query: QueryParams, request: Request, caller: Caller) -> Deliver
     status = query.choice("status", [*STATUSES, ALL]) or "dead"
     fault = query.choice("fault", FAULTS) if request.query_params.get("fault") else None
     return DeliveryFilter(
-        status=status, handler=text("handler"), client=client, fault=fault if status == "dead" else None
+        status=status,
+        handler=text("handler"),
+        client=client,
+        fault=fault if status == "dead" else None,
+        endpoint=text("endpoint"),
     )
 
 
@@ -77,7 +85,7 @@ class DeliveriesPage:
 
     async def show(self, request: Request, caller: Caller) -> Page:
         """Show one page of deliveries, newest first."""
-        query = QueryParams(request, "status", "handler", "client", "fault", "cursor", "format")
+        query = QueryParams(request, "status", "handler", "client", "fault", "endpoint", "cursor", "format")
         wanted, cursor = read_filter(query, request, caller), query.cursor("delivery")
         query.reject_errors()
         selection = DeliverySelection(
@@ -85,6 +93,7 @@ class DeliveriesPage:
             status=None if wanted.status == ALL else wanted.status,
             handler=wanted.handler,
             fault=wanted.fault,
+            endpoint_id=wanted.endpoint,
             cursor=cursor,
         )
         reader = delivery_reader(self.services.queries, selection)

@@ -28,6 +28,9 @@ from service.tasks.bulk_replay import BulkReplay, ReplayReport, cursor_text
 
 FILTERS = ("status", "handler", "client", "receiver", "since", "until")
 PATH = "/deliveries/replay"
+MAX_NAMED = 5
+"""Deliveries of a selection that the audit log names."""
+
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 NUMBER = re.compile(r"[0-9]{1,12}")
 
@@ -101,7 +104,8 @@ class DeliveryReplays:
         async with self.layout.recording(caller, "delivery.replay_many") as note:
             outcomes = await self.services.replayer.replay([each.id for each in found], now=self.layout.now())
             counts = Counter(outcomes.values())
-            note.detail = f"selected: {counts_text(counts.items())}"
+            first = ", ".join(each.id for each in found[:MAX_NAMED])
+            note.detail = f"selected: {counts_text(counts.items())}; {first}{', …' if found[MAX_NAMED:] else ''}"
         await self.services.work.drive_all()
         text = f"{counts['replayed']} of {len(selected)} deliveries are tried again now."
         if counts["secret_deleted"]:

@@ -56,11 +56,12 @@ def seconds(value: object) -> str:
 
 
 def ago(at: datetime, now: datetime) -> str:
-    """Return how long ago a time is, or in how long, by its largest unit."""
+    """Return how long ago a time is, or in how long: by its two largest units, or by whole days."""
     length = now - at
     if abs(length) < timedelta(seconds=2):
         return "now"
-    text = " ".join(duration(abs(length)).split()[:2])
+    whole_days = timedelta(days=abs(length).days)
+    text = duration(whole_days or abs(length))
     return f"{text} ago" if length > timedelta() else f"in {text}"
 
 

@@ -40,6 +40,10 @@ class Form:
         """Return all values of a field in their order."""
         return [value for key, value in self._pairs if key == name]
 
+    def pairs(self, *names: str) -> list[tuple[str, str]]:
+        """Return the names and values of these fields in the order of the form."""
+        return [(key, value) for key, value in self._pairs if key in names]
+
     def files(self, name: str) -> list[Upload]:
         """Return all files of a field in their order."""
         return [file for key, file in self._files if key == name]

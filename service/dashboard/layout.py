@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from service.api.audit import AuditNote, Auditor
-from service.api.authentication import LINK_READER, METRICS_READER, Caller
+from service.api.authentication import Caller
 from service.api.endpoints import json_response, route
 from service.api.problems import ADMIN_ONLY, READ_ONLY, Problem, ProblemError, problem_of
 from service.api.request_bodies import BodyReader
@@ -231,7 +231,7 @@ class Layout:
     def other_problem(self, request: Request, problem: Problem) -> Response:
         """Return the page of a problem outside of a page; the way to sign in where a person would read with a key."""
         caller = getattr(request.state, "caller", None)
-        known = caller if isinstance(caller, Caller) and caller not in {LINK_READER, METRICS_READER} else None
+        known = caller if isinstance(caller, Caller) and not caller.internal else None
         if problem.status == HTTPStatus.UNAUTHORIZED and request.method == "GET" and not wants_json(request):
             return _way_to_sign_in(request)
         return self.problem_page(request, problem, known)

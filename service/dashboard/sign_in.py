@@ -114,7 +114,8 @@ class SignIns:
         response = redirect(SIGN_IN)
         if caller.session:
             now = self.layout.now()
-            await self.ended.end(caller.session, expires=now + SESSION_LIFE, now=now)
+            async with self.layout.recording(caller, "session.end"):
+                await self.ended.end(caller.session, expires=now + SESSION_LIFE, now=now)
         self._write(request, response, cookies.SESSION, "", seconds=0)
         return response
 

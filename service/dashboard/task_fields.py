@@ -2,14 +2,18 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from service.domain.models.catalog import MODELS
 from service.domain.models.media_checks import MediaList
+from service.domain.models.subjects import SubjectList
 from service.domain.task import Json
 
-Kind = Literal["media", "choice", "flag", "number", "address", "text", "long"]
+Kind = Literal["media", "choice", "flag", "number", "address", "text", "long", "json"]
+
+JSON_FIELD = "params"
+"""The field that has all parameters of a model that is not known here."""
 
 LONG_TEXT = 300
 """Characters from which a text gets several lines."""
@@ -35,7 +39,10 @@ class KeptItem:
 class FormField:
     """One field of the form: what it takes, what is in it, and what is wrong with it.
 
-    `value` is the text in it, `kept` the media beside newly chosen files. `more` are fields that few need.
+    `value` is the text in it, `kept` the media beside newly chosen files, `gone` the places of those that are deleted.
+    `more` are fields that few need. A field of an object in a list has the name of its place (`subjects.0.id`), and
+    `item`: the list and the index in it. `together` is how many media all such fields may have, `maximum_with` how many
+    this one may have beside those of another field.
     """
 
     name: str
@@ -54,19 +61,61 @@ class FormField:
     more: bool = False
     value: str = ""
     kept: tuple[KeptItem, ...] = ()
+    gone: tuple[str, ...] = ()
+    together: int | None = None
+    maximum_with: tuple[tuple[str, int], ...] = ()
     faults: tuple[str, ...] = ()
+    item: tuple[str, int] | None = None
+
+    @property
+    def key(self) -> str:
+        """Return the name of the parameter, or of the property of an object in a list."""
+        return self.name.rpartition(".")[2]
+
+    @property
+    def group(self) -> str:
+        """Return what the object is called of which this is a property, such as `Subject 1`."""
+        return f"{_label(self.item[0]).removesuffix('s')} {self.item[1] + 1}" if self.item else ""
+
+    @property
+    def counted(self) -> bool:
+        """Return whether the page shows how many characters the field has."""
+        return self.max_length is not None and self.kind in {"long", "text"}
 
     @property
     def described_by(self) -> str:
         """Return the ids of the texts about the field."""
         ids = [f"{self.name}-help"] if self.help else []
+        ids += [f"{self.name}-gone"] if self.gone else []
+        ids += [f"{self.name}-count"] if self.counted else []
         return " ".join([*([f"{self.name}-fault"] if self.faults else []), *ids])
 
 
 def form_fields(model: str, schema: Json) -> list[FormField]:
     """Return the fields of the form for `model`, whose parameters have the JSON Schema `schema`."""
     required = set(schema.get("required", ()))
-    return [_field(model, name, found, required=name in required) for name, found in schema["properties"].items()]
+    found: list[FormField] = []
+    for name, each in schema["properties"].items():
+        if each.get("type") == "array" and each["items"].get("type") == "object":
+            found += _object_fields(model, name, each, required=name in required)
+        else:
+            found.append(_field(model, name, each, required=name in required))
+    return found
+
+
+def _object_fields(model: str, name: str, schema: Json, *, required: bool) -> list[FormField]:
+    """Return the fields of all objects that a list may have; a form without a script cannot add any."""
+    objects, needed = schema["items"], schema["items"].get("required", ())
+    found = []
+    for index in range(schema["maxItems"]):
+        for key, each in objects["properties"].items():
+            one = _field(model, f"{name}.{index}.{key}", each, required=required and not index and key in needed)
+            found.append(replace(one, item=(name, index), more=False))
+    return found
+
+
+def _label(name: str) -> str:
+    return LABELS.get(name, name.replace("_", " ").capitalize())
 
 
 def _field(model: str, name: str, schema: Json, *, required: bool) -> FormField:
@@ -74,12 +123,12 @@ def _field(model: str, name: str, schema: Json, *, required: bool) -> FormField:
     kind = _kind(schema)
     common: dict[str, Any] = {
         "name": name,
-        "label": LABELS.get(name, name.replace("_", " ").capitalize()),
+        "label": _label(name.rpartition(".")[2]),
         "kind": kind,
         "help": str(schema.get("description", "")),
         "required": required,
-        "default": _text(default),
-        "value": _text(default),
+        "default": text_of(default),
+        "value": text_of(default),
     }
     if kind == "media":
         return FormField(**common | _media_limits(model, name, schema))
@@ -114,20 +163,32 @@ def _is_huge(schema: Json) -> bool:
 
 
 def _media_limits(model: str, name: str, schema: Json) -> Json:
-    rules = next((each for each in MODELS[model].model_fields[name].metadata if isinstance(each, MediaList)), None)
+    found = MODELS[model].model_fields[name.partition(".")[0]].metadata
+    together = next((rule.max_images for rule in found if isinstance(rule, SubjectList)), None)
+    rules = next(filter(None, map(_media_list, found)), None)
     with_others = rules.maximum_with if rules else {}
     at_most = f"At most {schema['maxItems']}"
+    at_most += f", and {together} over all {_label(name.partition('.')[0]).lower()}" if together else ""
     at_most += "".join(f", {count} together with {other}" for other, count in with_others.items())
     return {
         "help": f"{str(schema.get('description', '')).replace(INLINE, '')} {at_most}.".strip(),
         "minimum": schema.get("minItems"),
         "maximum": schema.get("maxItems"),
+        "together": together,
+        "maximum_with": tuple(with_others.items()),
         "accept": ",".join(rules.limits.formats) if rules else "",
         "max_bytes": (rules.limits.below_bytes or rules.limits.max_bytes) if rules else None,
     }
 
 
-def _text(value: object) -> str:
+def _media_list(rule: object) -> MediaList | None:
+    if isinstance(rule, SubjectList):
+        return rule.images
+    return rule if isinstance(rule, MediaList) else None
+
+
+def text_of(value: object) -> str:
+    """Return the text of a field for the value of a parameter."""
     if value is None or value is False:
         return ""
     return "on" if value is True else str(value)
@@ -157,9 +218,14 @@ def read_value(found: FormField, text: str) -> tuple[object, str | None]:
     return (plain if found.kind == "long" else stripped), None
 
 
-def values_of(params: Mapping[str, object]) -> dict[str, str]:
-    """Return the texts of the fields for parameters of another task, without its media."""
-    return {name: _text(value) for name, value in params.items() if not isinstance(value, list)}
+def value_in(found: FormField, params: Mapping[str, object]) -> object:
+    """Return the value that a field has in parameters, None if it has none."""
+    if found.item is None:
+        return params.get(found.name)
+    name, index = found.item
+    objects = params.get(name)
+    one = objects[index] if isinstance(objects, list) and index < len(objects) else None
+    return one.get(found.key) if isinstance(one, dict) else None
 
 
 def addresses(text: str) -> list[str]:

@@ -12,6 +12,7 @@ from service.api.task_filters import FILTERS, task_filter
 from service.dashboard.form_times import field_time, utc_time
 from service.domain.ports.search import StatusCount
 from service.domain.ports.tasks import TaskFilter, TaskQueries
+from service.domain.search import search_text, without_cut_word
 from service.domain.task import Status, Task
 
 NAMES = (*FILTERS, "result")
@@ -59,12 +60,19 @@ def read_filter(
 
     Empty values count as left out: a form sends its empty fields too.
     """
-    given = [(name, _with_offset(value) if name in TIMES else value) for name, value in pairs if value]
+    given = [(name, cleaned) for name, value in pairs if value and (cleaned := _cleaned(name, value))]
     query = QueryParams(Request({**request.scope, "query_string": urlencode(given).encode()}), *NAMES, *more)
     paid = query.choice("result", ["none"]) == "none"
     wanted = replace(task_filter(query, caller), without_result=paid)
     texts = tuple((name, value) for name, value in given if name in NAMES)
     return ListFilter(texts=texts, wanted=wanted), query
+
+
+def _cleaned(name: str, value: str) -> str:
+    """Return the text of a condition as it is meant: a search is not for part of a word that the field has cut off."""
+    if name == "q":
+        return search_text(without_cut_word(value))
+    return _with_offset(value) if name in TIMES else value
 
 
 def _with_offset(text: str) -> str:

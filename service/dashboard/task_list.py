@@ -14,6 +14,7 @@ from service.dashboard.bulk import ACTIONS
 from service.dashboard.layout import Layout, Page
 from service.dashboard.task_filter import read_filter, tabs
 from service.domain.models.catalog import known_models
+from service.domain.search import MAX_TEXT
 from service.domain.task_view import task_json
 
 ROWS = 50
@@ -48,6 +49,7 @@ class TaskListPage:
             "current": current,
             "tabs": list(tabs(current, counts)),
             "models": known_models(),
+            "max_search": MAX_TEXT,
             "more": current.address(cursor=more) if more else None,
             "first": current.address() if cursor else None,
             "actions": [] if caller.read_only else ACTIONS,

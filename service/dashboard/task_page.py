@@ -28,6 +28,7 @@ from service.domain.callback_forms import FORM
 from service.domain.endpoint import Endpoint
 from service.domain.errors import Conflict, NotFound
 from service.domain.ports.delivery_details import DeliveryDetails
+from service.domain.resubmission import RESUBMITTABLE, has_ended
 from service.domain.task import Status, Task
 from service.domain.task_view import task_json
 
@@ -38,7 +39,8 @@ MAX_REQUESTS = 20
 """Deliveries, the newest, of which the page shows at once what they send; of the others after a click."""
 
 CANCELABLE = frozenset({Status.QUEUED, Status.IN_PROGRESS})
-RESUBMITTABLE = frozenset({Status.IN_DOUBT, Status.FAILED, Status.EXPIRED, Status.CANCELED})
+SENT = frozenset({Status.SUBMITTING, Status.IN_PROGRESS, Status.IN_DOUBT, Status.COMPLETED, Status.FAILED})
+"""Statuses that a task has only after a submission that reached the provider, or may have."""
 PICTURES = frozenset({"image/png", "image/jpeg", "image/webp", "video/mp4", "video/quicktime", "video/x-msvideo"})
 """Media types of inputs that a browser gets: never one in which it would run something."""
 INPUT_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
@@ -73,18 +75,19 @@ class TaskPage:
         now = self.layout.now()
         entries = await self.details.task_history(task.id, limit=MAX_STEPS + 1, with_delivery=chosen)
         waiting = waiting_entry(task, now)
-        steps = timeline([history_object(each, caller) for each in [*entries, *([waiting] if waiting else [])]])
+        steps = timeline([history_object(each, caller) for each in [*entries, *([waiting.row] if waiting else [])]])
         shown = [step for step in steps[:-MAX_STEPS] if chosen and step.delivery_id == chosen] + steps[-MAX_STEPS:]
         values = {
             "task": task,
             "advice": advice(task),
-            "inputs": input_views(task.params),
+            "inputs": input_views(task.params, await self.services.blobs.stored_at(task.id)),
             "steps": [step for step in shown if not important or step.kind != "poll" or step.tone != "idle"],
             "important": important,
             "chosen": chosen,
             "requests": await self._requests(task, shown, chosen, caller),
             "left_out": len(steps) > MAX_STEPS,
-            "waiting": waiting_since(task, steps, now),
+            "waiting": waiting_since(task, steps, now, callbacks=self.services.public_url is not None),
+            "was_sent": was_sent(task),
             "can": _actions(task, caller),
             "payload": await self.services.blobs.payload(task.id),
             "json_text": json.dumps(task_json(task), indent=2, ensure_ascii=False),
@@ -178,6 +181,11 @@ class TaskPage:
         return task
 
 
+def was_sent(task: Task) -> bool:
+    """Return whether a submission reached the provider, or may have: not where each one was in vain."""
+    return task.upstream_id is not None or task.status in SENT
+
+
 def _actions(task: Task, caller: Caller) -> dict[str, bool]:
     """Return which actions the caller may take now."""
     may, kept = not caller.read_only, task.erased_at is None
@@ -185,6 +193,7 @@ def _actions(task: Task, caller: Caller) -> dict[str, bool]:
         "cancel": may and task.status in CANCELABLE,
         "resubmit": may and kept and (task.status in RESUBMITTABLE or task.without_result),
         "edit": may and kept,
+        "resubmit_changed": has_ended(task),
         "erase": may and kept and task.settled,
         "replay_all": caller.admin,
         "replay": may,

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from service.dashboard.formats import duration
 from service.domain.task import Json, Status, Task
 from service.domain.task_view import parse_time
 
@@ -50,7 +49,7 @@ class Attempt:
 class TimelineStep:
     """One step: `tone` is good, bad, warn or idle; `gap` the long pause before it; `times` are those of equal steps.
 
-    `details` are names and values to look up; `request` is what a delivery sent.
+    `until` is the last time of a step that stands for several: a wait, or refused callbacks.
     """
 
     at: datetime
@@ -60,11 +59,16 @@ class TimelineStep:
     text: str = ""
     gap: timedelta | None = None
     times: tuple[datetime, ...] = ()
-    details: tuple[tuple[str, object], ...] = ()
+    until: datetime | None = None
     delivery_id: str | None = None
     status: str | None = None
     due_at: datetime | None = None
     attempts: tuple[Attempt, ...] = field(default=())
+
+    @property
+    def last_at(self) -> datetime:
+        """Return the last time of the step."""
+        return max((self.until or self.at), *(self.times or (self.at,)))
 
 
 def timeline(entries: Sequence[Json]) -> list[TimelineStep]:
@@ -75,30 +79,50 @@ def timeline(entries: Sequence[Json]) -> list[TimelineStep]:
             attempts.setdefault(entry["delivery_id"], []).append(_attempt(entry))
     events = {entry["id"]: entry["type"] for entry in entries if entry["kind"] == "event"}
     steps: list[TimelineStep] = []
+    ended: datetime | None = None  # the end of all steps so far: waits may overlap
     for entry in entries:
         if entry["kind"] == "attempt":
             continue
         step = _step(entry, events, attempts)
         if steps and step.kind == "poll" and (steps[-1].kind, steps[-1].title) == ("poll", step.title):
             steps[-1] = replace(steps[-1], times=(*(steps[-1].times or (steps[-1].at,)), step.at))
-            continue
-        before = (steps[-1].times or (steps[-1].at,))[-1] if steps else step.at
-        gap = step.at - before
-        steps.append(replace(step, gap=gap if gap >= LONG else None))
+        else:
+            gap = step.at - ended if ended else timedelta()
+            steps.append(replace(step, gap=gap if gap >= LONG else None))
+        ended = max(ended or step.at, step.last_at)
     return steps
 
 
-def waiting_since(task: Task, steps: Sequence[TimelineStep], now: datetime) -> str | None:
-    """Return what an unfinished task waits for and since when, None for one that has ended."""
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """What an unfinished task waits for, since when, and when what comes `next` is due."""
+
+    what: str
+    since: datetime
+    next: str
+    due_at: datetime | None
+
+
+def waiting_since(task: Task, steps: Sequence[TimelineStep], now: datetime, *, callbacks: bool) -> Waiting | None:
+    """Return what an unfinished task waits for, None for one that has ended.
+
+    `callbacks` is whether the provider knows an address to call back.
+    """
     if task.settled or not steps:
         return None
-    newest = next((step for step in reversed(steps) if step.kind != "poll"), steps[-1])  # a poll brings nothing new
-    last = (newest.times or (newest.at,))[-1]
-    text = f"{WAITS.get(task.status, 'Waiting')} ({duration(max(now - last, timedelta()))} so far)."
-    if task.status is not Status.QUEUED and task.due_at is not None:
-        text += f" The next poll is due {f'in {duration(task.due_at - now)}' if task.due_at > now else 'now'}."
-    return text
+    newest = next((step for step in reversed(steps) if step.kind not in NOTHING_NEW), steps[-1])
+    what = WAITS.get(task.status, "Waiting") if callbacks else WAITS_POLLED.get(task.status, "Waiting")
+    queued = task.status is Status.QUEUED
+    return Waiting(
+        what=what,
+        since=min(newest.last_at, now),
+        next="attempt" if queued else "poll",
+        due_at=None if queued and task.due_at and task.due_at <= now else task.due_at,
+    )
 
+
+NOTHING_NEW = frozenset({"poll", "wait", "waiting", "delivery"})
+"""Kinds of steps after which a task still waits for the same."""
 
 WAITS: Mapping[Status, str] = {
     Status.QUEUED: "Waiting to be submitted",
@@ -106,6 +130,11 @@ WAITS: Mapping[Status, str] = {
     Status.IN_PROGRESS: "Waiting for a callback",
     Status.IN_DOUBT: "Waiting for a callback that says what became of the submission",
     Status.EXPIRED: "Still waiting for a late result",
+}
+WAITS_POLLED: Mapping[Status, str] = {
+    **WAITS,
+    Status.IN_PROGRESS: "Waiting for the result, which is polled: without PUBLIC_URL there are no callbacks",
+    Status.IN_DOUBT: "Waiting to find out what became of the submission: without PUBLIC_URL no callback says it",
 }
 
 
@@ -125,6 +154,8 @@ def _created(entry: Json) -> TimelineStep:
 
 
 def _wait(entry: Json) -> TimelineStep:
+    if entry["reason"] == "waiting":  # now: see `waiting_entry`
+        return TimelineStep(at=_time(entry), kind="waiting", title="Waits now", tone="warn", text=entry["detail"] or "")
     count = entry["count"]
     return TimelineStep(
         at=_time(entry),
@@ -132,13 +163,13 @@ def _wait(entry: Json) -> TimelineStep:
         title=f"Waited: {str(entry['reason']).replace('_', ' ')}" + (f", {count} times" if count > 1 else ""),
         tone="warn",
         text=entry["detail"] or "",
-        details=(("until", entry["last_at"]),),
+        until=parse_time(entry["last_at"]),
     )
 
 
 def _event(entry: Json) -> TimelineStep:
     title, tone = EVENTS.get(entry["type"], (entry["type"], "idle"))
-    return TimelineStep(at=_time(entry), kind="event", title=title, tone=tone, details=(("event", entry["type"]),))
+    return TimelineStep(at=_time(entry), kind="event", title=title, tone=tone)
 
 
 def _callback(entry: Json) -> TimelineStep:
@@ -147,8 +178,10 @@ def _callback(entry: Json) -> TimelineStep:
     text, tone = VERDICTS.get(verdict, (verdict.replace("_", " "), "warn"))
     if refused != verdict:
         text, tone = f"refused: {refused.replace('_', ' ')}, {entry['count']} times", "bad"
-    details = (("submission", entry["submission"]), ("verdict", verdict))
-    return TimelineStep(at=_time(entry), kind="callback", title=f"Callback {text}", tone=tone, details=details)
+    submission = entry["submission"] or 1
+    title = f"Callback{f' for submission {submission}' if submission > 1 else ''} {text}"
+    until = parse_time(entry.get("last_at"))
+    return TimelineStep(at=_time(entry), kind="callback", title=title, tone=tone, until=until)
 
 
 def _poll(entry: Json) -> TimelineStep:

@@ -13,9 +13,10 @@ import httpx
 import pytest
 
 from tests.acceptance.environment import settings, sqlite
-from tests.acceptance.processes import HOST, Json, Workspace, free_port, wait_for_response
+from tests.acceptance.processes import HOST, Json, Workspace, wait_for_response
 from tests.support.database_copies import place_database
 from tests.support.plain_http import NO_CERTIFICATES
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Page
@@ -86,7 +87,7 @@ class DashboardService:
 @contextmanager
 def dashboard_service(home: Path, **more: str) -> Iterator[DashboardService]:
     """Run the sandbox and the service with keys of each role; `more` are settings without their prefix."""
-    with Workspace(home=home) as workspace:
+    with Workspace(home=home, forks=True) as workspace:
         port = free_port()
         url = f"http://{HOST}:{port}"
         sandbox = workspace.start("sandbox", "sandbox", "--port", str(port), "--run-time", "200ms", url=url)

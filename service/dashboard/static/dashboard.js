@@ -27,6 +27,9 @@ document.addEventListener("keydown", (event) => {
   open.querySelector("summary").focus();
 });
 
+const selectAll = document.getElementById("select-all");
+if (selectAll) selectAll.closest("label").hidden = false;
+
 document.addEventListener("change", ({ target }) => {
   const boxes = all("input[name=task]");
   if (target.id === "select-all") for (const box of boxes) box.checked = target.checked;
@@ -46,8 +49,9 @@ const skew = served ? Date.now() - new Date(served.dateTime) : 0; // a wrong clo
 function relative(element) {
   const seconds = (Date.now() - skew - new Date(element.dateTime)) / 1000, length = Math.abs(seconds);
   if (length < 2) return "now";
-  const [unit, size] = UNITS.find(([, each]) => length >= each);
-  const text = `${Math.floor(length / size)} ${unit}`;
+  const first = UNITS.findIndex(([, each]) => length >= each), [unit, size] = UNITS[first];
+  const [next, part] = UNITS[first + 1] ?? UNITS[first], rest = Math.floor(length % size / part);
+  const text = `${Math.floor(length / size)} ${unit}${first && rest ? ` ${rest} ${next}` : ""}`; // days are whole
   return seconds > 0 ? `${text} ago` : `in ${text}`;
 }
 
@@ -75,6 +79,10 @@ const shared = live === "all" && navigator.locks && window.BroadcastChannel ? ne
 if (shared) shared.addEventListener("message", changed);
 
 function listen() {
+  if (Number(live)) { // a page of what has no events, every so many seconds
+    const timer = setInterval(changed, live * PAUSE);
+    return { close: () => clearInterval(timer) };
+  }
   const source = new EventSource(`/v1/events${live === "all" ? "" : `?${live}`}`);
   const tell = () => { changed(); if (shared) shared.postMessage("changed"); };
   for (const type of TYPES) source.addEventListener(type, tell);
@@ -125,16 +133,17 @@ const inUse = (cell) => cell.contains(document.activeElement) || cell.querySelec
 const cells = (page) => new Map(all("[data-cell]", page).map((cell) =>
   [`${cell.closest("[data-row]")?.dataset.row ?? ""} ${cell.dataset.cell}`, cell]));
 
-const withoutTimes = (cell) => cell.innerHTML.replace(/<time[^]*?<\/time>/g, "");
+// Without what changes by itself: the ages of times, and what somebody has opened.
+const news = (cell) => cell.innerHTML.replace(/(<time[^>]*>)[^<]*|(<details[^>]*) open=""/g, "$1$2");
 
 function show(text) {
   const page = new DOMParser().parseFromString(text, "text/html"), fresh = cells(page);
   const pointed = document.querySelector("[data-row]:hover"), before = pointed?.getBoundingClientRect().top;
   for (const [key, cell] of cells(document)) {
     const found = fresh.get(key);
-    if (!found || withoutTimes(found) === withoutTimes(cell)) continue;
+    if (!found || news(found) === news(cell)) continue;
     if (inUse(cell)) {
-      setTimeout(changed, 3 * PAUSE);
+      if (!Number(live)) setTimeout(changed, 3 * PAUSE);
       continue;
     }
     found.classList.add("flash");

@@ -3,7 +3,9 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 
 import httpx
@@ -51,9 +53,53 @@ def token_in(page: httpx.Response) -> str:
     return found
 
 
-@pytest.fixture
-async def pages(tmp_path: Path) -> AsyncIterator[PagesUnderTest]:
-    """Yield the pages of a service in which nothing runs."""
+class _Fields(HTMLParser):
+    """Collects the fields of the form for a new task as a browser sends them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, list[str]] = {}
+        self._inside, self._area, self._select = False, "", ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self._inside = self._inside or "data-new-task" in values
+        name, kind = values.get("name", ""), values.get("type", "text")
+        if tag == "input" and self._inside and name and kind != "file" and "disabled" not in values:
+            if kind != "checkbox" or "checked" in values:
+                self._add(name, values.get("value", ""))
+        elif tag == "textarea" and self._inside:
+            self._area = name
+            self._add(name, "")
+        elif tag == "select":
+            self._select = name
+        elif tag == "option" and self._inside and ("selected" in values or self._select not in self.found):
+            self.found[self._select] = [values["value"]]
+
+    def handle_data(self, data: str) -> None:
+        if self._area:
+            self.found[self._area][-1] += data
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "textarea" and self._area:
+            text = self.found[self._area][-1]
+            self.found[self._area][-1], self._area = text.removeprefix("\n").replace("\n", "\r\n"), ""
+        self._inside = self._inside and tag != "form"
+
+    def _add(self, name: str, value: str) -> None:
+        self.found.setdefault(name, []).append(value)
+
+
+def fields_in(page: httpx.Response) -> dict[str, str | list[str]]:
+    """Return the fields of the form for a new task in a page, as a browser sends them."""
+    fields = _Fields()
+    fields.feed(page.text)
+    return {**fields.found}
+
+
+@asynccontextmanager
+async def open_pages(tmp_path: Path, **more: str) -> AsyncIterator[PagesUnderTest]:
+    """Yield the pages of a service in which nothing runs; `more` are settings without their prefix."""
     values = {
         "DATABASE_URL": await database(tmp_path),
         "UPSTREAM_KEY": "key",
@@ -61,6 +107,7 @@ async def pages(tmp_path: Path) -> AsyncIterator[PagesUnderTest]:
         "SECRET_KEYS": "k" * 32,
         "API_KEYS": API_KEYS,
         "HANDLERS": "log,webhook",
+        **more,
     }
     settings = load_settings({f"BOOMERANG_{name}": value for name, value in values.items()})
     async with build_application(settings) as application:
@@ -68,3 +115,10 @@ async def pages(tmp_path: Path) -> AsyncIterator[PagesUnderTest]:
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
             yield PagesUnderTest(application=application, http=http)
+
+
+@pytest.fixture
+async def pages(tmp_path: Path) -> AsyncIterator[PagesUnderTest]:
+    """Yield the pages of a service in which nothing runs."""
+    async with open_pages(tmp_path) as found:
+        yield found

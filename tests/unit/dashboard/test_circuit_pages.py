@@ -1,5 +1,7 @@
 """The pages of circuits, and what endpoints have of rates and operator events."""
 
+import re
+
 import pytest
 
 from service.domain.errors import StoreUnavailable
@@ -7,6 +9,7 @@ from service.domain.ports.audit import AuditEntry
 from service.storage.audit_log import SqlAuditLog
 from service.storage.control_tables import circuits
 from service.storage.dialects import insert
+from tests.storage.builders import a_delivery, a_task, add_tasks, an_attempt, an_event, claim_deliveries
 from tests.unit.api.fake_handlers import a_circuit
 from tests.unit.dashboard.conftest import PagesUnderTest
 
@@ -43,6 +46,19 @@ async def test_circuit_is_shown_and_closed(pages: PagesUnderTest) -> None:
     assert (await pages.post("/deliveries/circuits/gone")).status_code == 404
 
 
+async def test_front_page_has_open_circuits_of_many(pages: PagesUnderTest) -> None:
+    """Destinations that have asked to wait push no open circuit from the page; of many it shows five and says so."""
+    for number in range(6):
+        await add_circuit(pages, f"a{number}", host=f"busy{number}.example", state="busy")
+    await add_circuit(pages, "z0", host="open0.example")
+    titles = [item["title"] for item in (await pages.get("/?format=json")).json()["attention"]]
+    assert titles == ["Open circuit: open0.example of ann"]
+    for number in range(1, 6):
+        await add_circuit(pages, f"z{number}", host=f"open{number}.example")
+    items = (await pages.get("/?format=json")).json()["attention"]
+    assert [item["title"] for item in items[4:]] == ["Open circuit: open4.example of ann", "More open circuits"]
+
+
 async def test_only_an_admin_closes(pages: PagesUnderTest) -> None:
     """A reader sees the list without a button; a client sees none of it."""
     await add_circuit(pages, "c1")
@@ -67,6 +83,29 @@ async def test_endpoint_has_a_rate_and_operator_events(pages: PagesUnderTest) ->
     [endpoint] = await pages.application.delivery_parts.endpoints.listed(client=None, limit=9, cursor=None)
     assert (endpoint.rate, endpoint.events) == ("30/s", ("service.dead_letters", "task.failed"))
     assert "30/s at most" in (await pages.get(f"/endpoints/{endpoint.id}")).text
+
+
+async def test_endpoint_leads_to_its_own_dead_letters(pages: PagesUnderTest) -> None:
+    """The link has the deliveries to that endpoint alone; a page without attempts explains that tests are none."""
+    await pages.application.keys.renew()
+    await pages.post("/endpoints", url="https://hooks.example/endpoint", rate="", newest="")
+    [endpoint] = await pages.application.delivery_parts.endpoints.listed(client=None, limit=9, cursor=None)
+    await add_tasks(pages.store, a_task("t1"))
+    rows = {"e1": endpoint.id, "e2": None, "e3": "another"}
+    async with pages.store.units_of_work.transaction() as transaction:
+        events = [an_event(each) for each in rows]
+        await transaction.append(events, [a_delivery(each, "webhook", endpoint_id=rows[each.id]) for each in events])
+    for claim in await claim_deliveries(pages.store, "webhook"):
+        await pages.store.deliveries.finish([an_attempt(claim, "dead", fault="destination")])
+    page = (await pages.get(f"/endpoints/{endpoint.id}")).text
+    assert "A test event does not count as one." in page
+    [link] = re.findall(r'href="(/deliveries[?]endpoint=[^"]*)"', page)
+    listed = await pages.get(link)
+    assert re.findall('data-row="([^"]*)"', listed.text) == ["e1-webhook"]
+    every = await pages.get(f"/deliveries?status=all&endpoint={endpoint.id}")
+    assert re.findall('data-row="([^"]*)"', every.text) == ["e1-webhook"]
+    assert "Replay all that match" not in listed.text  # it would replay those of other endpoints too
+    assert f'name="endpoint" value="{endpoint.id}"' in listed.text
 
 
 @pytest.mark.parametrize(

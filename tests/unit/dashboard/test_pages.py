@@ -3,12 +3,14 @@
 import re
 from datetime import timedelta
 from html import unescape
+from urllib.parse import urlencode
 
 import pytest
 
-from service.dashboard import task_page
+from service.dashboard import bulk, task_page
+from service.domain.ports.deliveries import DeliverySelection
 from service.domain.ports.queues import ReceiverAnswer
-from service.domain.task import Status, TaskError
+from service.domain.task import Status, TaskError, UpstreamId
 from tests.storage.builders import NOW, SECOND, a_task, add_deliveries, add_tasks, an_attempt, claim_deliveries
 from tests.unit.dashboard.conftest import PagesUnderTest
 
@@ -48,6 +50,24 @@ async def test_action_on_all_that_match_counts_those_alone(pages: PagesUnderTest
     assert f"{count} of {count}" in done.text
 
 
+@pytest.mark.parametrize(("who", "outcome"), [("admin", "Replayed</dt><dd><strong>1<"), ("ann", "possible</dt><dd>1<")])
+async def test_dead_letters_of_chosen_tasks_are_replayed(
+    pages: PagesUnderTest, who: str, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of a task, however many are read at once, and none of another one; a client's own requests alone."""
+    monkeypatch.setattr(bulk, "REPLAYED_AT_ONCE", 1)
+    await add_tasks(pages.store, *(a_task(name, client="ann", status=Status.COMPLETED) for name in ("t1", "t2")))
+    for name in ("t1", "t2"):
+        await add_deliveries(pages.store, "log", "webhook", events=[f"{name}e"], task_id=name)
+        for handler in ("log", "webhook"):
+            [claim] = await claim_deliveries(pages.store, handler)
+            await pages.store.deliveries.finish([an_attempt(claim, "dead", fault="destination")])
+    page = await pages.post("/tasks/bulk/run", who, action="replay", task="t1", total="1")
+    assert outcome in page.text
+    pending = {one.id for one in (await pages.store.queries.deliveries(DeliverySelection(status="pending"))).deliveries}
+    assert pending == ({"t1e-log", "t1e-webhook"} if who == "admin" else set())
+
+
 async def test_list_is_filtered_by_time_and_handler(pages: PagesUnderTest) -> None:
     """A field sends a time without an offset, which is UTC; the fields show it again, and the address has it."""
     tasks = [a_task(f"t{hour}", created_at=NOW + timedelta(hours=hour)) for hour in range(4)]
@@ -61,6 +81,23 @@ async def test_list_is_filtered_by_time_and_handler(pages: PagesUnderTest) -> No
     wrong = await pages.get("/tasks?since=yesterday")
     assert (wrong.status_code, "must be a time" in wrong.text) == (422, True)
     assert 'data-row="' not in (await pages.get("/tasks?handler=webhook")).text
+
+
+async def test_pasted_texts_are_found(pages: PagesUnderTest) -> None:
+    """A prompt that the field has cut off finds its task, and so does an id with blanks; a blank alone is no search."""
+    prompt = " ".join(f"word{'x' * 30}{number}" for number in range(90))
+    await add_tasks(pages.store, a_task("t1", params={"prompt": prompt}), a_task("t2", upstream_id=UpstreamId("up-2")))
+    page = (await pages.get("/tasks")).text
+    [length] = re.findall(r'name="q"[^>]+maxlength="(\d+)"', page)
+    assert len(prompt) > int(length)
+    searches = {prompt[: int(length)]: ["t1"], " t1 ": ["t1"], "up-2\t": ["t2"], " ": ["t1", "t2"], "-": []}
+    for text, ids in searches.items():
+        query = urlencode({"q": text})
+        found = (await pages.get(f"/tasks?{query}&format=json")).json()
+        assert sorted(task["id"] for task in found["data"]) == ids, text
+        assert sum(found["counts"].values()) == len(ids)
+        confirm = await pages.post("/tasks/bulk", action="cancel", scope="all", q=text)
+        assert f"Cancel: {len(ids)} task{'' if len(ids) == 1 else 's'}?" in confirm.text
 
 
 async def test_page_of_an_action_names_no_address_of_its_json(pages: PagesUnderTest) -> None:
@@ -87,6 +124,26 @@ async def test_task_with_many_deliveries_shows_the_newest(
     assert page.count("What the handler is given") == 3
     assert 'id="e1-h0"' not in page
     assert 'id="e1-h0"' in (await pages.get("/tasks/t1?delivery=e1-h0")).text
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"status": Status.QUEUED}, "Last tried in vain"),
+        ({"status": Status.CANCELED}, "Last tried in vain"),
+        ({"status": Status.IN_PROGRESS, "upstream_id": "u1"}, "Submitted"),
+        ({"status": Status.CANCELED, "upstream_id": "u1"}, "Submitted"),
+        ({"status": Status.QUEUED, "submitted_at": None}, None),
+    ],
+)
+async def test_task_is_submitted_only_if_it_was_sent(
+    pages: PagesUnderTest, fields: dict[str, object], shown: str | None
+) -> None:
+    """The time of a submission in vain is no submission, also of a task that was canceled afterwards."""
+    await add_tasks(pages.store, a_task("t1", **{"submitted_at": NOW, **fields}))
+    text = (await pages.get("/tasks/t1")).text
+    names = [name for name in ("Submitted", "Last tried in vain") if f"<dt>{name}</dt>" in text]
+    assert names == ([shown] if shown else [])
 
 
 async def test_no_two_regions_have_one_name(pages: PagesUnderTest) -> None:

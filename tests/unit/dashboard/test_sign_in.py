@@ -85,6 +85,7 @@ async def test_session_ends_for_good(pages: PagesUnderTest) -> None:
     pages.http.cookies.clear()
     pages.http.cookies.update(copied)
     assert not await is_signed_in(pages)
+    assert await actions(pages) == ["session.begin", "session.end"]
 
 
 @pytest.mark.parametrize("more", [{"Sec-Purpose": "prefetch"}, {"Sec-Fetch-Dest": "empty"}, {"Sec-Fetch-Mode": "cors"}])

@@ -84,7 +84,15 @@ def test_durations(length: timedelta | None, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "now"), (3, "3 s ago"), (125, "2 min ago"), (-60, "in 1 min"), (90_000, "1 d ago")]
+    ("seconds", "text"),
+    [
+        (0, "now"),
+        (3, "3 s ago"),
+        (125, "2 min 5 s ago"),
+        (-60, "in 1 min"),
+        (-7140, "in 1 h 59 min"),
+        (90_000, "1 d ago"),
+    ],
 )
 def test_relative_times(seconds: int, text: str) -> None:
     """A time is read from now."""
@@ -103,6 +111,20 @@ def test_amounts(amount: object, text: str) -> None:
 def test_foreign_inputs_are_no_pictures() -> None:
     """An address that a client gave is shown as text; a page loads nothing from elsewhere."""
     stored = {"media_type": "image/png", "bytes": 5, "sha256": "ab"}
-    found = input_views({"prompt": "p", "images": ["https://evil.example/a.png", stored], "duration": 5})
+    found = input_views({"prompt": "p", "images": ["https://evil.example/a.png", stored], "duration": 5}, {"images.1"})
     assert [(each.kind, each.place) for each in found.media] == [("address", "images.0"), ("image", "images.1")]
     assert found.plain == [("duration", 5)]
+
+
+def test_inputs_within_subjects_are_shown() -> None:
+    """Each with its place, under which it is stored; what a subject is called stands with the plain values."""
+    stored = {"media_type": "image/png", "bytes": 5, "sha256": "ab"}
+    found = input_views(
+        {"subjects": [{"id": "cat", "images": [stored, "https://example.org/cat.png"]}], "cover": stored}, {"cover"}
+    )
+    assert [(each.kind, each.place) for each in found.media] == [
+        ("image", "subjects.0.images.0"),
+        ("address", "subjects.0.images.1"),
+        ("image", "cover"),
+    ]
+    assert found.plain == [("subjects.0.id", "cat")]

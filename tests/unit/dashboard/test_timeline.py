@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.dashboard.timeline import timeline, waiting_since
+from service.dashboard.timeline import Waiting, timeline, waiting_since
 from service.domain.task import Json, Status
 from service.domain.task_view import rfc3339
 from tests.unit.api.fakes import NOW, a_task
@@ -72,12 +72,13 @@ def test_long_pauses_are_shown(seconds: float, shown: bool) -> None:
     [
         ("accepted", {}, "Callback accepted, and recorded", "good"),
         ("unreadable", {}, "Callback unreadable", "warn"),
+        ("accepted", {"submission": 2}, "Callback for submission 2 accepted, and recorded", "good"),
         ("refused_forged", {"count": 3, "last_at": None}, "Callback refused: forged, 3 times", "bad"),
     ],
 )
 def test_callbacks_have_their_verdict(verdict: str, more: Json, title: str, tone: str) -> None:
     """Each callback says what was made of it."""
-    [step] = timeline([entry("callback", 0, submission=1, verdict=verdict, **more)])
+    [step] = timeline([entry("callback", 0, **{"submission": 1, "verdict": verdict, **more})])
     assert (step.title, step.tone) == (title, tone)
 
 
@@ -105,11 +106,40 @@ def test_waiting_since() -> None:
     """The end of the time line of an unfinished task says what it waits for, how long, and when the next poll is."""
     task = a_task(status=Status.IN_PROGRESS, due_at=NOW + timedelta(seconds=200))
     steps = timeline([entry("created", 0, client="ann")])
-    text = waiting_since(task, steps, NOW + timedelta(seconds=80))
-    assert text == "Waiting for a callback (1 min 20 s so far). The next poll is due in 2 min."
+    waiting = waiting_since(task, steps, NOW + timedelta(seconds=80), callbacks=True)
+    assert waiting == Waiting(what="Waiting for a callback", since=NOW, next="poll", due_at=task.due_at)
+
+
+def test_without_an_address_no_callback_is_waited_for() -> None:
+    """A service without PUBLIC_URL gets no callbacks, and does not say that it waits for one."""
+    steps = timeline([entry("created", 0, client="ann")])
+    waiting = waiting_since(a_task(status=Status.IN_PROGRESS), steps, NOW, callbacks=False)
+    assert waiting is not None
+    assert waiting.what == "Waiting for the result, which is polled: without PUBLIC_URL there are no callbacks"
+
+
+def test_task_that_the_provider_refuses_waits_since_its_creation() -> None:
+    """Submissions in vain and the wait for the next one are no gap, and begin no new wait."""
+    last = rfc3339(NOW + timedelta(seconds=170))
+    refused = entry("wait", 1, reason="throttled", count=5, last_at=last, detail="too many")
+    now = {"reason": "waiting", "count": 1, "last_at": rfc3339(NOW + timedelta(seconds=184)), "detail": "again"}
+    steps = timeline([entry("created", 0, client="ann"), refused, entry("wait", 170, **now)])
+    assert [(step.title, step.gap) for step in steps[1:]] == [("Waited: throttled, 5 times", None), ("Waits now", None)]
+    assert steps[1].until == NOW + timedelta(seconds=170)
+    task = a_task(status=Status.QUEUED, due_at=NOW + timedelta(seconds=200))
+    waiting = waiting_since(task, steps, NOW + timedelta(seconds=184), callbacks=True)
+    assert waiting == Waiting(what="Waiting to be submitted", since=NOW, next="attempt", due_at=task.due_at)
+
+
+def test_gap_begins_at_the_end_of_all_waits() -> None:
+    """Waits may overlap: what comes after the end of all of them has a gap."""
+    long = entry("wait", 0, reason="throttled", count=9, last_at=rfc3339(NOW + timedelta(seconds=100)), detail="")
+    short = entry("wait", 10, reason="queue", count=1, last_at=rfc3339(NOW + timedelta(seconds=20)), detail="")
+    steps = timeline([long, short, entry("event", 130, id="e", type="task.submitted")])
+    assert [step.gap for step in steps] == [None, None, timedelta(seconds=30)]
 
 
 def test_settled_task_waits_for_nothing() -> None:
     """A settled task has no such line."""
     steps = timeline([entry("created", 0, client="ann")])
-    assert waiting_since(a_task(status=Status.COMPLETED), steps, datetime.now(UTC)) is None
+    assert waiting_since(a_task(status=Status.COMPLETED), steps, datetime.now(UTC), callbacks=True) is None

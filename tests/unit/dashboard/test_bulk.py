@@ -1,0 +1,117 @@
+"""Actions on many tasks: what was counted and confirmed is what is acted on."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from service.domain.task import Status, TaskError, TaskId
+from tests.storage.builders import NOW, a_task, add_tasks
+from tests.unit.dashboard.conftest import PagesUnderTest
+
+FIELD = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
+FAILED = TaskError(code="x", message="it failed")
+
+
+def fields_of(page: str) -> dict[str, Any]:
+    """Return the hidden fields of the form on a page of an action on all, none at its end."""
+    found = [(name, value) for name, value in FIELD.findall(page) if name != "form_token"]
+    pending = [value for name, value in found if name == "pending"]
+    return dict(found) | ({"pending": pending} if pending else {})
+
+
+async def status_of(pages: PagesUnderTest, name: str) -> Status | None:
+    """Return the status of a task."""
+    task = await pages.store.queries.task(TaskId(name))
+    return task.status if task else None
+
+
+async def test_tasks_after_the_count_are_left_alone(pages: PagesUnderTest) -> None:
+    """An action on all that match is for the tasks that were counted: a later one stays, whatever the filter says."""
+    now = pages.application.clock.now()
+    for query in ({}, {"q": "cat"}, {"until": (now + timedelta(days=1)).isoformat()}):
+        label = "".join(query)
+        old = [a_task(f"old{label}{number}", params={"prompt": "a cat"}, created_at=now) for number in range(2)]
+        await add_tasks(pages.store, *old)
+        page = await pages.post("/tasks/bulk", action="cancel", scope="all", status="queued", **query)
+        assert "Cancel: 2 tasks?" in page.text
+        assert "Tasks created after this count are left alone" in page.text
+        later = pages.application.clock.now() + timedelta(minutes=1)
+        await add_tasks(pages.store, a_task(f"new{label}", params={"prompt": "a cat"}, created_at=later))
+        done = await pages.post("/tasks/bulk/run", **fields_of(page.text))
+        assert "2 of 2" in done.text
+        assert [await status_of(pages, task.id) for task in old] == [Status.CANCELED] * 2
+        assert await status_of(pages, f"new{label}") is Status.QUEUED
+        assert (await pages.application.task_service.cancel(TaskId(f"new{label}"))).status is Status.CANCELED
+
+
+async def test_time_of_the_count_is_kept_between_batches(
+    pages: PagesUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The form of an action that goes on has the time of its count, its own filter, and what was done."""
+    monkeypatch.setattr("service.dashboard.bulk.BATCH_SECONDS", -1.0)
+    now = pages.application.clock.now()
+    await add_tasks(pages.store, *(a_task(f"t{number}", created_at=now) for number in range(3)))
+    fields = fields_of((await pages.post("/tasks/bulk", action="cancel", scope="all")).text)
+    counted_at = fields["counted_at"]
+    assert "until" not in fields
+    for number in (1, 2):
+        fields = fields_of((await pages.post("/tasks/bulk/run", **fields)).text)
+        assert (fields["counted_at"], fields["done"], fields["total"]) == (counted_at, str(number), "3")
+    assert "3 of 3" in (await pages.post("/tasks/bulk/run", **fields)).text
+    wrong = await pages.post("/tasks/bulk/run", **(fields | {"counted_at": "yesterday"}))
+    assert (wrong.status_code, "must be a time" in wrong.text) == (422, True)
+
+
+@pytest.mark.parametrize("seconds", [60.0, -1.0], ids=["one batch", "a batch for each"])
+@pytest.mark.parametrize("query", [{"q": "cat"}, {"status": "queued"}, {}], ids=str)
+async def test_all_that_match_are_acted_on_once(
+    pages: PagesUnderTest, monkeypatch: pytest.MonkeyPatch, query: dict[str, str], seconds: float
+) -> None:
+    """A canceled task has another place in a search than a queued one: the pages after it are complete all the same."""
+    monkeypatch.setattr("service.dashboard.task_filter.READ", 2)
+    monkeypatch.setattr("service.dashboard.bulk.BATCH_SECONDS", seconds)
+    names = [f"t{number}" for number in range(7)]
+    await add_tasks(pages.store, *(a_task(name, params={"prompt": "cat"}, created_at=NOW) for name in names))
+    page = (await pages.post("/tasks/bulk", action="cancel", scope="all", **query)).text
+    assert "Cancel: 7 tasks?" in page
+    batches = 0
+    while fields := fields_of(page):
+        page = (await pages.post("/tasks/bulk/run", **fields)).text
+        batches += 1
+        await pages.store.search_index.advance()
+    assert "7 of 7" in page
+    assert re.findall(r"<dd>(?:<strong>)?(\d+)", page) == ["7", "0", "0"]
+    assert {await status_of(pages, name) for name in names} == {Status.CANCELED}
+    assert (batches > 1) is (seconds < 0)
+
+
+async def test_task_of_another_client_is_passed_over(pages: PagesUnderTest) -> None:
+    """Whatever a form names, a client acts on its own tasks alone; boxes beside the choice of all do not count."""
+    await add_tasks(pages.store, a_task("mine", client="ann"), a_task("other", client="bob"))
+    for fields in ({"task": "other"}, {"scope": "all", "pending": "other"}):
+        done = await pages.post("/tasks/bulk/run", "ann", action="cancel", total="1", **fields)
+        assert re.findall(r"<dd>(?:<strong>)?(\d+)", done.text) == ["0", "0", "0"]
+    done = await pages.post("/tasks/bulk/run", "ann", action="cancel", scope="all", task="other", total="1")
+    assert "1 of 1" in done.text
+    assert (await status_of(pages, "mine"), await status_of(pages, "other")) == (Status.CANCELED, Status.QUEUED)
+
+
+@pytest.mark.parametrize("path", ["/tasks/bulk", "/tasks/bulk/run"])
+async def test_nothing_selected_is_nothing_done(pages: PagesUnderTest, path: str) -> None:
+    """A form with neither a task nor the word for all leads back to the list, and no task changes."""
+    await add_tasks(pages.store, a_task("t1"))
+    response = await pages.post(path, action="cancel", status="queued")
+    assert (response.status_code, response.headers["location"]) == (303, "/tasks?status=queued")
+    assert await status_of(pages, "t1") is Status.QUEUED
+
+
+async def test_repeated_resubmission_is_not_possible(pages: PagesUnderTest) -> None:
+    """A task is submitted again once: the second time makes no task, and says so."""
+    await add_tasks(pages.store, *(a_task(name, status=Status.FAILED, error=FAILED) for name in ("t1", "t2")))
+    for outcomes in (("2", "0", "0"), ("0", "2", "0")):
+        done = await pages.post("/tasks/bulk/run", action="resubmit", task=["t1", "t2"], total="2")
+        assert tuple(re.findall(r"<dd>(?:<strong>)?(\d+)", done.text)) == outcomes
+    again = (await pages.get("/tasks?status=queued&format=json")).json()["data"]
+    assert sorted(task["resubmission_of"] for task in again) == ["t1", "t2"]
