@@ -142,6 +142,7 @@ class Services(ProbeServices):
     work: RequestWork = BACKGROUND
     watching: Watching = not_watched
     allow_off_peak: bool = False
+    allow_unchecked: bool = False
     models: Sequence[str] = field(default_factory=known_models)
     handler_controls: HandlerApi
     circuits: Circuits
@@ -169,7 +170,7 @@ def create_app(services: Services, pages: Pages | None = None) -> ASGIApp:
         *callbacks.routes(),
         *_task_routes(services, turns, acceptor),
         *contents.routes(),
-        *_event_routes(services),
+        *_event_routes(services, pages),
         *drop_in_routes(services, acceptor, contents, auditor),
         *UsageApi(reports=services.usage, clock=services.clock, turns=turns).routes(),
         *_delivery_routes(services, turns),
@@ -248,12 +249,13 @@ def _content_api(services: Services) -> ContentApi:
     )
 
 
-def _event_routes(services: Services) -> list[Route]:
+def _event_routes(services: Services, pages: Pages | None) -> list[Route]:
     return EventStreamApi(
         feed=services.feed,
         queries=services.queries,
         watching=services.watching,
         stopped=services.stopped,
+        pages=pages,
         max_streams=services.limits.streams,
     ).routes()
 

@@ -59,7 +59,8 @@ class Caller:
     """The client that sent a request.
 
     A `read_only` caller sees what an admin sees and changes nothing. `key_id` is the fingerprint of its API key;
-    `session` the id of the session of a browser, None for a request with a key.
+    `session` the id of the session of a browser, None for a request with a key. An `internal` caller is no client,
+    though one may have the same name.
     """
 
     name: str
@@ -67,6 +68,12 @@ class Caller:
     read_only: bool = False
     key_id: str = LOCAL_KEY
     session: str | None = None
+    internal: bool = False
+
+    @property
+    def share_owner(self) -> str:
+        """Return whose share of connections and memory its requests take; a client of the same name has another one."""
+        return f"internal {self.name}" if self.internal else f"client {self.name}"
 
     @property
     def sees_all(self) -> bool:
@@ -105,10 +112,10 @@ class Pages(Protocol):
 
 
 LOCAL = Caller(name="local", admin=True)
-VISITOR = "visitor"
-"""The name under which requests for pages share connections before anybody signed in."""
-METRICS_READER = Caller(name="metrics")
-LINK_READER = Caller(name="link")
+VISITOR = Caller(name="visitor", internal=True).share_owner
+"""The share of connections of requests for pages before anybody signed in."""
+METRICS_READER = Caller(name="metrics", internal=True)
+LINK_READER = Caller(name="link", internal=True)
 """The callers of signed links, who share the requests of one client; their endpoint checks the token."""
 METRICS_PATHS = frozenset({"/metrics", "/metrics/"})
 
@@ -168,20 +175,20 @@ class ApiKeyMiddleware:
             request.state.refusal = caller
         else:
             request.state.caller = caller
-        await self._serve(VISITOR if isinstance(caller, Problem) else caller.name, scope, receive, send)
+        await self._serve(VISITOR if isinstance(caller, Problem) else caller.share_owner, scope, receive, send)
 
-    async def _serve(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request that shares the connections of the client `name`."""
-        if self._running[name] >= self._free:
+    async def _serve(self, owner: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request that takes a connection of the share of `owner`."""
+        if self._running[owner] >= self._free:
             await problem_response(TOO_MANY_OF_CLIENT, scope)(scope, receive, send)
             return
         self._free -= 1
-        self._running[name] += 1
+        self._running[owner] += 1
         try:
             await self._app(scope, receive, send)
         finally:
             self._free += 1
-            self._running[name] -= 1
+            self._running[owner] -= 1
 
     def _is_open(self, path: str) -> bool:
         if path == "/" and self._pages:

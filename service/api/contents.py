@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from service.api.audit import DETAIL
 from service.api.authentication import caller_of
 from service.api.content_response import content_response
 from service.api.content_schemas import EXPIRES_IN, MAX_EXPIRES_IN, MIN_EXPIRES_IN, Variant
@@ -65,6 +66,7 @@ class ContentApi:
         expires = self.clock.now() + timedelta(seconds=seconds)
         base = self.public_url or str(request.base_url).rstrip("/")
         url = f"{base}{LINK_PREFIX}{self.links.token(task.id, expires)}"
+        setattr(request.state, DETAIL, f"until {rfc3339(expires)}")
         return json_response({"url": url, "expires_at": rfc3339(expires)}, status=201)
 
     async def show_linked(self, request: Request) -> Response:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.api.audit import DETAIL, counts_text
+from service.api.audit import DETAIL
 from service.api.authentication import caller_of
 from service.api.delivery_views import delivery_object
 from service.api.endpoints import json_response, route
@@ -15,7 +15,7 @@ from service.api.pages import PageTurns, page_response
 from service.api.ports import DeliveryLookup
 from service.api.problems import NOT_REQUESTED, ProblemError
 from service.api.query_params import MAX_ROWS, QueryParams, path_id
-from service.api.replays import replay_request, report_object
+from service.api.replays import replay_request, replay_text, report_object
 from service.api.request_bodies import BodyReader, require_json
 from service.api.request_context import TASK
 from service.api.request_work import RequestWork
@@ -116,7 +116,7 @@ class DeliveryApi:
         caller = caller_of(request)
         wanted = replay_request(data, caller, self.clock.now())
         report = await self._bulk.run(wanted.wanted, cursor=wanted.cursor, dry_run=wanted.dry_run, caller=caller.name)
-        setattr(request.state, DETAIL, None if wanted.dry_run else counts_text(report.outcomes.items()))
+        setattr(request.state, DETAIL, None if wanted.dry_run else replay_text(wanted.wanted, report))
         return json_response(report_object(report))
 
     async def _visible(self, request: Request) -> DeliveryView:

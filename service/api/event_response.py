@@ -9,6 +9,7 @@ from sse_starlette.sse import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
 from service.api.ports import Stopped
+from service.api.stream_sessions import Permitted
 from service.domain.logged_event import LoggedEvent
 from service.tasks.event_feed import Listener
 
@@ -29,7 +30,8 @@ HEARTBEAT = b": heartbeat\n"
 class EventStream(EventSourceResponse):
     """Sends the events of `listener` until the client disconnects, the process stops, or for `seconds`.
 
-    With 0 seconds it sends those that are stored. `held` is entered while it is sent.
+    With 0 seconds it sends those that are stored. `held` is entered while it is sent. The stream ends when it is no
+    longer `permitted`, which is asked before events and with the heartbeats.
     """
 
     def __init__(
@@ -40,13 +42,20 @@ class EventStream(EventSourceResponse):
         stopped: Stopped,
         seconds: int | None,
         headers: Mapping[str, str],
+        permitted: Permitted | None = None,
     ) -> None:
         self._held = held
         self._listener = listener
         self._stopped = stopped
         self._seconds = seconds
-        chunks = _chunks(listener, follow=seconds != 0)
-        super().__init__(chunks, ping=HEARTBEAT_SECONDS, ping_message_factory=_Heartbeat, headers=headers)
+        self._permitted = permitted
+        super().__init__(
+            _chunks(listener, permitted, follow=seconds != 0),
+            ping=HEARTBEAT_SECONDS,
+            ping_message_factory=_Heartbeat,
+            data_sender_callable=self._close_unpermitted if permitted else None,
+            headers=headers,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
@@ -63,6 +72,13 @@ class EventStream(EventSourceResponse):
         self._listener.close()
         await asyncio.sleep(END_SECONDS)
 
+    async def _close_unpermitted(self) -> None:
+        """Close the listener once the stream is no longer permitted."""
+        while not self._listener.closed:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            if self._permitted and not await self._permitted():
+                self._listener.close()
+
 
 class _Heartbeat(ServerSentEvent):
     def encode(self) -> bytes:
@@ -70,11 +86,13 @@ class _Heartbeat(ServerSentEvent):
         return HEARTBEAT
 
 
-async def _chunks(listener: Listener, *, follow: bool) -> AsyncGenerator[bytes]:
+async def _chunks(listener: Listener, permitted: Permitted | None, *, follow: bool) -> AsyncGenerator[bytes]:
     yield BEGIN
     events = listener.events(follow=follow)
     try:
         async for event in events:
+            if permitted and not await permitted():
+                return
             yield event_bytes(event)
     finally:
         await events.aclose()

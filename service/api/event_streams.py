@@ -9,13 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.api.authentication import Caller, caller_of
+from service.api.authentication import Caller, Pages, caller_of
 from service.api.connections import MAX_CONNECTIONS
 from service.api.endpoints import route
 from service.api.long_poll import Watching
 from service.api.ports import Stopped
 from service.api.problems import TOO_MANY_OF_CLIENT, ProblemError
 from service.api.query_params import MAX_INTEGER, MAX_NUMBER, QueryParams, number_of
+from service.api.stream_sessions import permission
 from service.domain.errors import Fault, InvalidParams, NotFound
 from service.domain.logged_event import EventFilter
 from service.domain.ports.tasks import TaskQueries
@@ -34,13 +35,15 @@ class EventStreamApi:
     """The endpoint `/v1/events`.
 
     There are at most `max_streams`, and a client may begin one only while it has fewer than are free (as in
-    `domain/fair_share.py`). A stream of certain tasks watches them: see `watching`.
+    `domain/fair_share.py`). A stream of certain tasks watches them: see `watching`. One of a browser ends with its
+    session of `pages`.
     """
 
     feed: EventFeed
     queries: TaskQueries
     watching: Watching
     stopped: Stopped
+    pages: Pages | None = None
     max_streams: int = MAX_STREAMS
     _streams: Counter[str] = field(default_factory=Counter)
 
@@ -71,6 +74,7 @@ class EventStreamApi:
             held=self._held(caller.name, tasks),
             stopped=self.stopped,
             seconds=None if seconds < 0 else seconds,
+            permitted=permission(self.pages, request, caller),
             headers={LAST_EVENT_ID: str(begin)},
         )
 

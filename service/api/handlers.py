@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.audit import DETAIL
 from service.api.authentication import caller_of, require_admin
 from service.api.body_models import given, validated
 from service.api.endpoints import json_response, route
@@ -82,6 +83,7 @@ class HandlerApi:
         if "handler" in (target or {}):
             raise InvalidParams([Fault(loc=("target", "handler"), msg="is the name in the path: leave it out")])
         result = await self.tester.send(str(request.path_params["name"]), target=target, event_type=event_type)
+        setattr(request.state, DETAIL, result.outcome)
         return json_response(asdict(result))
 
     async def _names(self, request: Request) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ MAX_STRAY = 4
 WRITE_BUFFER = 16 * 1024
 """Unsent bytes of responses from which on no further response is begun."""
 
+LINE_END = b"\n"
 END_OF_HEAD = b"\r\n\r\n"
 MIN_PIECE = 14
 MIN_BODY_PIECE = 512
@@ -97,7 +98,8 @@ class BoundedProtocol(ClosingProtocol):
         if len(data) <= MAX_STRAY and not (data.strip(b"\r\n") or self._is_receiving()):
             return
         few = MAX_QUEUED if len(data) <= MAX_HEAD else 1
-        if self._unparsed or data.count(END_OF_HEAD) > few:
+        # a part of a large body often has no line end, which is found out far faster than the ends of heads are counted
+        if self._unparsed or (LINE_END in data and data.count(END_OF_HEAD) > few):
             self._unparsed += data
             self._parse_queued()
         else:  # the usual case

@@ -18,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from service.api.audit import Auditor
 from service.api.authentication import MCP_PATH, caller_of
 from service.api.endpoints import route
+from service.api.metrics import installed_version
 from service.api.ports import TaskService, WaitingNotes
 from service.api.problems import READ_ONLY, Problem, ProblemError, internal_error, problem_of
 from service.api.query_params import KEY_FORM, is_idempotency_key
@@ -87,7 +88,7 @@ class McpApi:
                     cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
                     raise ToolError(internal_error(cause, status=500).detail) from None
 
-        server = Tools("boomerang", instructions="Generate videos; a task takes minutes.")
+        server = Tools("boomerang", version=installed_version(), instructions="Generate videos; a task takes minutes.")
         for tool, hints in (
             (self.generate_video, {"readOnlyHint": False, "destructiveHint": False, "idempotentHint": False}),
             (self.get_video, {"readOnlyHint": True}),

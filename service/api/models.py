@@ -13,6 +13,9 @@ from service.domain.errors import NotFound
 from service.domain.models.json_schema import json_schema
 from service.domain.task import Json
 
+OWNER = "vidu"
+"""Who made all models that are known here, whichever provider runs them."""
+
 
 @dataclass(kw_only=True, slots=True)
 class ModelApi:
@@ -28,7 +31,7 @@ class ModelApi:
     async def list_models(self, request: Request) -> Response:
         """List the models with their parameters as JSON Schema."""
         QueryParams(request).reject_errors()
-        return json_response({"data": [self._model(name) for name in self.models]})
+        return json_response({"object": "list", "data": [self._model(name) for name in self.models]})
 
     async def show(self, request: Request) -> Response:
         """Show one model; raises NotFound for an unknown one."""
@@ -39,4 +42,5 @@ class ModelApi:
         return json_response(self._model(name))
 
     def _model(self, name: str) -> Json:
-        return {"id": name, "parameters": json_schema(name, allow_off_peak=self.allow_off_peak)}
+        parameters = json_schema(name, allow_off_peak=self.allow_off_peak)
+        return {"id": name, "object": "model", "owned_by": OWNER, "parameters": parameters}

@@ -11,7 +11,7 @@ from service.domain.ports.endpoints import EndpointTestResult
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Json, Task, TaskId
 from service.domain.tokens import TokenClaims
-from service.tasks.new_task import NewTask
+from service.tasks.new_task import NO_OTHER_CHANGES, NewTask, OtherChanges
 
 Stopped = Callable[[], Awaitable[object]]
 """Returns once the process shuts down."""
@@ -29,11 +29,20 @@ class TaskService(Protocol):
     async def cancel(self, task_id: TaskId) -> Task:
         """Cancel a task; raises Conflict with the reason, or UpstreamError."""
 
-    async def resubmit(self, task_id: TaskId) -> Task:
-        """Create a new task from an in-doubt or failed one and return the new one; raises Conflict."""
+    async def resubmit(self, task_id: TaskId, *, first: bool = False) -> Task:
+        """Create a new task from an in-doubt or failed one and return it, or the one of an earlier resubmission.
+
+        Raises Conflict, with `first` also for a task that was resubmitted before.
+        """
 
     async def resubmit_changed(
-        self, task_id: TaskId, changes: Json, *, admin: bool, idempotency: IdempotencyKey | None
+        self,
+        task_id: TaskId,
+        changes: Json,
+        *,
+        admin: bool,
+        idempotency: IdempotencyKey | None,
+        others: OtherChanges = NO_OTHER_CHANGES,
     ) -> tuple[Task, bool]:
         """Create a new task from an ended one, with changed parameters; return it, and whether it is new.
 

@@ -36,11 +36,25 @@ OPENAI_CODES: Mapping[int, str] = {401: "invalid_api_key", 404: "not_found", 422
 MAY_EXIST = "may_exist"
 """Key of the request's state: whether a task of it may be stored already."""
 
-NOT_SUPPORTED = (
-    "this operation is not supported here: videos are created, retrieved, listed, deleted and downloaded; there is no"
-    " remix, no edit, no extension and no character"
+VIDEOS_PREFIX, VERSION_PREFIX = "/v1/videos", "/v1/"
+NOT_SUPPORTED = "not-supported"
+"""Kind of the problem of an address or a method that only OpenAI's own API has."""
+
+NO_SUCH_OPERATION: tuple[tuple[str, str], ...] = (
+    (
+        VIDEOS_PREFIX,
+        (
+            "this operation is not supported here: videos are created, retrieved, listed, deleted and downloaded; there"
+            " is no remix, no edit, no extension and no character"
+        ),
+    ),
+    (VERSION_PREFIX, "this operation is not supported here: of OpenAI's API there are only videos and models"),
+    ("", "there is nothing at this address: base_url must be the address of this service with /v1 at its end"),
 )
-"""Message for an address or a method that only OpenAI's own API has, its code is `not_supported`."""
+"""The beginnings of paths with the message for an address or a method that is not there; the first match applies."""
+
+SDK_HEADER = b"x-stainless-lang"
+"""Header that the SDKs of OpenAI send with every request. They show only errors in the form of OpenAI's API."""
 
 UNPROCESSABLE, BAD_REQUEST = 422, 400
 """The provider answers 400 to what our own API answers 422."""
@@ -71,9 +85,11 @@ def openai_response(problem: Problem, scope: Scope) -> Response:
     Its SDK repeats a request after 408, 409, 429 and 5xx by itself: a header forbids that where a task may exist, and
     where nothing changes by itself.
     """
+    problem = replace(problem, faults=tuple(_without_part(fault) for fault in problem.faults))
     first = problem.faults[0] if problem.faults else None
     if not problem.kind and problem.status in {NOT_FOUND, NOT_ALLOWED}:
-        problem = replace(problem, kind="not-supported", detail=NOT_SUPPORTED)
+        detail = next(text for prefix, text in NO_SUCH_OPERATION if scope["path"].startswith(prefix))
+        problem = replace(problem, kind=NOT_SUPPORTED, detail=detail)
     error = {
         "message": _message(problem),
         "type": _openai_type(problem.status),
@@ -88,7 +104,12 @@ def openai_response(problem: Problem, scope: Scope) -> Response:
 
 def _openai_code(problem: Problem) -> str | None:
     kind = problem.kind.replace("-", "_")
-    return kind if problem.detail == NOT_SUPPORTED else OPENAI_CODES.get(problem.status) or kind or None
+    return kind if problem.kind == NOT_SUPPORTED else OPENAI_CODES.get(problem.status) or kind or None
+
+
+def _without_part(fault: Fault) -> Fault:
+    """Return a fault with the name of its parameter alone: the SDK does not say `query` either."""
+    return replace(fault, loc=fault.loc[1:]) if fault.loc[:1] == ("query",) else fault
 
 
 def _openai_type(status: int) -> str:
@@ -100,7 +121,7 @@ def _openai_type(status: int) -> str:
 SHAPES: tuple[tuple[str, Callable[[Problem, Scope], Response]], ...] = (
     ("/model/v1/", vtrix_response),
     ("/api/v1/skill/", vtrix_envelope),
-    ("/v1/videos", openai_response),
+    (VIDEOS_PREFIX, openai_response),
 )
 """The beginnings of the paths of drop-in APIs, with the form of their errors."""
 
@@ -113,10 +134,15 @@ FOR_PROGRAMS = ("/v1/", "/model/", "/api/", "/mcp", CALLBACK_PREFIX, HANDLER_PRE
 
 
 def problem_response(problem: Problem, scope: Scope) -> Response:
-    """Return the response for `problem` in the form of the API that the path belongs to, to a browser as a page."""
+    """Return the response for `problem` in the form of the API that the path belongs to.
+
+    An SDK of OpenAI gets the form that it reads at every other address too, a browser gets a page.
+    """
     for prefix, render in SHAPES:
         if scope["path"].startswith(prefix):
             return render(problem, scope)
+    if any(name == SDK_HEADER for name, _ in scope["headers"]):
+        return openai_response(problem, scope)
     page: Callable[[Problem, Scope], Response] | None = scope.get("state", {}).get(PROBLEM_PAGE)
     if page is None or not _is_of_person(scope):
         return problem.response()

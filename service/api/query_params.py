@@ -13,6 +13,9 @@ from starlette.requests import Request
 
 from service.api.problems import Problem, ProblemError
 from service.domain.errors import Fault, InvalidParams, NotFound
+from service.domain.history_position import HistoryPosition, parse_position
+from service.domain.search import MAX_TEXT as MAX_SEARCH
+from service.domain.search import search_text
 from service.domain.task import TaskId
 from service.domain.task_view import parse_time
 
@@ -23,9 +26,9 @@ KEY_FORM = f"1 to {MAX_KEY} printable ASCII characters"
 MAX_FAULTS = 100
 MAX_INTEGER = 999_999
 MAX_NUMBER = 2**53 - 1  # every client reads it exactly
+WRONG_CURSOR = "is not a next_cursor of this list: start without it"
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_POSITION = re.compile(r"[0-9]{1,15}-[0-9]{1,9}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NUMBER = re.compile(r"[0-9]{1,16}")
 _INTEGER = re.compile(r"[0-9]{1,6}")
@@ -67,10 +70,12 @@ class QueryParams:
     def text(self, name: str) -> str | None:
         """Return a short printable text, None without the parameter."""
         text = self._values.get(name)
-        if text is not None and not (text.isprintable() and 0 < len(text) <= MAX_TEXT):
-            self._add_fault(name, f"must be printable text of 1 to {MAX_TEXT} characters")
-            return None
-        return text
+        return None if text is None else self._printable(name, text, MAX_TEXT)
+
+    def search(self, name: str) -> str | None:
+        """Return a text to search for, None without the parameter; it is longer, and may have line breaks."""
+        text = self._values.get(name)
+        return None if text is None else self._printable(name, search_text(text), MAX_SEARCH)
 
     def choice(self, name: str, choices: Collection[str]) -> str | None:
         """Return one of `choices`, None without the parameter."""
@@ -140,16 +145,18 @@ class QueryParams:
             return None
         row_id = row_id_of(kind, text)
         if row_id is None:
-            self._add_fault("cursor", "is not a next_cursor of this list: start without it")
+            self._add_fault("cursor", WRONG_CURSOR)
         return row_id
 
-    def position(self) -> str | None:
+    def position(self) -> HistoryPosition | None:
         """Return the position in the `cursor` of a history, None without the parameter."""
-        text = self.cursor("history")
-        if text is not None and not _POSITION.fullmatch(text):
-            self._add_fault("cursor", "is not a next_cursor of this list: start without it")
+        text = self._values.get("cursor")
+        if text is None:
             return None
-        return text
+        position = parse_position(_text_of("history", text) or "")
+        if position is None:
+            self._add_fault("cursor", WRONG_CURSOR)
+        return position
 
     def includes(self, name: str) -> bool:
         """Return whether `include` asks for `name`, the only thing that a list leaves out."""
@@ -159,6 +166,12 @@ class QueryParams:
         """Raise InvalidParams when there are faults."""
         if self._faults:
             raise InvalidParams(self._faults)
+
+    def _printable(self, name: str, text: str, maximum: int) -> str | None:
+        if text.isprintable() and 0 < len(text) <= maximum:
+            return text
+        self._add_fault(name, f"must be printable text of 1 to {maximum} characters")
+        return None
 
     def _several(self, name: str) -> list[str]:
         return list(dict.fromkeys(part for text in self._values.getlist(name) for part in text.split(",")))
@@ -223,10 +236,15 @@ def _suggestion(text: str, choices: Collection[str]) -> str:
 
 def row_id_of(kind: str, text: str) -> str | None:
     """Return the row id in a cursor of the list of `kind`, None for any other text."""
+    row_id = _text_of(kind, text)
+    return row_id if row_id and _ID.fullmatch(row_id) else None
+
+
+def _text_of(kind: str, cursor: str) -> str | None:
+    """Return what a cursor of the list of `kind` contains, None for any other text."""
     try:
-        plain = urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
+        plain = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
     except ValueError:
         return None
-    found_kind, _, row_id = plain.partition(":")
-    valid = found_kind == kind and _ID.fullmatch(row_id) and cursor_of(kind, row_id) == text
-    return row_id if valid else None
+    found_kind, _, text = plain.partition(":")
+    return text if found_kind == kind and cursor_of(kind, text) == cursor else None

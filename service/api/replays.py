@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from service.api.audit import counts_text
 from service.api.authentication import Caller
 from service.api.query_params import MAX_TEXT, cursor_of, row_id_of, unknown_key_fault
 from service.domain.errors import Fault, InvalidParams
@@ -57,6 +58,13 @@ def replay_request(data: object, caller: Caller, now: datetime) -> ReplayRequest
     if body.faults:
         raise InvalidParams(body.faults)
     return request
+
+
+def replay_text(wanted: ReplayFilter, report: ReplayReport) -> str:
+    """Return what was replayed for the audit log: the filter, and how many deliveries had each outcome."""
+    given = {**vars(wanted), "statuses": " and ".join(sorted(wanted.statuses)), "requested": None}
+    texts = {name: str(rfc3339(each) if isinstance(each, datetime) else each) for name, each in given.items() if each}
+    return ", ".join(filter(None, [*map(" ".join, texts.items()), counts_text(report.outcomes.items())]))
 
 
 def report_object(report: ReplayReport) -> Json:

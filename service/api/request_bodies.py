@@ -195,7 +195,7 @@ async def read_optional_json(bodies: BodyReader, request: Request) -> object:
 def _share_owner(request: Request) -> str:
     """Return whose share of the memory a body takes: that of its client, or of its callback address."""
     caller = request.scope.get("state", {}).get("caller")
-    return f"client {caller.name}" if caller else str(request.scope["path"])
+    return caller.share_owner if caller else str(request.scope["path"])
 
 
 UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})

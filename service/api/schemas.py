@@ -232,13 +232,12 @@ class HistoryEntry(RootModel[AnyHistoryEntry]):
     """One entry of a task's history; `kind` names its schema."""
 
 
-# Everything else
-
-
 class Model(ApiModel):
     """A model of the provider, with its parameters."""
 
     id: str
+    object: Literal["model"] = Field(description="For SDKs of OpenAI, as `owned_by`.")
+    owned_by: str = Field(description="Who made the model.")
     parameters: dict[str, Any] = Field(description="The `params` of a task, as JSON Schema 2020-12.")
 
 
@@ -274,6 +273,8 @@ class DeliveryPage(Page[Delivery]):
 
 class ModelList(ItemList[Model]):
     """Every model."""
+
+    object: Literal["list"]
 
 
 class LoginLink(ApiModel):

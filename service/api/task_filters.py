@@ -11,7 +11,7 @@ FILTERS = ("status", "model", "handler", "client", "since", "until", "q")
 
 def task_filter(query: QueryParams, caller: Caller) -> TaskFilter:
     """Return the filter in a query, limited to what the caller may see; its faults are left in `query`."""
-    client, text, since, until = query.text("client"), query.text("q"), query.time("since"), query.time("until")
+    client, text, since, until = query.text("client"), query.search("q"), query.time("since"), query.time("until")
     if client is not None and not caller.sees(client):
         query.fault("client", "only an admin may name another client")
     if since is not None and until is not None and since >= until:

@@ -138,13 +138,13 @@ class TaskApi:
     async def history(self, request: Request) -> Response:
         """Show the history of a task, oldest entry first."""
         query = QueryParams(request, "cursor", "include")
-        cursor, metadata = query.position(), query.includes("metadata")
+        after, metadata = query.position(), query.includes("metadata")
         query.reject_errors()
         [task] = await self.notes.noted([await self._visible(request)])
         caller, waiting = caller_of(request), waiting_entry(task, self.clock.now())
         async with self.turns.turn(caller.name) as pause:
             return await history_page(
-                self.queries, task.id, caller, cursor=cursor, metadata=metadata, waiting=waiting, pause=pause
+                self.queries, task.id, caller, after=after, metadata=metadata, waiting=waiting, pause=pause
             )
 
     def _wanted_wait(self, request: Request) -> tuple[int, dict[str, str]]:

@@ -18,6 +18,7 @@ from service.domain.ports.usage import UsageReports
 from service.domain.task import Json
 from service.domain.usage import UsageRow, dollars
 
+DAY = timedelta(days=1)
 DEFAULT_DAYS = 30
 MAX_DAYS = 366
 MAX_ROWS = 2000
@@ -26,7 +27,10 @@ MAX_ROWS = 2000
 
 @dataclass(kw_only=True, slots=True)
 class UsageApi:
-    """The endpoint `/v1/usage`. Each day is read by itself, with a pause, so that no report holds up other requests."""
+    """The endpoint `/v1/usage`.
+
+    Each day with submissions is read by itself, with a pause, so that no report holds up other requests.
+    """
 
     reports: UsageReports
     clock: Clock
@@ -49,12 +53,12 @@ class UsageApi:
         begin = _day_of(cursor, first, last) if cursor else first
         caller = caller_of(request)
         rows: list[UsageRow] = []
-        next_day: date | None = begin
         async with self.turns.turn(caller.name) as pause:
+            next_day = await self.reports.first_day(begin, last)
             while next_day is not None and len(rows) < MAX_ROWS:
                 rows += await self.reports.of_day(next_day, client=caller.scope)
                 await pause(0)
-                next_day = next_day + timedelta(days=1) if next_day < last else None
+                next_day = await self.reports.first_day(next_day + DAY, last) if next_day < last else None
         return json_response(_report(first, last, rows, next_day))
 
 

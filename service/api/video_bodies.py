@@ -37,9 +37,16 @@ FormField = tuple[str, str | tuple[str, bytes]]
 """The name of a field and its text, or the type and content of its file."""
 
 UNTYPED = frozenset({"", "application/octet-stream"})
-REPEATABLE = frozenset({"input_reference", "images", "videos"})
+REFERENCE = "input_reference"
+REPEATABLE = frozenset({REFERENCE, "images", "videos"})
 """Fields that may be given several times without brackets: several gateways read references like that."""
+NO_FIELD = (
+    "is no name of a field here: a form has texts, files, and lists and objects of texts; send others in a body of"
+    " application/json"
+)
 _NAME = re.compile(r"([A-Za-z0-9_]{1,64})(?:(\[\])|\[([^\[\]]{1,200})\])?")
+_REFERENCE_KEY = re.compile(rf"{REFERENCE}(?:\[\])?\[([a-z_]{{1,200}})\]")
+"""The name of a field of a reference object. Without brackets between, it may be one of several in a list."""
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _BOUNDARY = re.compile(r";\s*boundary\*?\d*\*?\s*=", re.IGNORECASE)
 FLAGS = {"true": True, "false": False}
@@ -143,30 +150,35 @@ def form_value(fields: list[FormField]) -> Json:
     data: Json = {}
     faults: list[Fault] = []
     for name, value in fields:
-        match = _NAME.fullmatch(name)
+        reference = _REFERENCE_KEY.fullmatch(name)
+        match = _NAME.fullmatch(REFERENCE if reference else name)
         if match is None:
-            faults.append(Fault(loc=(name[:64].encode("ascii", "replace").decode(),), msg="is no name of a field here"))
+            faults.append(Fault(loc=(name[:64].encode("ascii", "replace").decode(),), msg=NO_FIELD))
+            continue
+        if isinstance(value, tuple) and not value[1]:
+            faults.append(Fault(loc=(match[1],), msg="is an empty file: send its content"))
             continue
         text = value if isinstance(value, str) else _data_uri(*value)
-        if not _put(data, match, text, repeatable=match[1] in REPEATABLE):
+        found = {reference[1]: text} if reference else text
+        if not _put(data, match, found, repeatable=match[1] in REPEATABLE):
             faults.append(Fault(loc=(match[1],), msg="is given more than once, or in two forms: give it once"))
     if faults:
         raise InvalidParams(faults)
     return _typed(data)
 
 
-def _put(data: Json, match: re.Match[str], text: str, *, repeatable: bool) -> bool:
+def _put(data: Json, match: re.Match[str], value: object, *, repeatable: bool) -> bool:
     """Add a field; return False if another one is in its place."""
     name, listed, key = match.groups()
     if listed or repeatable:
         target = data.setdefault(name, [])
         if isinstance(target, list):
-            target.append(text)
+            target.append(value)
         return isinstance(target, list)
     target, place = (data, name) if key is None else (data.setdefault(name, {}), key)
     if not isinstance(target, dict) or place in target:
         return False
-    target[place] = text
+    target[place] = value
     return True
 
 

@@ -42,8 +42,12 @@ class Translation:
         self.params[name], self.sources[name] = value, source
 
     def request_faults(self, faults: Sequence[Fault]) -> list[Fault]:
-        """Return faults of the task at the keys of the request that they come from."""
-        return [Fault(loc=self._location(each.loc), msg=each.msg) for each in faults]
+        """Return faults of the task at the keys of the request that they come from.
+
+        That of the model is first, since others may follow from it: most clients show the key of the first one.
+        """
+        located = [Fault(loc=self._location(each.loc), msg=each.msg) for each in faults]
+        return sorted(located, key=lambda fault: fault.loc != ("model",))
 
     def _location(self, loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
         if loc[:1] != ("params",) or len(loc) == 1:

@@ -21,7 +21,7 @@ from service.api.repeated_creates import RepeatedCreates, create_key
 from service.api.request_context import TASK
 from service.api.request_work import RequestWork
 from service.api.task_acceptor import TaskAcceptor, new_task
-from service.api.video_bodies import VideoBody, video_body
+from service.api.video_bodies import REFERENCE, VideoBody, video_body
 from service.api.video_requests import Translation, task_request
 from service.api.video_schemas import VideoVariant
 from service.domain.errors import InvalidParams, NotFound, QueueFull
@@ -37,6 +37,9 @@ POLL_AFTER_MS = 2000
 
 PAGE_SIZE, MAX_PAGE_SIZE = 20, 100
 VARIANTS = get_args(VideoVariant)
+IMAGES = "images"
+"""Parameter of a model that `input_reference` becomes."""
+
 SIGNED_FOR = timedelta(hours=1)
 UNLISTED = frozenset({"metadata", "notify", "hinted_fact"})
 ARCHIVED_WITHIN = timedelta(minutes=1)
@@ -81,6 +84,8 @@ class VideoApi:
             try:
                 task = await self._accepted(request, body, translated, arrived_at)
             except InvalidParams as invalid:
+                if IMAGES not in translated.params:  # the SDK has only this argument for them
+                    translated.sources[IMAGES] = REFERENCE
                 raise InvalidParams(translated.request_faults(invalid.faults)) from invalid
         return _video(await self.work.tried(task))
 

@@ -101,8 +101,11 @@ class VtrixModelApi:
         }
 
 
-def parameter(name: str, schema: Json, *, required: bool) -> Json:
-    """Return one parameter as the provider's specifications describe it; defaults are texts there."""
+def parameter(name: str, schema: Json, *, required: bool, path: str = "input[0].params") -> Json:
+    """Return one parameter as the provider's specifications describe it; defaults are texts there.
+
+    The children of a list of objects are the properties of each of them. `path` leads to what has the parameter.
+    """
     constraints = {new: schema[old] for old, new in CONSTRAINTS.items() if old in schema}
     if "enum" in schema:
         constraints["enum"] = schema["enum"]
@@ -111,14 +114,21 @@ def parameter(name: str, schema: Json, *, required: bool) -> Json:
         constraints["default"] = default if isinstance(default, str) else json.dumps(default)
     return {
         "name": name,
-        "path": f"input[0].params.{name}",
+        "path": f"{path}.{name}",
         "type": schema["type"],
         "required": required,
         "description": schema["description"],
         "constraints": constraints,
         "example": None,
-        "children": [],
+        "children": _children(schema.get("items", {}), f"{path}.{name}[0]"),
     }
+
+
+def _children(items: Json, path: str) -> list[Json]:
+    """Return the parameters that each object in a list has, none where the list has no objects."""
+    needed = items.get("required", ())
+    properties: Json = items.get("properties", {})
+    return [parameter(name, each, required=name in needed, path=path) for name, each in properties.items()]
 
 
 def _kind(name: str) -> str:

@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from service.cli.examples import with_examples
 from service.cli.streams_and_signals import (
+    drop_unwritable_output,
     end_in_spite_of_threads,
     end_on_sigterm_as_first_process,
     open_missing_streams,
@@ -168,4 +169,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SystemExit as end:
         if end.code == EXIT_INTERRUPTED:
             end_in_spite_of_threads(EXIT_INTERRUPTED)
+        drop_unwritable_output()
         raise

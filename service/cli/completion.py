@@ -1,13 +1,16 @@
 """The command `boomerang completion`, and the values that a shell completes."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
 from click.shell_completion import CompletionItem, get_completion_class
+
+if TYPE_CHECKING:
+    from service.cli.api_client import Client
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_BOOMERANG_COMPLETE"
@@ -16,8 +19,22 @@ VARIABLE = "_BOOMERANG_COMPLETE"
 ZSH_BEGIN = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }"
 """A line behind the first one, `#compdef`: without it, a zsh that has not loaded its completions reports an error."""
 
+OPEN_ENDED = {
+    "bash": ("COMPREPLY+=($value)\n", "COMPREPLY+=($value)\n            [[ $value == *= ]] && compopt -o nospace\n"),
+    "zsh": (
+        """            if [[ "$descr" == "_" ]]; then\n""",
+        """            if [[ "$key" == *= ]]; then
+                compadd -U -S '' -- "$key"
+            elif [[ "$descr" == "_" ]]; then\n""",
+    ),
+}
+"""What to replace in the script of a shell, so that it adds no space to a name whose value follows; fish adds none."""
+
 COMPLETION_SECONDS = 2.0
 """How long a completion waits for the service."""
+
+MAX_NAMES = 50
+"""Tasks and circuits that are completed, of tasks the newest."""
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -26,7 +43,7 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the script that completes commands, options, models, statuses and handlers in a shell.
+    """Print the script that completes commands, options, models, statuses, handlers and ids in a shell.
 
     Add the line of your shell to its start file (~/.bashrc, ~/.zshrc, ~/.config/fish/config.fish), and open a new one.
     """
@@ -34,6 +51,7 @@ def completion(context: click.Context, shell: str) -> None:
     if script is None:
         raise click.UsageError(f"there is no completion for {shell}")
     source = script(context.find_root().command, {}, "boomerang", VARIABLE).source()
+    source = source.replace(*OPEN_ENDED.get(shell, ("", "")))
     click.echo(source.replace("\n", f"\n{ZSH_BEGIN}\n", 1) if shell == "zsh" else source)
 
 
@@ -69,17 +87,35 @@ def _parameter_names() -> Sequence[str]:
     return sorted({f"{name}=" for model in MODELS.values() for name in model.model_fields})
 
 
-def _circuit_keys() -> Sequence[str]:
-    from service.cli.api_client import Client, find_access  # noqa: PLC0415 - heavy, and only completion needs it here
+def _of_service(read: Callable[["Client"], Awaitable[Mapping[str, str]]]) -> Complete:
+    """Return a completion of the names that the service answers, each with a note; without an answer there are none."""
 
-    access = find_access(None, None, os.environ, Path(".env"))
+    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from service.cli.api_client import Client, find_access  # noqa: PLC0415 - heavy, and only completion needs it
 
-    async def read() -> list[str]:
-        with anyio.fail_after(COMPLETION_SECONDS):
-            async with Client(access.url, access.api_key, variables=access.variables) as client:
-                return [each["key"] for each in (await client.circuits(limit=200))["data"]]
+        async def names() -> Mapping[str, str]:
+            access = find_access(context.params.get("url"), context.params.get("api_key"), os.environ, Path(".env"))
+            with anyio.fail_after(COMPLETION_SECONDS):
+                async with Client(access.url, access.api_key, variables=access.variables) as client:
+                    return await read(client)
 
-    return anyio.run(read)
+        try:
+            found = anyio.run(names)
+        except Exception:  # noqa: BLE001 - as above
+            return []
+        return [CompletionItem(name, help=note) for name, note in found.items() if name.startswith(incomplete)]
+
+    return complete
+
+
+async def _circuit_keys(client: "Client") -> Mapping[str, str]:
+    found = (await client.circuits(limit=MAX_NAMES))["data"]
+    return {each["key"]: str(each["state"]) for each in found}
+
+
+async def _task_ids(client: "Client") -> Mapping[str, str]:
+    found = (await client.tasks(limit=MAX_NAMES))["data"]
+    return {each["id"]: f"{each['status']}, {each['created_at'][:16]}Z" for each in found}
 
 
 def _files(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -89,5 +125,6 @@ def _files(_: click.Context, __: click.Parameter, incomplete: str) -> list[Compl
 models: Any = _values(_model_names)
 parameters: Any = _values(_parameter_names)
 handlers: Any = _values(_handler_names)
-circuits: Any = _values(_circuit_keys)
+circuits: Any = _of_service(_circuit_keys)
+task_ids: Any = _of_service(_task_ids)
 files: Any = _files

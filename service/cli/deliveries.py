@@ -4,7 +4,8 @@ import click
 
 from service.cli.api_client import Client, with_client
 from service.cli.completion import handlers
-from service.cli.output import console, format_time, print_json, show_table, text_of
+from service.cli.next_page import print_next_page
+from service.cli.output import format_time, print_json, show_table, text_of
 from service.cli.tasks import as_json
 from service.domain.task import Json
 
@@ -49,9 +50,7 @@ async def dead(
     rows = [_row(delivery) for delivery in page["data"]]
     empty = "No delivery fails." if failing else "No dead letters."
     show_table(FAILING if failing else DEAD, rows, empty=empty, below=2)
-    if page.get("next_cursor"):
-        flag = " --failing" if failing else f" --fault {fault}" if fault else ""
-        console().print(f"More: boomerang dead{flag} --cursor {text_of(page['next_cursor'])}", soft_wrap=True)
+    print_next_page(page.get("next_cursor"))
 
 
 async def _failing(client: Client, handler: str | None, limit: int, cursor: str | None) -> Json:

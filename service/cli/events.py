@@ -3,6 +3,7 @@
 import click
 
 from service.cli.api_client import Client, with_client
+from service.cli.completion import task_ids
 from service.cli.output import format_time, print_json, show_table, text_of
 from service.cli.tasks import as_json
 from service.domain.task import Json
@@ -11,7 +12,7 @@ COLUMNS = ("time (UTC)", "kind", "event", "handler", "result")
 
 
 @click.command()
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", shell_complete=task_ids)
 @as_json
 @with_client
 async def events(client: Client, *, task_id: str, as_json: bool) -> None:

@@ -35,6 +35,22 @@ def open_missing_streams() -> None:
             setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", errors="backslashreplace"))
 
 
+def drop_unwritable_output() -> None:
+    """Drop buffered output that cannot be written, as on a full disk.
+
+    Python would try it again at its end, print the error once more and exit with 120.
+    """
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except ValueError:  # it is closed
+            continue
+        except OSError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+
+
 def end_on_sigterm_as_first_process() -> None:
     """Let SIGTERM end a process whose id is 1, as in a container: without a handler it is ignored (pid_namespaces(7)).
 

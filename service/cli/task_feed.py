@@ -24,6 +24,9 @@ POLL_SECONDS = 2.0
 MAX_TRIES = 30
 """Failures in a row after which the command ends: a minute."""
 
+MAX_KNOWN = 1000
+"""Tasks of which the last status is kept, those seen last: a command may run for months."""
+
 POSITION = "Last-Event-ID"
 MAX_LINE = 4 * 1024 * 1024
 """Bytes of one line of the stream: an event contains the parameters of a task."""
@@ -92,8 +95,10 @@ class TaskFeed:
     def _is_new(self, task: Json) -> bool:
         """Return whether the task looks otherwise than before, and remember how it looks."""
         now = (task["status"], task.get("progress"), task.get("note"))
-        before = self._known.get(task["id"])
+        before = self._known.pop(task["id"], None)
         self._known[task["id"]] = now
+        if len(self._known) > MAX_KNOWN:
+            del self._known[next(iter(self._known))]
         return now != before
 
 

@@ -8,8 +8,9 @@ import click
 
 from service.cli import EXIT_FAILED
 from service.cli.api_client import Client, with_client
-from service.cli.completion import files, models, parameters
+from service.cli.completion import files, models, parameters, task_ids
 from service.cli.media_options import media_values, parse_pairs
+from service.cli.next_page import print_next_page
 from service.cli.output import (
     console,
     format_time,
@@ -144,7 +145,7 @@ async def _follow(client: Client, task_id: str) -> Json:
 
 
 @click.command()
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", shell_complete=task_ids)
 @as_json
 @with_client
 async def status(client: Client, *, task_id: str, as_json: bool) -> None:
@@ -153,7 +154,7 @@ async def status(client: Client, *, task_id: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("task_id", metavar="[ID]", required=False)
+@click.argument("task_id", metavar="[ID]", shell_complete=task_ids, required=False)
 @as_json
 @with_client
 async def watch(client: Client, *, task_id: str | None, as_json: bool) -> None:
@@ -173,7 +174,7 @@ async def watch(client: Client, *, task_id: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", shell_complete=task_ids)
 @as_json
 @with_client
 async def cancel(client: Client, *, task_id: str, as_json: bool) -> None:
@@ -183,7 +184,7 @@ async def cancel(client: Client, *, task_id: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", shell_complete=task_ids)
 @as_json
 @with_client
 async def resubmit(client: Client, *, task_id: str, as_json: bool) -> None:
@@ -211,8 +212,7 @@ async def tasks(
         print_json(page)
         return
     show_table(TASK_COLUMNS, [_row(task) for task in page["data"]], empty="No tasks.", cut=True)
-    if page.get("next_cursor"):
-        console().print(f"More: boomerang tasks --cursor {text_of(page['next_cursor'])}", soft_wrap=True)
+    print_next_page(page.get("next_cursor"))
 
 
 def _row(task: Json) -> tuple[object, ...]:

@@ -118,6 +118,8 @@ _HISTORY = [
 ]
 _DESCRIBED = {
     "id": _MODEL,
+    "object": "model",
+    "owned_by": "vidu",
     "parameters": {"type": "object", "properties": {"prompt": {"type": "string"}}, "required": ["images", "prompt"]},
 }
 
@@ -234,7 +236,7 @@ EXAMPLES: Mapping[type[BaseModel], Any] = {
         "next_cursor": None,
     },
     Model: _DESCRIBED,
-    ModelList: {"data": [_DESCRIBED]},
+    ModelList: {"data": [_DESCRIBED], "object": "list"},
     Counts: {"swept": 0, "submitted": 1, "polled": 2, "dispatched": 3},
     ProcessState: {"status": "ready"},
     MetricsText: 'boomerang_tasks{status="queued"} 1.0\n',

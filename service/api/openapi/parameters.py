@@ -8,11 +8,13 @@ from service.api.deliveries import FAULTS, STATUSES
 from service.api.openapi import examples
 from service.api.query_params import MAX_INTEGER, MAX_KEY, MAX_ROWS, MAX_TEXT
 from service.api.schema_types import ID_PATTERN
+from service.domain.search import MAX_TEXT as MAX_SEARCH
 from service.domain.task import Status
 
 ID = {"type": "string", "pattern": ID_PATTERN}
 TEXT = {"type": "string"}
 NAME = {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MAX_TEXT}
+SEARCH = {**NAME, "pattern": "^[ -~]*[!-~][ -~]*$", "maxLength": MAX_SEARCH}
 KEY = {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MAX_KEY}
 CURSOR_TEXT = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 SECONDS = {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}
@@ -79,8 +81,9 @@ TASK_FILTERS = (
     in_query(
         "q",
         "An id of the task or of the provider; else words of the prompt, all of which it has; or `metadata.key`, or "
-        "`metadata.key=value`. A task is found by words a moment after its submission, newest submission first.",
-        NAME,
+        "`metadata.key=value`. A task is found by words from its acceptance on, the newest submission first; white "
+        "space around the text does not count.",
+        SEARCH,
     ),
 )
 IF_NONE_MATCH = Parameter(

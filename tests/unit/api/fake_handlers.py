@@ -58,9 +58,11 @@ class FakeHandlers:
         """Return the handlers with pending deliveries."""
         return self.pending
 
-    async def listed(self, *, limit: int, after: str | None) -> list[Circuit]:
+    async def listed(self, *, limit: int, after: str | None, only_open: bool = False) -> list[Circuit]:
         """Return the circuits by key."""
-        found = sorted(self.circuits, key=lambda each: each.key)
+        found = sorted(
+            (each for each in self.circuits if not only_open or each.state == "open"), key=lambda each: each.key
+        )
         return [each for each in found if after is None or each.key > after][:limit]
 
     async def close(self, key: str, *, now: datetime) -> Circuit | None:

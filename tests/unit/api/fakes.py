@@ -1,5 +1,6 @@
 """A fake application behind the HTTP API: configurable results, recorded calls."""
 
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from service.domain.artifact import StoredContent
 from service.domain.blob import Blob
 from service.domain.erasure import erased
 from service.domain.errors import BadToken
+from service.domain.history_position import HistoryEntry, HistoryKind, HistoryPosition, order
 from service.domain.link_tokens import LinkTokens
 from service.domain.media.limits import Unreadable
 from service.domain.ports.audit import AuditEntry, AuditRow
@@ -62,8 +64,26 @@ KEYS = (
     ApiKey(name="bob", key="key-of-bob"),
     ApiKey(name="root", key="key-of-root", admin=True),
 )
+EVENT_NUMBER = re.compile(r"[0-9]+")
 POLL: Json = {"at": "2026-05-06T12:09:42.000Z", "kind": "poll", "outcome": "in_progress"}
 GOOD = {"model": "viduq2_pro_reference", "params": {"prompt": "a cat", "images": ["https://example.org/cat.png"]}}
+
+
+def entry_of(row: Json) -> HistoryEntry:
+    """Return a row of a history with its position."""
+    kind = HistoryKind[row["kind"].upper()]
+    keys = {
+        HistoryKind.EVENT: "".join(EVENT_NUMBER.findall(str(row.get("id")))).zfill(6),
+        HistoryKind.DELIVERY: str(row.get("id")),
+        HistoryKind.ATTEMPT: f"{row.get('delivery_id')}.{row.get('attempt')}",
+        HistoryKind.POLL: "1",
+    }
+    at = datetime.fromisoformat(row["at"])
+    return HistoryEntry(position=HistoryPosition(at=at, kind=kind, key=keys.get(kind, "")), row=dict(row))
+
+
+def _comparable(position: HistoryPosition) -> tuple[datetime, int, str]:
+    return *order(position), position.key
 
 
 def a_task(number: int = 1, **changes: Any) -> Task:
@@ -188,7 +208,7 @@ class FakeApplication:
         self._maybe_fail()
         return self.add(replace(self.tasks_by_id[task_id], status=Status.CANCELED))
 
-    async def resubmit(self, task_id: TaskId) -> Task:
+    async def resubmit(self, task_id: TaskId, *, first: bool = False) -> Task:  # noqa: ARG002 - the port's signature
         """Store and return task 2 as the resubmission of any task."""
         self._maybe_fail()
         return self.add(a_task(2, client=self.tasks_by_id[task_id].client, resubmission_of=task_id))
@@ -206,6 +226,10 @@ class FakeApplication:
         """Erase a task."""
         self._maybe_fail()
         return self.add(erased(self.tasks_by_id[task_id], NOW))
+
+    async def first_day(self, begin: date, last: date) -> date | None:
+        """Return the first of these days that has a row of any client."""
+        return min((row.day for row in self.usage if begin <= row.day <= last), default=None)
 
     async def of_day(self, day: date, *, client: str | None) -> list[UsageRow]:
         """Return the rows of a day that the client may see."""
@@ -305,11 +329,11 @@ class FakeApplication:
         counts = Counter(task.status.value for task in self.tasks_by_id.values())
         return [StatusCount(status=status, count=count, more=False) for status, count in sorted(counts.items())]
 
-    async def history(self, task_id: TaskId, *, data: bool = True) -> list[Json]:
-        """Return the history of every task: one poll, or `entries`, without the data of events."""
+    async def history(self, task_id: TaskId, *, after: HistoryPosition | None = None, limit: int) -> list[HistoryEntry]:
+        """Return the next entries of the history of every task: one poll, or `entries`."""
         assert task_id in self.tasks_by_id
-        assert not data
-        return [dict(each) for each in self.entries]
+        found = [entry_of(row) for row in self.entries]
+        return [each for each in found if after is None or _comparable(each.position) > _comparable(after)][:limit]
 
     async def event_data(self, event_ids: Sequence[str]) -> dict[str, Json]:
         """Return the data of some events."""
@@ -367,6 +391,10 @@ class FakeApplication:
     async def load(self, task_id: TaskId) -> dict[str, Blob]:
         """Fail: the API never reads blobs."""
         raise AssertionError(f"the blobs of {task_id} were read")
+
+    async def stored_at(self, task_id: TaskId) -> frozenset[str]:
+        """Return no places: the API never asks for them."""
+        raise AssertionError(f"the places of the blobs of {task_id} were read")
 
     async def payload(self, task_id: TaskId) -> str | None:
         """Return the caller's payload."""

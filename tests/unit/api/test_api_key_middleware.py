@@ -38,7 +38,7 @@ def middleware(app: HeldRequests, *, max_requests: int = 100, api_keys: Sequence
     return ApiKeyMiddleware(app, routes=routes, api_keys=api_keys, max_requests=max_requests)
 
 
-async def status_of(served: ApiKeyMiddleware, *headers: tuple[str, str]) -> int:
+async def status_of(served: ApiKeyMiddleware, *headers: tuple[str, str], path: str = PATH) -> int:
     """Return the status of the response to one request with these headers, which may repeat."""
     found: list[int] = []
 
@@ -52,7 +52,7 @@ async def status_of(served: ApiKeyMiddleware, *headers: tuple[str, str]) -> int:
     scope = {
         "type": "http",
         "method": "GET",
-        "path": PATH,
+        "path": path,
         "query_string": b"",
         "http_version": "1.1",
         "headers": [(name.encode(), value.encode()) for name, value in headers],
@@ -99,6 +99,18 @@ async def test_requests_of_one_client_leave_some_for_others() -> None:
         assert served.begun == ["ann", "ann", "bob"]
         served.ended.set()
         assert await asyncio.gather(*running) == [204, 204, 503, 204]
+
+
+async def test_client_named_like_an_internal_caller_has_its_own_share() -> None:
+    """Whoever opens signed links takes no connections of the client `link`, though logs show the same name."""
+    served = HeldRequests()
+    limited = middleware(served, max_requests=4, api_keys=[ApiKey(name="link", key="key-of-link")])
+    paths = ("/links/one", "/links/two", PATH)
+    running = [asyncio.ensure_future(status_of(limited, key_of("link"), path=path)) for path in paths]
+    await asyncio.sleep(0)
+    assert served.begun == ["link", "link", "link"]
+    served.ended.set()
+    assert await asyncio.gather(*running) == [204, 204, 204]
 
 
 @pytest.mark.parametrize(

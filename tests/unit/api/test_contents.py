@@ -14,7 +14,7 @@ from service.domain.errors import ArchiveRefused, ArchiveUnavailable
 from service.domain.link_tokens import LinkTokens
 from service.domain.task import Status, TaskId
 from service.domain.tokens import Tokens
-from tests.unit.api.fakes import KEYS, NOW, FakeApplication, a_task, app_of, client_of, stored_content
+from tests.unit.api.fakes import KEYS, NOW, FakeApplication, FakeAuditLog, a_task, app_of, client_of, stored_content
 
 DATA = bytes(range(100))
 PATH = "/v1/tasks/task-1/content"
@@ -170,6 +170,16 @@ async def link(client: httpx.AsyncClient, **body: Any) -> str:
     reply = await client.post("/v1/tasks/task-1/links", json=body)
     assert reply.status_code == 201, reply.text
     return str(httpx.URL(reply.json()["url"]).raw_path.decode())
+
+
+async def test_link_is_in_the_audit_log(fake: FakeApplication) -> None:
+    """Who made a link that needs no key, of which task and until when, but not the link."""
+    fake.add(completed(client="ann"))
+    audit_log = FakeAuditLog()
+    async with client_of(app_of(fake, api_keys=KEYS, audit_log=audit_log), "key-of-ann") as ann:
+        await link(ann, expires_in=60)
+    found = [(row.actor, row.action, row.target, row.detail) for row in audit_log.rows]
+    assert found == [("ann", "task.link", "task-1", "until 2026-05-06T12:10:42.000Z")]
 
 
 async def test_link_needs_no_key(fake: FakeApplication) -> None:

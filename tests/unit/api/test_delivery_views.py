@@ -6,8 +6,9 @@ from unittest.mock import patch
 import pytest
 
 from service.domain.delivery_errors import UNREACHABLE
+from service.domain.history_position import HistoryEntry
 from service.domain.task import Json
-from tests.unit.api.fakes import KEYS, FakeApplication, a_delivery, a_task, app_of, client_of
+from tests.unit.api.fakes import KEYS, FakeApplication, a_delivery, a_task, app_of, client_of, entry_of
 
 INSIDE = "EgressRefused: db.internal is at 10.0.0.7, which is not public"
 OPERATORS = a_delivery(1, client="ann", handler="crm", requested=False, last_error="KeyError: 'password-of-the-crm'")
@@ -61,8 +62,8 @@ HISTORY: list[Json] = [
 async def test_history_shows_the_same(name: str, errors: list[str | None]) -> None:
     """Deliveries and attempts in the history of a task; only deliveries say who requested them."""
 
-    async def history(_: object, __: object, **___: object) -> list[Json]:
-        return HISTORY
+    async def history(_: object, __: object, **___: object) -> list[HistoryEntry]:
+        return [entry_of(row) for row in HISTORY]
 
     with patch.object(FakeApplication, "history", history):
         rows = (await _get("/v1/tasks/task-1/events", name))["data"]

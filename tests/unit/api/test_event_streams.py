@@ -3,18 +3,24 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import httpx
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Scope
 
-from service.api import connections, event_response, server
+from service.api import connections, event_response, server, stream_sessions
 from service.api.app import WebLimits
 from service.api.event_schemas import StreamedEvent
+from service.api.problems import Problem
 from service.api.server import listen, serving
 from service.domain.errors import StoreUnavailable
+from service.domain.session_tokens import key_fingerprint
 from service.domain.task import EventType, TaskId
 from service.storage.local_signals import LocalSignals
 from service.tasks.event_feed import EventFeed
@@ -52,12 +58,39 @@ class Running:
         self.signals.notify("events")
 
 
+class Browsers:
+    """Pages whose cookie names the key of a session; `ended` says that all of them have ended."""
+
+    ended = False
+
+    def routes(self) -> Sequence[Route]:
+        """Return no route."""
+        return ()
+
+    async def session(self, request: Request) -> tuple[str, str] | None:
+        """Return the session of the cookie."""
+        key = request.cookies.get("key")
+        return (key_fingerprint(key), "one") if key and not self.ended else None
+
+    def problem_page(self, problem: Problem, scope: Scope) -> Response:
+        """Return the problem as the API has it."""
+        assert scope["type"] == "http"
+        return problem.response()
+
+
 @pytest.fixture
-async def running(fake: FakeApplication) -> AsyncIterator[Running]:
+def browsers() -> Browsers:
+    """Return the sessions of browsers."""
+    return Browsers()
+
+
+@pytest.fixture
+async def running(fake: FakeApplication, browsers: Browsers) -> AsyncIterator[Running]:
     """Yield a server on loopback."""
     running, listener = Running(), listen("127.0.0.1", 0)
     app = app_of(
         fake,
+        browsers,
         api_keys=KEYS,
         feed=EventFeed(running.log, running.signals),
         stopped=running.stop.wait,
@@ -227,6 +260,28 @@ async def test_heartbeats_are_comments(running: Running, monkeypatch: pytest.Mon
         seen = [await anext(lines) for _ in range(5)]
     assert seen[0] == "retry: 2000"
     assert all(line.startswith(": ") for line in seen[1:])
+
+
+@pytest.mark.parametrize("heartbeat", [0.05, 60])
+async def test_stream_ends_with_its_session(
+    running: Running, browsers: Browsers, monkeypatch: pytest.MonkeyPatch, heartbeat: float
+) -> None:
+    """After signing out a browser gets no event, and a quiet stream ends with a heartbeat; one of a key goes on."""
+    monkeypatch.setattr(event_response, "HEARTBEAT_SECONDS", heartbeat)
+    monkeypatch.setattr(stream_sessions, "CHECK_SECONDS", 0)
+    browser = httpx.AsyncClient(
+        base_url=running.url, headers={"Cookie": "key=key-of-root"}, trust_env=False, timeout=TIMEOUT
+    )
+    async with lines_of(browser) as lines, lines_of(running.http()) as others:
+        await anext(others)
+        assert await anext(lines) == "retry: 2000"
+        running.happen()
+        assert await numbers(lines, 1) == await numbers(others, 1) == [1]
+        browsers.ended = True
+        if heartbeat > 1:
+            running.happen()
+            assert await numbers(others, 1) == [3]
+        assert not [line async for line in lines if line.startswith("id: ")]
 
 
 async def test_stop_ends_streams_at_once_and_properly(running: Running) -> None:

@@ -46,6 +46,18 @@ async def test_filters_reach_the_queries(client: httpx.AsyncClient, fake: FakeAp
     assert second.since == datetime(2026, 5, 6, 10, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("path", ["/v1/tasks", "/v1/tasks/counts"])
+async def test_pasted_text_is_searched_for(client: httpx.AsyncClient, fake: FakeApplication, path: str) -> None:
+    """A long prompt with line breaks is a search like any other; blanks around an id do not count."""
+    for text, searched in (
+        (" task-1\n", "task-1"),
+        ("a cat\n" * 330, ("a cat " * 330).strip()),
+        ("x" * 2000, "x" * 2000),
+    ):
+        response = await client.get(path, params={"q": text})
+        assert (response.status_code, fake.filters[-1].exact) == (200, searched)
+
+
 @pytest.mark.parametrize(
     ("query", "name"),
     [
@@ -56,6 +68,9 @@ async def test_filters_reach_the_queries(client: httpx.AsyncClient, fake: FakeAp
         ("until=2026-05-06", "until"),
         ("since=2026-05-06T12:00:00Z&until=2026-05-06T12:00:00Z", "until"),
         ("q=", "q"),
+        ("q=%20%0A", "q"),
+        ("q=a%00b", "q"),
+        (f"q={'x' * 2001}", "q"),
         ("handler=", "handler"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.api import mcp_tools
+from service.api.metrics import installed_version
 from service.domain.api_key import ApiKey
 from service.domain.errors import StoreUnavailable
 from tests.unit.api.fakes import KEYS, FakeApplication, FakeAuditLog, a_task, app_of, client_of
@@ -23,6 +24,15 @@ async def test_missing_extra_is_named(client: httpx.AsyncClient, monkeypatch: py
     answer = await client.post("/mcp", json=PING, headers=ACCEPT)
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:boomerang:problem:not-installed")
     assert "boomerang-service[mcp]" in answer.json()["detail"]
+
+
+async def test_server_names_its_version(client: httpx.AsyncClient) -> None:
+    """Agents show it beside the name."""
+    pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
+    about = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "agent", "version": "1"}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": about}
+    answer = await client.post("/mcp", json=message, headers=ACCEPT)
+    assert answer.json()["result"]["serverInfo"] == {"name": "boomerang", "version": installed_version()}
 
 
 async def test_sdk_is_imported_beside_the_event_loop(

@@ -1,6 +1,7 @@
 """The endpoints of tasks."""
 
 import json
+from datetime import timedelta
 from hashlib import sha256
 
 import httpx
@@ -9,8 +10,8 @@ import pytest
 from service.domain.errors import Conflict, ProviderUnavailable, Throttled
 from service.domain.json_digest import json_digest
 from service.domain.task import Status
-from service.domain.task_view import task_json
-from tests.unit.api.fakes import GOOD, POLL, FakeApplication, a_task
+from service.domain.task_view import rfc3339, task_json
+from tests.unit.api.fakes import GOOD, NOW, POLL, FakeApplication, a_task
 
 
 async def test_new_task_is_202_with_its_location(client: httpx.AsyncClient, fake: FakeApplication) -> None:
@@ -35,6 +36,19 @@ async def test_history_has_what_the_task_waits_for_now(client: httpx.AsyncClient
     fake.limited = False
     entries = (await client.get("/v1/tasks/task-1/events")).json()["data"]
     assert [row["kind"] for row in entries] == ["poll"]
+
+
+@pytest.mark.parametrize("tried_before", [None, 2])
+async def test_wait_begins_with_the_last_submission(
+    client: httpx.AsyncClient, fake: FakeApplication, tried_before: int | None
+) -> None:
+    """A task waits since its last submission in vain, else since its creation: not since the time of the next one."""
+    begin = NOW - timedelta(seconds=tried_before or 0)
+    due = NOW + timedelta(hours=1)
+    fake.add(a_task(due_at=due, note="waits", submitted_at=begin if tried_before else None))
+    entries = (await client.get("/v1/tasks/task-1/events")).json()["data"]
+    [at] = [row["at"] for row in entries if row["kind"] == "wait"]
+    assert at == rfc3339(begin)
 
 
 async def test_known_idempotency_key_is_200(client: httpx.AsyncClient, fake: FakeApplication) -> None:

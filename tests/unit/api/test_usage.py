@@ -1,6 +1,6 @@
 """`GET /v1/usage`: days, clients, sums and pages."""
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import httpx
@@ -53,8 +53,18 @@ async def test_days_are_the_given_ones(
     client: httpx.AsyncClient, fake: FakeApplication, query: str, days: str, count: int
 ) -> None:
     """Both ends count; without a beginning it is 30 days, without an end it ends today."""
+    around = [date(2025, 1, 1) + timedelta(days=number) for number in range(1000)]
+    fake.usage = [a_row(day) for day in (date.min, *around, date.max)]
     found = (await client.get(f"/v1/usage{query}")).json()
     assert (f"{found['from']} {found['to']}", len(fake.days)) == (days, count)
+
+
+async def test_days_without_submissions_are_not_read(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """A year costs what its days with tasks cost; a day with those of other clients alone is read."""
+    busy = [date(2025, 6, 1), date(2025, 12, 31), DAY]
+    fake.usage = [a_row(busy[0]), a_row(busy[1], client="bob"), a_row(busy[2])]
+    found = (await client.get("/v1/usage?from=2025-05-06&to=2026-05-06")).json()
+    assert (fake.days, len(found["data"]), found["next_cursor"]) == (busy, 3, None)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,34 @@ async def test_repeated_field_is_a_list(client: httpx.AsyncClient, fake: FakeApp
     assert len(found["images"]) == 3
 
 
+@pytest.mark.parametrize("name", ["input_reference[image_url]", "input_reference[][image_url]"])
+async def test_reference_object_in_a_form(client: httpx.AsyncClient, fake: FakeApplication, name: str) -> None:
+    """The SDK writes a reference object of `extra_body` so, one or a list; several of them are several images."""
+    files = [("prompt", (None, "a cat")), (name, (None, URL)), (name, (None, URL + "?2"))]
+    assert (await created(client, fake, files=files))["images"] == [URL, URL + "?2"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        ([("input_reference[file_id]", (None, "file-1"))], "input_reference", "are of another service"),
+        ([("input_reference", ("cat.png", b""))], "input_reference", "is an empty file"),
+        ([("input_reference[detail]", (None, "low"))], "input_reference", "must be an uploaded file"),
+        ([("subjects[][images][]", (None, URL))], "subjects[][images][]", "in a body of application/json"),
+        ([("metadata[chat][id]", (None, "4"))], "metadata[chat][id]", "in a body of application/json"),
+    ],
+)
+async def test_form_that_cannot_be_translated(
+    client: httpx.AsyncClient, fake: FakeApplication, fields: Any, param: str, words: str
+) -> None:
+    """The message says what to send instead, never that a file id is a malformed address."""
+    answer = await client.post("/v1/videos", files=[("prompt", (None, "a cat")), *fields])
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, param)
+    assert words in error["message"]
+    assert not fake.accepted
+
+
 @pytest.mark.parametrize(
     ("body", "param", "words"),
     [
@@ -80,6 +108,8 @@ async def test_repeated_field_is_a_list(client: httpx.AsyncClient, fake: FakeApp
         (BODY | {"input_reference": {"image_url": "data:text/plain,x"}}, "input_reference", "data:image/png"),
         (BODY | {"input_reference": 5}, "input_reference", "uploaded file"),
         (BODY | {"model": "sora-2"}, "model", "'sora-2' is unknown"),
+        (BODY | {"model": "sora-2", "size": "720x1280", "seconds": "12"}, "model", "'sora-2' is unknown"),
+        ({"model": MODEL, "prompt": "a cat"}, "input_reference", "is required"),
         (BODY | {"prompt": "\0"}, "prompt", "U+0000"),
         (BODY | {"n": 2}, "n", "unknown parameter"),
     ],
@@ -210,7 +240,8 @@ async def test_list_has_pages_in_both_orders(client: httpx.AsyncClient, fake: Fa
             found += [each["id"] for each in page["data"]]
             after, more = {"after": page["last_id"]}, page["has_more"]
         assert found == [f"task-{number}" for number in ids]
-    assert (await client.get("/v1/videos?limit=0")).status_code == 400
+    refused = await client.get("/v1/videos?limit=0")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "limit")
 
 
 async def test_list_goes_on_behind_an_erased_video(client: httpx.AsyncClient, fake: FakeApplication) -> None:
@@ -241,6 +272,35 @@ async def test_unsupported_operation_is_named(
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (status, "not_supported")
     assert error["message"].startswith("this operation is not supported here: ")
+
+
+@pytest.mark.parametrize(
+    ("operation", "status", "code", "words"),
+    [
+        ("GET /v1/models/sora-2", 404, "not_found", "known are viduq2_pro_reference"),
+        ("DELETE /v1/models/sora-2", 405, "not_supported", "only videos and models"),
+        ("POST /v1/images/generations", 404, "not_supported", "only videos and models"),
+        ("POST /v1/chat/completions", 404, "not_supported", "only videos and models"),
+        ("POST /videos", 404, "not_supported", "base_url must be the address of this service with /v1"),
+    ],
+)
+async def test_sdk_reads_the_error_of_every_address(
+    client: httpx.AsyncClient, operation: str, status: int, code: str, words: str
+) -> None:
+    """It shows only `error.message`; another client gets our own form at the same address."""
+    method, path = operation.split()
+    sdk, other = [await client.request(method, path, headers=sent) for sent in ({"X-Stainless-Lang": "python"}, {})]
+    error = sdk.json()["error"]
+    assert (sdk.status_code, error["type"], error["code"]) == (status, "invalid_request_error", code)
+    assert words in error["message"]
+    assert (other.status_code, other.headers["content-type"]) == (status, "application/problem+json")
+
+
+async def test_sdk_reads_that_its_key_is_unknown(fake: FakeApplication) -> None:
+    """Also at an address outside of the video API."""
+    async with client_of(app_of(fake, api_keys=KEYS), "wrong") as client:
+        refused = await client.get("/v1/models", headers={"X-Stainless-Lang": "node"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
 
 
 async def test_thumbnail_of_a_video_that_just_ended_is_retried(

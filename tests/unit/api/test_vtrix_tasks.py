@@ -111,6 +111,25 @@ async def test_specification_names_this_service_and_every_limit(client: httpx.As
     assert [name for name, each in parameters.items() if each["required"]] == ["images", "prompt"]
 
 
+async def test_specification_of_subjects_names_their_fields(client: httpx.AsyncClient) -> None:
+    """Each field of an object in a list is a child in the form of a parameter; other parameters have no children."""
+    data = (await client.get("/api/v1/skill/models/viduq2_reference2video/spec")).json()["data"]
+    children = {each["name"]: each["children"] for each in data["parameters"]}
+    found = children.pop("subjects")
+    assert [(each["name"], each["path"], each["type"], each["required"]) for each in found] == [
+        ("id", "input[0].params.subjects[0].id", "string", True),
+        ("images", "input[0].params.subjects[0].images", "array", True),
+        ("voice_id", "input[0].params.subjects[0].voice_id", "string", False),
+    ]
+    assert [each["constraints"] for each in found] == [
+        {"min_length": 1, "max_length": 64},
+        {"max_items": 3},
+        {"max_length": 64},
+    ]
+    assert all(each["description"] and each.keys() == data["parameters"][0].keys() for each in found)
+    assert [*filter(None, children.values())] == []
+
+
 @pytest.mark.parametrize(
     ("path", "status"), [("/api/v1/skill/models?page=0", 400), ("/api/v1/skill/models/none/spec", 404)]
 )

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Iterator
 
+import click
 import pytest
 
 from service.cli import completion
+from service.cli.circuits import circuits
 from tests.unit.cli.fake_service import FakeService, fake_service, problem, run
 
 CIRCUIT = {
@@ -53,6 +55,6 @@ def test_close(service: FakeService) -> None:
 def test_keys_are_completed(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shell completes the keys of the running service, and nothing without one."""
     monkeypatch.setenv("BOOMERANG_URL", service.url)
-    assert [each.value for each in completion.circuits(None, None, "5")] == ["5f0c"]
+    assert [each.value for each in completion.circuits(click.Context(circuits), None, "5")] == ["5f0c"]
     monkeypatch.setenv("BOOMERANG_URL", "http://127.0.0.1:9")
-    assert completion.circuits(None, None, "") == []
+    assert completion.circuits(click.Context(circuits), None, "") == []

@@ -53,7 +53,16 @@ def test_failing_deliveries_are_listed_over_several_pages(service: FakeService) 
         f"/v1/deliveries?status=pending&limit=2{cursor}" for cursor in ("", "&cursor=abc", "&cursor=def")
     ]
     row = "d7  01-02 03:09     webhook  task.completed  0198c2  destination: 410 Gone (1 attempt)"
-    assert result.stderr.splitlines()[1:] == [*[row] * 3, "More: boomerang dead --failing --cursor ghi"]
+    assert result.stderr.splitlines()[1:] == [*[row] * 3, "More: boomerang dead --failing --limit 2 --cursor ghi"]
+
+
+def test_next_page_has_the_options_of_the_first(service: FakeService) -> None:
+    """The printed command lists more of the same, quoted for a shell, and shows no key."""
+    service.respond_to("GET /v1/deliveries", (200, {"data": [DELIVERY], "next_cursor": "def"}))
+    options = ("--handler", "my handler", "--fault", "ours", "--url", service.url)
+    result = run("dead", *options, "--cursor", "abc", "--api-key", "secret")
+    more = f"More: boomerang dead --handler 'my handler' --fault ours --cursor def --url {service.url}"
+    assert sorted(result.stderr.splitlines()[-1].split()) == sorted(more.split())
 
 
 def test_empty_lists_print_a_message(service: FakeService) -> None:

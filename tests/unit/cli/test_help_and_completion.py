@@ -1,12 +1,14 @@
 """The examples in every help, and the completion of three shells."""
 
 import os
+import pty
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from select import select
 
 import click
 import pytest
@@ -15,7 +17,7 @@ from service.cli import COMMANDS, boomerang
 from service.cli.examples import EXAMPLES
 from service.domain.models.catalog import known_models
 from service.domain.task import Status
-from tests.unit.cli.fake_service import run
+from tests.unit.cli.fake_service import fake_service, run, task
 
 BIN = Path(sys.executable).parent
 
@@ -134,21 +136,41 @@ def test_zsh_without_completions_loads_them() -> None:
     assert second.startswith("(( $+functions[compdef] )) ||")
 
 
-def test_bash_completes_a_typed_command(tmp_path: Path) -> None:
-    """The real bash, with the script loaded, completes what is typed."""
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+def test_bash_completes_what_is_typed(tmp_path: Path) -> None:
+    """On a terminal with the script loaded; after the name of a parameter its value is typed, without a space."""
     (tmp_path / "script").write_text(run("completion", "bash").stdout)
-    program = """
-    . ./script
-    COMP_WORDS=(boomerang wat); COMP_CWORD=1
-    _boomerang_completion boomerang wat boomerang
-    printf '%s\\n' "${COMPREPLY[@]}"
-    """
-    bash = shutil.which("bash")
-    assert bash
-    environment = {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    command = [bash, "-c", program]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, check=True, timeout=60)  # noqa: S603
-    assert done.stdout.decode().split() == ["watch"]
+    steps = [("$ ", ". ./script\n"), ("script\r\n$ ", "boomerang sub\t--param dur\t5")]
+    shown = on_terminal("bash", "--norc", "--noprofile", "-i", steps=steps, until="=5", cwd=tmp_path)
+    assert "boomerang submit --param duration=5" in shown
+
+
+def on_terminal(*command: str, steps: Sequence[tuple[str, str]], until: str, cwd: Path) -> str:
+    """Type into a shell on a terminal, each text once another one is shown; return what is shown `until` a text."""
+    terminal, inner = pty.openpty()
+    environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "TERM": "dumb", "PS1": "$ "}
+    shown = ""
+    with subprocess.Popen(  # noqa: S603
+        command, stdin=inner, stdout=inner, stderr=inner, cwd=cwd, env=environment, start_new_session=True
+    ) as shell:
+        os.close(inner)
+        for awaited, text in (*steps, (until, "")):
+            while awaited not in shown and select([terminal], [], [], 30)[0]:
+                shown += os.read(terminal, 4096).decode()
+            os.write(terminal, text.encode())
+        shell.kill()
+    os.close(terminal)
+    return shown
+
+
+def test_ids_of_tasks_are_completed(tmp_path: Path) -> None:
+    """The newest of the service, with their statuses; without a service there are none."""
+    with fake_service() as service:
+        found = {"data": [task(id="0198-a"), task(id="0199-b")], "next_cursor": None}
+        service.respond_to("GET /v1/tasks", (200, found))
+        lines = completions("fish", f"boomerang status --url {service.url} 0198", cwd=tmp_path)
+    assert lines == ["plain,0198-a\tcompleted, 2026-01-02T03:04Z"]
+    assert completions("bash", "boomerang cancel ", cwd=tmp_path, BOOMERANG_URL="http://127.0.0.1:9") == []
 
 
 def test_unknown_shell_is_refused() -> None:

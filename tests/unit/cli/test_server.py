@@ -108,13 +108,20 @@ def test_closed_pipe_ends_json_output_without_an_error_message() -> None:
         assert process.wait(timeout=60) == 1
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["secret"], ["handlers", "--json"]])
-def test_full_disk_is_reported_in_one_line(arguments: list[str]) -> None:
+def test_full_disk_is_reported_in_one_line(arguments: list[str], unbuffered: str) -> None:
     """A failed write ends with exit code 1 and the reason of the operating system; the help too."""
     code = f"from service.cli import main; main({arguments!r})"
     with Path("/dev/full").open("wb") as full:
         result = subprocess.run(  # noqa: S603 - trusted command
-            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
         )
     assert (result.returncode, result.stderr) == (1, "Error: No space left on device\n")
 

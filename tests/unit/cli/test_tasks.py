@@ -121,7 +121,7 @@ def test_tasks_lists_a_page_and_the_command_for_the_next(service: FakeService) -
     result = run("tasks", "--status", "failed", "--limit", "2", url=service.url)
     assert service.requests[0].path == "/v1/tasks?status=failed&limit=2"
     assert [line.split()[0] for line in result.stderr.splitlines()] == ["id", "0198c2", "0198c1", "More:"]
-    assert result.stderr.endswith("More: boomerang tasks --cursor abc\n")
+    assert result.stderr.endswith("More: boomerang tasks --status failed --limit 2 --cursor abc\n")
 
 
 @pytest.mark.parametrize(("columns", "folds"), [("70", True), ("80", True), ("140", False)])

@@ -67,6 +67,16 @@ def test_unfinished_tasks_come_first_and_fit_the_height() -> None:
     assert "ended29" in lines[2]
 
 
+async def test_feed_remembers_the_last_tasks_alone(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A feed that runs for months keeps how a bounded number of tasks looked, those that it saw last."""
+    monkeypatch.setattr(task_feed, "MAX_KNOWN", 3)
+    async with Client(service.url) as client:
+        feed = TaskFeed(client=client)
+        new = [name if feed._is_new(task(id=name)) else "-" for name in "abcadbdca"]
+        assert "".join(new) == "abc-db-ca"
+        assert len(feed._known) == 3
+
+
 def test_memory_is_bounded() -> None:
     """The oldest finished tasks are left out first, and unfinished ones only when there are too many of them."""
     board = TaskBoard()

@@ -7,6 +7,7 @@ from typing import Any
 import click
 import pytest
 
+import service.cli
 from service.cli import main
 from tests.unit.frozen.snapshots import assert_frozen
 
@@ -79,6 +80,7 @@ def test_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(click, "echo", interrupted)
+    monkeypatch.setattr(service.cli, "end_in_spite_of_threads", lambda _: None)  # threads of tests before end nothing
     assert exit_code("secret") == 130
 
 
