@@ -39,7 +39,7 @@ from service.runtime.bootstrap import ApplicationBuilder
 from service.runtime.config.dotenv import PREFIX
 from service.runtime.config.settings import Settings, load_settings
 from service.runtime.handler_settings import secret_mask
-from service.runtime.web import build_services
+from service.runtime.web import build_services, probe_services
 from service.sandbox import MediaExtraMissing, Sandbox, Switches
 from service.storage import migrate, open_store
 
@@ -163,7 +163,8 @@ class HandlerTest:
         self._application = builder.build(EgressClients(notify=http, handlers=http))
         self._stack.push_async_callback(self._application.tools.resources.close)
         self._stack.push_async_callback(self._application.worker.drain, 1.0)
-        services = build_services(self._application, asyncio.Event(), lambda: None, WebLimits())
+        probes = probe_services(self._application, asyncio.Event(), lambda: None)
+        services = build_services(self._application, probes, WebLimits())
         transport = httpx.ASGITransport(create_app(services))
         self._web = await self._stack.enter_async_context(
             httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1")

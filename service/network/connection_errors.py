@@ -22,6 +22,8 @@ def tls_reason(error: BaseException) -> str | None:
             return f"{CERTIFICATE}: {reason}" if reason else CERTIFICATE
         if isinstance(each, ssl.SSLError) and each.reason:
             return f"TLS failed: {each.reason.replace('_', ' ').lower()}"
+        if isinstance(each, ssl.SSLEOFError | ssl.SSLZeroReturnError):  # some have no reason
+            return "TLS failed: unexpected eof while reading"
     return None
 
 
@@ -46,7 +48,8 @@ def _system_reason(error: BaseException) -> str | None:
         return reason
     if any(isinstance(each, socket.gaierror) for each in _chain(error)):
         return "the name does not resolve"
-    codes = [each.errno for each in _chain(error) if isinstance(each, OSError) and each.errno]
+    system = [each for each in _chain(error) if isinstance(each, OSError) and not isinstance(each, ssl.SSLError)]
+    codes = [each.errno for each in system if each.errno]
     return os.strerror(codes[-1]) if codes else None
 
 

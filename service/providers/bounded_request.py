@@ -2,22 +2,26 @@
 
 import json
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from io import BytesIO
 
 import httpx
 
 from service.concurrency.late_timeout import timeout_after
-from service.domain.media.limits import EncodedMedia
+from service.domain.media.limits import InlineMedia
 from service.domain.task import Json
 
 KIB = 1024
 MIB = 1024 * KIB
 CHUNK = 64 * KIB
+"""Bytes of a response that are decompressed at once."""
+
+SENT_AT_ONCE = 512 * KIB
+"""Bytes of a request that are given to the connection at once: each part costs a turn of the event loop."""
+
 CONNECT_SECONDS = 10.0
 CONNECT_TIMEOUTS = httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS).as_dict()
 USER_AGENT = f"python-httpx/{httpx.__version__}"
@@ -154,24 +158,24 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
     return min(max(pause, timedelta()), MAX_RETRY_AFTER)
 
 
-def _write_json(value: object, buffer: BytesIO) -> None:
-    """Write `value` as compact JSON; inline media, which need no escape, are copied only once."""
-    if isinstance(value, EncodedMedia):
-        buffer.writelines((b'"', value.encode("ascii"), b'"'))
+def _json_parts(value: object) -> Iterator[bytes]:
+    """Yield the parts of `value` as compact JSON; inline media need no escape."""
+    if isinstance(value, InlineMedia):
+        yield from (b'"data:', value.media_type.encode("ascii"), b";base64,", value.base64(), b'"')
     elif isinstance(value, dict):
-        buffer.write(b"{")
+        yield b"{"
         for number, (name, each) in enumerate(value.items()):
-            buffer.writelines((b"," if number else b"", _ENCODER.encode(name).encode("ascii"), b":"))
-            _write_json(each, buffer)
-        buffer.write(b"}")
+            yield from (b"," if number else b"", _ENCODER.encode(name).encode("ascii"), b":")
+            yield from _json_parts(each)
+        yield b"}"
     elif isinstance(value, list):
-        buffer.write(b"[")
+        yield b"["
         for number, each in enumerate(value):
-            buffer.write(b"," if number else b"")
-            _write_json(each, buffer)
-        buffer.write(b"]")
+            yield b"," if number else b""
+            yield from _json_parts(each)
+        yield b"]"
     else:
-        buffer.write(_ENCODER.encode(value).encode("ascii"))
+        yield _ENCODER.encode(value).encode("ascii")
 
 
 @lru_cache(64)
@@ -184,17 +188,15 @@ class _JsonStream(httpx.AsyncByteStream):
     """A request's body as JSON of `size` bytes, which are released when they are sent."""
 
     def __init__(self, body: Json) -> None:
-        self._buffer: BytesIO | None = BytesIO()
-        _write_json(body, self._buffer)
-        self.size = self._buffer.tell()
-        self._buffer.seek(0)
+        self._content: bytes | None = b"".join(_json_parts(body))
+        self.size = len(self._content)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        buffer, self._buffer = self._buffer, None
-        if buffer is None:
+        content, self._content = self._content, None
+        if content is None:
             raise httpx.StreamConsumed
-        while chunk := buffer.read(CHUNK):
-            yield chunk
+        for start in range(0, len(content), SENT_AT_ONCE):
+            yield content[start : start + SENT_AT_ONCE]
 
 
 async def _receive(response: httpx.Response, received: bytearray, limit: int) -> None:

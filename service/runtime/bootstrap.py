@@ -48,7 +48,7 @@ from service.runtime.key_agreement import KeyAgreement
 from service.runtime.limits import limits_of, pricing_of
 from service.runtime.operator_events import operator_event_jobs, with_endpoint_events
 from service.runtime.outgoing_clients import open_outgoing_clients
-from service.runtime.provider_parts import build_poller, build_progress_polls, build_submitter
+from service.runtime.provider_parts import build_poller, build_progress_polls, build_submitter, poll_planner
 from service.runtime.signature_check import signature_check
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
@@ -104,6 +104,7 @@ class ApplicationBuilder:
     key_ring: KeyRing = field(init=False)
     tokens: Tokens = field(init=False)
     keys: KeyAgreement = field(init=False)
+    clock_jumps: ClockJumpDetector = field(init=False)
     planner: PollPlanner = field(init=False)
     slots: HandlerSlots = field(init=False)
     immediate_polls: ImmediatePolls = field(init=False)
@@ -125,14 +126,9 @@ class ApplicationBuilder:
         self.sealer = secret_sealer(
             self.store, self.key_ring, self.handlers.values(), new_id=self.new_id, registered=self.keys.registered
         )
-        self.planner = PollPlanner(
-            poll_first=self.settings.poll_first,
-            poll_max=self.settings.poll_max,
-            in_doubt_for=self.settings.in_doubt_for,
-            retention=self.settings.retention,
-            lists=self.upstream.lists,
-            jitter=self.jitter,
-        )
+        jumps = ClockJumpDetector(self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease)
+        self.planner = poll_planner(self.settings, self.upstream, jitter=self.jitter, clock_doubted=jumps.doubted)
+        self.clock_jumps = jumps
         self.slots = handler_slots(self.settings, self.handlers, self.store, self.clock)
         self.immediate_polls = ImmediatePolls(lease=self.settings.lease)
         self.recorder = Recorder(
@@ -216,7 +212,7 @@ class ApplicationBuilder:
             search_index=self.store.search_index,
             handler_retention=handler_retention(self.settings, self.store, self.clock),
             provider=self.upstream,
-            clock_jumps=ClockJumpDetector(self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease),
+            clock_jumps=self.clock_jumps,
             controls=handler_controls(self.store, self.slots, self.clock),
             missing_handlers=MissingHandlerMonitor(self.store.deliveries, handlers),
         )

@@ -83,6 +83,25 @@ def build_poller(
     )
 
 
+def poll_planner(
+    settings: Settings,
+    provider: RateLimitedClient,
+    *,
+    jitter: Callable[[], float],
+    clock_doubted: Callable[[], bool],
+) -> PollPlanner:
+    """Return what decides when tasks are polled."""
+    return PollPlanner(
+        poll_first=settings.poll_first,
+        poll_max=settings.poll_max,
+        in_doubt_for=settings.in_doubt_for,
+        retention=settings.retention,
+        lists=provider.lists,
+        jitter=jitter,
+        clock_doubted=clock_doubted,
+    )
+
+
 def build_progress_polls(
     settings: Settings, store: Store, provider: RateLimitedClient, submitter: Submitter, poller: Poller, *, clock: Clock
 ) -> ProgressPolls:

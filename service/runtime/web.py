@@ -82,7 +82,8 @@ def build_app(
     work: RequestWork = BACKGROUND,
 ) -> ASGIApp:
     """Return the application of a process with this role: a worker has the probes and the metrics only."""
-    services = build_services(application, stopping, failure_reason, limits or WebLimits(), work)
+    probes = probe_services(application, stopping, failure_reason)
+    services = build_services(application, probes, limits or WebLimits(), work)
     if role == "worker":
         return create_probe_app(services)
     return create_app(services, build_dashboard(application, services))
@@ -117,15 +118,11 @@ def _session_tokens(application: Application) -> SessionTokens:
 
 
 def build_services(
-    application: Application,
-    stopping: asyncio.Event,
-    failure_reason: FailureReason,
-    limits: WebLimits,
-    work: RequestWork = BACKGROUND,
+    application: Application, probes: ProbeServices, limits: WebLimits, work: RequestWork = BACKGROUND
 ) -> Services:
-    """Return what the API needs of the application; no request waits any more once `stopping` is set."""
+    """Return what the API needs of the application."""
     return Services(
-        **vars(_probe_services(application, stopping, failure_reason)),
+        **vars(probes),
         endpoints=application.delivery_parts.endpoints,
         missed_replay=application.delivery_parts.missed_replay,
         endpoint_tester=application.delivery_parts.tester,
@@ -150,6 +147,7 @@ def build_services(
         erasure=_erasure(application),
         watching=application.worker.watch.watching,
         allow_off_peak=application.settings.allow_off_peak,
+        allow_unchecked=application.settings.allow_unchecked_models and application.settings.provider != "vidu",
         models=served_models(application.settings.provider),
         handler_controls=_handler_controls(application),
         circuits=application.store.circuits,
@@ -158,7 +156,8 @@ def build_services(
     )
 
 
-def _probe_services(application: Application, stopping: asyncio.Event, failure_reason: FailureReason) -> ProbeServices:
+def probe_services(application: Application, stopping: asyncio.Event, failure_reason: FailureReason) -> ProbeServices:
+    """Return what the probes need of the application; no request waits any more once `stopping` is set."""
     return ProbeServices(
         health=application.store.health,
         clock=application.clock,

@@ -88,6 +88,7 @@ class Worker:
         self.controls.open()
         self.dispatcher.open()
         self.inbox_worker.enable_cache()
+        self.inbox_worker.slots_free = self.dispatcher.slots.free_for_batch
         self.poller.open()
         return [
             self._estimates_job(),
@@ -121,12 +122,12 @@ class Worker:
         return PeriodicJob(name="controls", run=run, every=every, topic=CONTROLS, repeat=False)
 
     def _rare_jobs(self) -> list[PeriodicJob]:
-        check, seal_again = self.missing_handlers.check, self.resealing.run
+        check = self.missing_handlers.check
         return [
             PeriodicJob(name="missing_handlers", run=check, every=timedelta(minutes=1), repeat=False),
             PeriodicJob(name="prune", run=self._prune, every=timedelta(minutes=10), repeat=False),
             PeriodicJob(name="endpoints", run=self.endpoints.wake, every=timedelta(seconds=10), repeat=False),
-            PeriodicJob(name="endpoint_secrets", run=seal_again, every=timedelta(seconds=10), repeat=False),
+            PeriodicJob(name="endpoint_secrets", run=self._seal_again, every=timedelta(seconds=10), repeat=False),
         ]
 
     def _handler_jobs_job(self) -> list[PeriodicJob]:
@@ -153,9 +154,14 @@ class Worker:
         await self.clock_jumps.check()
         return await self.submitter.sweep()
 
+    async def _seal_again(self) -> int:
+        """Seal secrets again, and drop those that were replaced long ago; neither while the clock is doubted."""
+        return 0 if self.clock_jumps.doubted() else await self.resealing.run()
+
     async def _prune(self) -> int:
         """Delete what is old; after a jump of the clock everything may only look so."""
-        if await self.clock_jumps.doubted():
+        await self.clock_jumps.check()
+        if self.clock_jumps.doubted():
             return 0
         parts = (self.poller, self.handler_retention, self.controls, self.operator_events.queue)
         return sum([await part.prune() for part in parts])

@@ -121,7 +121,14 @@ def parameter(name: str, kind: str, about: str, *, required: bool = False, **con
 
 
 _PROMPT = parameter("prompt", "string", "Text prompt.", required=True, max_length=MAX_PROMPT)
-_SUBJECTS = parameter("subjects", "array", "Subjects with id and images.", required=True, max_items=7)
+_SUBJECT_FIELDS = (
+    parameter("id", "string", "The name of the subject.", required=True),
+    parameter("images", "array", "Images of the subject.", required=True, max_items=3),
+    parameter("voice_id", "string", "The voice of the subject."),
+)
+_SUBJECTS = parameter("subjects", "array", "Subjects with id and images.", required=True, max_items=7) | {
+    "children": [{**each, "path": f"input[0].params.subjects[0].{each['name']}"} for each in _SUBJECT_FIELDS]
+}
 _AUDIO = parameter("audio", "boolean", "Whether to add speech and sound.", default="false")
 _SEED = parameter("seed", "integer", "Random seed; 0 is random.")
 _PAYLOAD = parameter("payload", "string", "Passed through.", max_length=_MAX_PAYLOAD)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from service.deliveries.handler_loader import DIRECTORY_SETTING, survey
+from service.deliveries.unused_settings import unused_settings, unused_text
 from service.domain.retry_schedule import schedule_name
 from service.runtime.checks.finding import Finding, Installation, fault, ok, warning
 from service.runtime.config.dotenv import PREFIX
@@ -11,8 +13,14 @@ from service.runtime.config.dotenv import PREFIX
 async def check_handlers(at: Installation) -> Sequence[Finding]:
     """Check the handlers that were found: which are loaded, and which would be if they had all their settings."""
     by_settings = at.settings.handlers is None  # otherwise HANDLERS decides, and its faults are those of the settings
+    found = survey(own=at.settings.present.get(DIRECTORY_SETTING)).handlers.values()
+    unused = unused_settings(found, at.settings.handlers, at.settings.present)
     findings = [_finding(row) for row in at.handlers if row["broken"] or (by_settings and _is_half_set(row))]
     loaded = sorted(str(row["name"]) for row in at.handlers if row["loaded"])
+    findings += [
+        warning(unused_text(name, given), f"add {name} to {PREFIX}HANDLERS, or leave the setting out")
+        for name, given in unused.items()
+    ]
     return [ok(f"{len(loaded)} loaded: {', '.join(loaded)}"), *findings]
 
 

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from service.deliveries.handler_loader import handler_faults
+from service.deliveries.handler_loader import DIRECTORY_SETTING, handler_faults, survey
 from service.domain.errors import BadSetting
 from service.domain.hosts import is_loopback
+from service.domain.submission_limits import HANDLER_CLIENT
 from service.domain.webhook_secrets import derive_webhook_secret
 from service.runtime.config.dotenv import PREFIX
 from service.runtime.config.key_file import StoredKeys, load_or_create
+from service.runtime.config.limit_checks import CLIENT_LIMITS, unknown_handler_clients
 from service.runtime.config.setting_parsers import database_file
 from service.runtime.config.settings import Settings
 from service.runtime.config.variables import Check
@@ -23,6 +25,7 @@ def start_checks(*, host: str | None) -> list[Check]:
         Check(of=frozenset({"provider", "upstream_key"}), faults=_missing_upstream_key),
         Check(of=frozenset({"secret_keys", "database_url"}), faults=_missing_secret_keys),
         Check(of=frozenset({"handlers", "notify_handlers", "handlers_dir"}), faults=_handler_faults),
+        Check(of=frozenset({"handlers_dir", *CLIENT_LIMITS}), faults=_handler_client_faults),
     ]
     if host is not None:
         checks.append(
@@ -63,6 +66,18 @@ def _handler_faults(settings: Settings) -> list[str]:
     return handler_faults(
         settings.handlers, settings.present, notify=settings.notify_handlers or (), schedules=settings.retry_schedules
     )
+
+
+def _handler_client_faults(settings: Settings) -> list[str]:
+    """Return a line for each limit of a client `handler:NAME` whose handler does not exist: it would limit nothing.
+
+    It may be loaded by other processes alone: each process submits the tasks of all clients, within the same limits.
+    """
+    limits = settings.client_limits()
+    if not any(client.startswith(HANDLER_CLIENT) for limit in limits.values() for client in limit.exceptions):
+        return []
+    found = survey(own=settings.present.get(DIRECTORY_SETTING)).handlers.values()
+    return unknown_handler_clients(limits, [handler.stored_name for handler in found])
 
 
 def handlers_directory(variables: Mapping[str, str]) -> str | None:

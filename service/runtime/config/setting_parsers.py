@@ -13,7 +13,7 @@ from service.deliveries.egress_allow_syntax import egress_network, egress_target
 from service.domain.api_key import ApiKey
 from service.domain.archive_address import archive_address
 from service.domain.durations import UNITS, duration
-from service.domain.submission_limits import ClientLimit
+from service.domain.submission_limits import HANDLER_CLIENT, ClientLimit
 from service.domain.webhook_secrets import is_webhook_secret
 
 T = TypeVar("T")
@@ -25,6 +25,8 @@ MIN_API_KEY_LENGTH = 8
 ROLES = frozenset({"admin", "read"})
 """What may follow a key, behind a colon."""
 CLIENT_NAME = re.compile(r"[\w.@-]{1,64}")
+LIMITED_CLIENT = re.compile(rf"{HANDLER_CLIENT}[A-Za-z0-9_-]+|{CLIENT_NAME.pattern}")
+"""A client with a limit: one with an API key, or a handler with the tasks that it makes."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -106,7 +108,7 @@ def client_limit(parse: Parse[float]) -> Parse[ClientLimit]:
     def read(text: str) -> ClientLimit:
         pairs = [part.rpartition("=") for part in comma_separated(text)]
         names = [name.strip() if equals else None for name, equals, _ in pairs]
-        if len(set(names)) < len(names) or not all(name is None or CLIENT_NAME.fullmatch(name) for name in names):
+        if len(set(names)) < len(names) or not all(name is None or LIMITED_CLIENT.fullmatch(name) for name in names):
             raise ValueError("must name each client once, like 5,bot=20,ops=none, and have one limit for the others")
         limits = {name: _limit(value.strip(), parse) for name, (_, _, value) in zip(names, pairs, strict=True)}
         return ClientLimit(

@@ -54,7 +54,7 @@ from service.runtime.config.field_types import (
     WebhookSecrets,
     Word,
 )
-from service.runtime.config.limit_checks import missing_credit_price, unknown_clients
+from service.runtime.config.limit_checks import CLIENT_LIMITS, missing_credit_price, unknown_clients
 from service.runtime.config.variables import (
     Check,
     once_for_each,
@@ -202,8 +202,7 @@ class Settings(BaseModel):
 
     def client_limits(self) -> dict[str, ClientLimit]:
         """Return the limits for single clients that are set, by the name of the setting."""
-        names = ("client_budget", "client_max_in_flight", "client_rate")
-        return {name.upper(): limit for name in names if (limit := getattr(self, name)) is not None}
+        return {name.upper(): limit for name in CLIENT_LIMITS if (limit := getattr(self, name)) is not None}
 
     def budgets(self) -> list[str]:
         """Return the names of the settings that limit dollars."""
@@ -225,7 +224,7 @@ CHECKS = (
         faults=archive_faults,
     ),
     Check(
-        of=frozenset({"api_keys", "client_budget", "client_max_in_flight", "client_rate"}),
+        of=frozenset({"api_keys", *CLIENT_LIMITS}),
         faults=lambda settings: unknown_clients(settings.client_limits(), settings.api_keys),
     ),
     Check(

@@ -11,11 +11,12 @@ import httpx
 import pytest
 
 from service.domain.errors import ProviderUnavailable, ReplyLost
-from service.domain.media.limits import encode
+from service.domain.media.limits import InlineMedia
 from service.domain.task import Status, UpstreamId
 from service.providers import Vtrix, http_client
 from service.providers.bounded_request import QUERY_TIMEOUTS, Timeouts
 from tests.support.fake_providers import KEY, provider_request
+from tests.support.sample_media import with_data_uris
 
 ID = UpstreamId("d758n65e878c73cmdg20")
 BODY = b'{"id": "d758n65e878c73cmdg20", "status": "processing"}'
@@ -120,7 +121,7 @@ async def test_sent_body_is_the_json_of_the_request() -> None:
         bodies.append(request.read())
         return httpx.Response(200, content=BODY)
 
-    media = encode("image/png", bytes(range(256)) * 40)
+    media = InlineMedia(media_type="image/png", data=bytes(range(256)) * 40)
     params = {"images": [media, "https://example.org/a.png"], "prompt": 'a "cat"\n\ud800é', "seed": 1, "audio": True}
     await vtrix(respond).create(replace(provider_request(), params=params))
-    assert json.loads(bodies[0])["input"][0]["params"].items() >= params.items()
+    assert json.loads(bodies[0])["input"][0]["params"].items() >= with_data_uris(params).items()

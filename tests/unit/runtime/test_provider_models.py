@@ -12,7 +12,7 @@ from service.domain.models.catalog import known_models
 from service.providers import served_models
 from service.runtime.config.settings import load_settings
 from service.runtime.process import running
-from tests.acceptance.processes import free_port
+from tests.support.ports import free_port
 
 KEY = "anna-key-0123456789"
 ONLY, OTHER = "viduq2_pro_reference", "viduq2_reference2image"

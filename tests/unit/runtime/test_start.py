@@ -97,7 +97,7 @@ async def test_stop_before_the_start_is_no_error(monkeypatch: pytest.MonkeyPatch
 def test_probes_report_the_failure_reason_and_the_stop() -> None:
     """The failure reason and the stop reach the services of the probes."""
     stopping = asyncio.Event()
-    services = web.build_services(MagicMock(), stopping, lambda: "no clock", WebLimits())
+    services = web.probe_services(MagicMock(), stopping, lambda: "no clock")
     assert (services.failure_reason(), services.stopping()) == ("no clock", False)
     stopping.set()
     assert services.stopping()
@@ -107,6 +107,7 @@ def test_dashboard_is_removed_by_its_setting() -> None:
     """With DASHBOARD=off there are no pages, and no links that sign in."""
     application = MagicMock()
     application.settings.dashboard = "off"
-    services = web.build_services(application, asyncio.Event(), lambda: None, WebLimits())
+    probes = web.probe_services(application, asyncio.Event(), lambda: None)
+    services = web.build_services(application, probes, WebLimits())
     assert services.logins is None
     assert web.build_dashboard(application, services) is None

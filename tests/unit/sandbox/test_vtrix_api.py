@@ -198,6 +198,15 @@ async def test_model_list_and_spec_are_enveloped() -> None:
     assert unknown.json() == {"status": {"code": 404, "message": "model not found"}, "data": None}
 
 
+async def test_specification_has_the_fields_of_subjects() -> None:
+    """A client that follows the specification can write subjects: their fields are the children."""
+    async with bench() as at:
+        spec = (await at.client.get("/api/v1/skill/models/viduq2_reference2video/spec")).json()["data"]
+    [subjects] = [each for each in spec["parameters"] if each["name"] == "subjects"]
+    paths = [each["path"].removeprefix(f"{subjects['path']}[0].") for each in subjects["children"]]
+    assert paths == ["id", "images", "voice_id"]
+
+
 async def test_endpoint_of_the_spec_is_absolute() -> None:
     """The endpoint has the base address of the request, or the public address; the instructions name it too."""
     async with bench() as at:

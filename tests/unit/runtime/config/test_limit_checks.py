@@ -4,6 +4,7 @@ import pytest
 
 from service.domain.errors import BadSetting
 from service.domain.submission_limits import ClientLimit, Limits
+from service.runtime.config.required_settings import start_checks
 from service.runtime.config.settings import load_settings
 from service.runtime.limits import limits_of, pricing_of
 
@@ -23,6 +24,26 @@ def test_exception_for_an_unknown_client_is_refused(name: str) -> None:
     assert faults(**{name: "5,bto=20,ops=none"}) == [
         f"BOOMERANG_{name} must name clients of BOOMERANG_API_KEYS: it names bto, known are bot, ops"
     ]
+
+
+def test_handler_has_a_limit_of_its_own() -> None:
+    """The tasks of a handler belong to the client `handler:NAME`, which has no key; its handler must exist."""
+    limit = load_settings(KEYS | {"BOOMERANG_CLIENT_BUDGET": "5,handler:log=20"}).client_budget
+    assert limit == ClientLimit(default=5, exceptions={"handler:log": 20})
+    assert limit.of("handler:log") == 20
+    given = {"BOOMERANG_UPSTREAM_KEY": "x", "BOOMERANG_CLIENT_RATE": "handler:lgo=20", "BOOMERANG_HANDLERS": "log"}
+    with pytest.raises(BadSetting) as refusal:
+        load_settings(KEYS | given, checks=start_checks(host=None))
+    assert str(refusal.value).startswith(
+        "BOOMERANG_CLIENT_RATE must name handlers that exist: it names handler:lgo, known are archive, broker, discord"
+    )
+
+
+def test_limit_of_a_handler_of_another_process_is_accepted() -> None:
+    """Each process submits the tasks of all clients: all must have the same limits, whatever HANDLERS names in them."""
+    given = {"BOOMERANG_UPSTREAM_KEY": "x", "BOOMERANG_CLIENT_BUDGET": "20,handler:telegram=1"}
+    settings = load_settings(KEYS | given | {"BOOMERANG_HANDLERS": "log"}, checks=start_checks(host=None))
+    assert limits_of(settings).client_budget.of("handler:telegram") == 1
 
 
 def test_local_client_is_known_without_keys() -> None:
