@@ -94,9 +94,10 @@ class Deliveries:
                 yield f"{_named(delivery)} is still pending"
 
     def _rightly_dead(self, delivery: Row, runs: list[HandlerRun]) -> bool:
-        attempts = self._facts.attempts[delivery["id"]]  # by the clock of the service, as the time of the event
-        waited_until = self._event_times[delivery["event_id"]] + sum(self._schedule)
-        waited = bool(attempts) and attempts[-1]["started_at"] >= waited_until - CLOCKS
+        attempts = self._facts.attempts[delivery["id"]]  # by the clock of the service, as the times that begin a wait
+        waiting_since = delivery["waiting_since"]
+        began = [self._event_times[delivery["event_id"]], *([] if waiting_since is None else [waiting_since])]
+        waited = bool(attempts) and attempts[-1]["started_at"] >= min(began) + sum(self._schedule) - CLOCKS
         return waited or delivery["attempts"] >= len(self._schedule) or any(run.outcome == "Reject" for run in runs)
 
     def p3_ids_are_stable(self) -> Iterator[str]:

@@ -19,6 +19,7 @@ MOMENTS = frozenset(
         "leased_until",
         "at",
         "started_at",
+        "waiting_since",
         "finished_at",
         "received_at",
         "hinted_at",

@@ -44,9 +44,9 @@ def ack_before_commit() -> AbstractContextManager[Any]:
     """Answer a callback before it is durable."""
     original = Recorder.add
 
-    async def add(self: Recorder, update: TaskUpdate) -> UpdateResult:
+    async def add(self: Recorder, update: TaskUpdate, **options: bool) -> UpdateResult:
         if update.inbox is None:
-            return await original(self, update)
+            return await original(self, update, **options)
         later = asyncio.create_task(original(self, update))
         later.add_done_callback(lambda done: done.cancelled() or done.exception())
         return UpdateResult(task=None, inbox="new")
@@ -194,9 +194,9 @@ def storage_error_swallowed() -> AbstractContextManager[Any]:
     """Answer a callback as if it were durable although the storage failed."""
     original = Recorder.add
 
-    async def add(self: Recorder, update: TaskUpdate) -> UpdateResult:
+    async def add(self: Recorder, update: TaskUpdate, **options: bool) -> UpdateResult:
         try:
-            return await original(self, update)
+            return await original(self, update, **options)
         except StoreUnavailable:
             if update.inbox is None:
                 raise

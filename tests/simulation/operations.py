@@ -25,6 +25,9 @@ ENDPOINT_HOST = "endpoint.test"
 TRIES = 300
 """Tries of one request before a client stops."""
 
+LATE_CHECKS, LATE_PAUSE = 3, 20.0
+"""How often, and after how many seconds each, an operator looks whether the handler is still resumed."""
+
 FEW_TRIES = 30
 """Tries of what becomes possible later, with pauses that grow to an hour."""
 
@@ -172,8 +175,13 @@ class Operators:
         since = self.loop.time()
         await asyncio.sleep(self.drawn.pause)
         until = self.loop.time()
-        await self._call("POST", f"/v1/handlers/{self.handlers[0]}/resume")
+        resume = f"/v1/handlers/{self.handlers[0]}/resume"
+        await self._call("POST", resume)
         self.done.paused = since, until
+        for _ in range(LATE_CHECKS):  # the network may deliver the first request again
+            await asyncio.sleep(LATE_PAUSE)
+            if self.reader.execute("SELECT 1 FROM handler_pauses").fetchone():
+                await self._call("POST", resume)
 
     async def _replay(self) -> None:
         """Replay every dead letter of the sample handlers, once there is one; note the message ids before."""

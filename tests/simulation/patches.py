@@ -13,6 +13,7 @@ from sqlalchemy.dialects import sqlite
 
 from service.deliveries.running_delivery import RunningDelivery
 from service.storage import due_deliveries
+from service.storage.column_types import EPOCH
 from service.storage.delivery_queue import SqlDeliveryQueue
 from service.storage.retention import SqlRetention
 from service.storage.run_time_stats import SqlRunTimeStats
@@ -83,7 +84,8 @@ def _query_values(args: Any, given: Mapping[str, Any]) -> Iterator[dict[str, Any
     """Yield the parameters of each short query of a call."""
     now = {"now": given.get("now")}
     if args:  # the capacity of handlers
-        yield from (now | {"handler_name": name} for capacity in args[0] for name in capacity.names)
+        due = now | {"since": EPOCH}
+        yield from (due | {"handler_name": name} for capacity in args[0] for name in capacity.names)
     else:
         yield now | {"most": given["limits"].max_in_flight if "limits" in given else None}
 

@@ -295,6 +295,8 @@ class Process:
                 self._note(f"is stalled for {stall.seconds:.0f} s")
                 self._shared.history.note_disturbance("stall", stall.at, stall.at + stall.seconds, self.name)
                 await asyncio.sleep(stall.at + stall.seconds - self._loop.time())
+                if not self.dead and hasattr(self, "_scheduler"):
+                    self._scheduler.stall_ended()
 
     async def committing(self) -> None:
         """Pause before a commit."""

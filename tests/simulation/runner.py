@@ -17,6 +17,9 @@ MAX_REDUCTIONS = 150
 GC_THRESHOLD = 50_000
 """Allocations between garbage collections: a run allocates much and keeps little."""
 
+MISFITS = ("TypeError", "AttributeError", "NameError")
+"""Errors of an injected fault that replaces code by the parameters or names of before."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
@@ -99,10 +102,15 @@ def first_detections(mutations: Sequence[Mutation], seeds: Sequence[int], worker
         yield from pool.imap(partial(_detect, seeds), mutations)
 
 
+def detected(result: RunResult) -> list[str]:
+    """Return the violations in a run with an injected fault, without errors of one that no longer fits the code."""
+    return [one for one in result.broken if not any(f"{name}(" in one for name in MISFITS)]
+
+
 def _detect(seeds: Sequence[int], mutation: Mutation) -> tuple[int, str]:
     for runs, result in enumerate(results_of(seeds, mutation=mutation), start=1):
-        if result.broken:
-            return runs, result.broken[0]
+        if found := detected(result):
+            return runs, found[0]
     return len(seeds), ""
 
 

@@ -169,6 +169,11 @@ class SimScheduler:
         self._sweep_until = self._loop.time() + MAX_PAUSE + 1.0
         self.reschedule(moved=True)
 
+    def stall_ended(self) -> None:
+        """Run the controls again: what they read at the start, or after a change, may have failed during a stall."""
+        self._controls_until = self._loop.time() + MAX_PAUSE
+        self.reschedule(moved=True)
+
     def reschedule(self, *, moved: bool) -> None:
         """Reschedule after a commit; after a long time without changes, only a change ends the pauses."""
         if moved:
