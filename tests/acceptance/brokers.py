@@ -28,9 +28,10 @@ from tests.acceptance.environment import (
     submit_many,
     upstream,
 )
-from tests.acceptance.processes import HOST, Json, Workspace, free_port, until
+from tests.acceptance.processes import HOST, Json, Workspace, until
 from tests.support.broker_consumers import Consumer, NatsConsumer, RabbitmqConsumer, Received, RedisConsumer
 from tests.support.brokers import BrokerServer, nats_server, rabbitmq_server, redis_server
+from tests.support.ports import free_port
 
 EVENTS_OF_A_TASK = 2
 """Events of a task that runs at once: submitted and completed; some have progressed in between."""

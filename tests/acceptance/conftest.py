@@ -13,7 +13,7 @@ from tests.support.postgres import create_database, drop_database, running_postg
 @pytest.fixture
 def workspace(tmp_path: Path) -> Iterator[Workspace]:
     """Yield a directory whose processes end with the test."""
-    with Workspace(home=tmp_path / "workspace") as workspace:
+    with Workspace(home=tmp_path / "workspace", forks=True) as workspace:
         yield workspace
 
 

@@ -9,9 +9,10 @@ import anyio
 import httpx
 
 from service.storage import migrate
-from tests.acceptance.processes import HOST, TIMEOUT, Child, Json, Workspace, free_port, until, wait_for_response
+from tests.acceptance.processes import HOST, TIMEOUT, Child, Json, Workspace, until, wait_for_response
 from tests.support.database_copies import place_database
 from tests.support.plain_http import NO_CERTIFICATES
+from tests.support.ports import free_port
 
 SECRET = "a-signing-key-for-tests-of-forty-characters"
 NEXT_SECRET = "the-signing-key-that-a-rotation-puts-before-it"

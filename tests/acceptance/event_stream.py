@@ -21,8 +21,9 @@ import httpx
 
 from service.storage import Store, open_store
 from tests.acceptance.environment import prepare, serve, settings
-from tests.acceptance.processes import HOST, Child, Workspace, free_port
+from tests.acceptance.processes import HOST, Child, Workspace, until
 from tests.storage.builders import an_event
+from tests.support.ports import free_port
 from tests.support.postgres import create_database, running_postgres
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 
@@ -45,7 +46,6 @@ class Reader:
         async with httpx.AsyncClient(trust_env=False, timeout=30, headers=headers) as http:
             while len(self.ids) < total:
                 base = bases[self.connections % len(bases)]
-                self.connections += 1
                 with suppress(httpx.TransportError):
                     await self._read(http, base, total)
 
@@ -53,6 +53,7 @@ class Reader:
         position = {"Last-Event-ID": str(self.ids[-1])} if self.ids else {}
         async with http.stream("GET", f"{base}/v1/events?after=0", headers=position) as response:
             response.raise_for_status()
+            self.connections += 1
             number = 0
             async for line in response.aiter_lines():
                 if line.startswith("id: "):
@@ -64,30 +65,53 @@ class Reader:
                     return
 
 
-async def write(store: Store, name: str, total: int, *, seed: int) -> None:
+@dataclass(kw_only=True)
+class Cuts:
+    """Cuts all connections `total` times, evenly over the events; no cut is left out, however slow it comes.
+
+    Each waits until the reader has connected again, and the writers wait for it before they write the events behind it.
+    """
+
+    proxies: list[TcpProxy]
+    reader: Reader
+    events: int
+    total: int
+    done: int = 0
+    written: int = 0
+
+    @property
+    def _next(self) -> int:
+        """Return after how many events the next cut comes."""
+        return (self.done + 1) * self.events // (self.total + 1)
+
+    async def run(self) -> None:
+        """Cut until it is done."""
+        while self.done < self.total:
+            await anyio.sleep(0.002)
+            if len(self.reader.ids) >= self._next and self.reader.connections > self.done:
+                for proxy in self.proxies:
+                    proxy.cut()
+                self.done += 1
+
+    async def wait(self, count: int) -> None:
+        """Wait until `count` more events may be written."""
+        await until(lambda: self.done == self.total or self.written < self._next, what="the next cut", pause=0.002)
+        self.written += count
+
+
+async def write(store: Store, name: str, total: int, cuts: Cuts, *, seed: int) -> None:
     """Commit events of two clients in transactions of several; every fifth one is not of CLIENT."""
     chance = random.Random(seed)  # noqa: S311 - repeatable
     done = 0
     while done < total:
         count = min(chance.randint(1, MAX_IN_A_COMMIT), total - done)
+        await cuts.wait(count)
         rows = [an_event(f"{name}-{done + each}", client=CLIENT) for each in range(count)]
         others = [an_event(f"{name}-{done}-other", client="other")] if chance.random() < 0.3 else []
         async with store.units_of_work.transaction() as transaction:
             await transaction.append([*others, *rows], [])
             transaction.notify(["events"])
         done += count
-
-
-async def cut(proxies: list[TcpProxy], reader: Reader, *, events: int, cuts: int) -> int:
-    """Cut all connections `cuts` times, evenly over the events; return how often that was."""
-    done = 0
-    while done < cuts:
-        await anyio.sleep(0.002)
-        if len(reader.ids) >= (done + 1) * events // (cuts + 1):
-            for proxy in proxies:
-                proxy.cut()
-            done += 1
-    return done
 
 
 async def run(workspace: Workspace, database_url: str, *, events: int, cuts: int) -> str:
@@ -98,12 +122,12 @@ async def run(workspace: Workspace, database_url: str, *, events: int, cuts: int
         bases = [f"http://{HOST}:{proxy.port}" for proxy in (one, two)]
         async with asyncio.timeout(TIMEOUT), open_store(database_url) as first, open_store(database_url) as second:
             async with asyncio.TaskGroup() as group:
+                cutting = Cuts(proxies=[one, two], reader=reader, events=events, total=cuts)
+                group.create_task(cutting.run())
+                group.create_task(reader.follow(bases, "key-of-anna", total=events))
                 for number in range(WRITERS):
                     store = (first, second)[number % 2]
-                    group.create_task(write(store, f"w{number}", events // WRITERS, seed=number))
-                following = group.create_task(reader.follow(bases, "key-of-anna", total=events))
-                cutting = group.create_task(cut([one, two], reader, events=events, cuts=cuts))
-                following.add_done_callback(lambda _: cutting.cancel())
+                    group.create_task(write(store, f"w{number}", events // WRITERS, cutting, seed=number))
             logged = [each.seq for each in await first.events.after(0, client=CLIENT, limit=2 * events)]
     assert reader.ids == logged, compared(reader.ids, logged)
     assert len(logged) == events

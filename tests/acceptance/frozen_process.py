@@ -36,9 +36,10 @@ from tests.acceptance.environment import (
     sqlite,
     upstream,
 )
-from tests.acceptance.processes import HOST, TIMEOUT, Workspace, free_port, until
+from tests.acceptance.processes import HOST, TIMEOUT, Workspace, until
 from tests.acceptance.receiver import Receiver, receiving
 from tests.support.freezing_proxy import FreezingProxy, freezing_proxy
+from tests.support.ports import free_port
 from tests.support.postgres import create_database, drop_database, running_postgres
 
 HANDLERS: dict[str, frozenset[str] | None] = {

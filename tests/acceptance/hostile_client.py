@@ -18,7 +18,8 @@ import anyio
 
 from tests.acceptance.environment import IMAGE, MODEL, Service, serve, service, settings, sqlite, upstream
 from tests.acceptance.hostile_attacks import HOSTILE_KEY, MB
-from tests.acceptance.processes import HOST, Child, Json, Workspace, free_port, until
+from tests.acceptance.processes import HOST, Child, Json, Workspace, until
+from tests.support.ports import free_port
 
 GOOD_KEY = "key-of-the-usual-client"
 KEYS = f"usual={GOOD_KEY},hostile={HOSTILE_KEY}"

@@ -30,8 +30,9 @@ from tests.acceptance.environment import (
     upstream,
     worker,
 )
-from tests.acceptance.processes import HOST, Child, Workspace, free_port
+from tests.acceptance.processes import HOST, Child, Workspace
 from tests.acceptance.receiver import receiving
+from tests.support.ports import free_port
 from tests.support.postgres import create_database, drop_database, running_postgres
 
 FAULTS = {

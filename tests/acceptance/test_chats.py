@@ -7,9 +7,10 @@ from functools import partial
 import httpx
 
 from tests.acceptance.environment import client, serve, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Child, Workspace, free_port, until
+from tests.acceptance.processes import HOST, Child, Workspace, until
 from tests.support import discord_api, slack_api
 from tests.support.chat_server import Platform, chat_server
+from tests.support.ports import free_port
 from tests.support.sample_media import image
 
 PICTURE = image("JPEG", (320, 240))

@@ -12,8 +12,9 @@ import pytest
 from anyio.to_thread import run_sync
 
 from tests.acceptance.environment import serve, service, settings, sqlite, submit_many, upstream
-from tests.acceptance.processes import HOST, Json, Workspace, free_port
+from tests.acceptance.processes import HOST, Json, Workspace
 from tests.support.object_stores import KEY, SECRET, moto_server
+from tests.support.ports import free_port
 
 API_KEY = "key-of-the-shop"
 

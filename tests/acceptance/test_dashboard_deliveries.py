@@ -150,6 +150,26 @@ def test_time_line_shows_the_request_that_was_sent(
         assert pairs[name] == sent[name]
 
 
+def test_list_is_updated_in_place(service: DashboardService, receiver: Receiver, browser: "Browser") -> None:
+    """What becomes of a delivery shows in its row without a reload, unless updates are paused; no row is added."""
+    [dead, *_] = dead_letters(service, receiver, 1)
+    with signed_in(browser, service, ANN) as page:
+        page.clock.install()
+        page.goto("/deliveries?status=all")
+        row = page.locator(f"[data-row='{dead['id']}'] [data-cell=status]")
+        rows = page.locator("tbody tr").count()
+        assert row.locator(".state.dead").count() == 1
+        page.click("#live")
+        service.api(ANN).post(f"/v1/deliveries/{dead['id']}/replay").raise_for_status()
+        service.delivered({"id": dead["task_id"]})
+        page.clock.run_for(21_000)
+        assert row.locator(".state.dead").count() == 1
+        page.click("#live")
+        page.clock.run_for(11_000)
+        row.locator(".state.delivered").wait_for()
+        assert page.locator("tbody tr").count() == rows
+
+
 def test_one_dead_letter_is_replayed_without_a_script(
     service: DashboardService, receiver: Receiver, browser: "Browser"
 ) -> None:
@@ -326,6 +346,16 @@ def test_endpoint_lives_from_creation_to_removal(
         assert "is removed" in page.locator(".notice").inner_text()
     actions = [action.partition(".")[2] for _, action in audit(service, browser, endpoint_id)][::-1]
     assert actions == ["create", "test", "change", "change", "change", "rotate", "replay", "delete"]
+
+
+def test_name_of_an_event_is_on_one_line(service: DashboardService, browser: "Browser") -> None:
+    """An admin chooses among the longest names, those of events of the service; none is broken within a word."""
+    for phone in (False, True):
+        with signed_in(browser, service, ADMIN, phone=phone) as page:
+            page.goto("/endpoints")
+            heights = page.locator(".choices label").evaluate_all("all => all.map(each => each.offsetHeight)")
+            assert len(heights) > 10
+            assert len(set(heights)) == 1
 
 
 def test_endpoint_with_faults_stays_in_the_form(service: DashboardService, browser: "Browser") -> None:

@@ -1,5 +1,6 @@
 """The form for a new task in a real browser, with and without JavaScript."""
 
+import json
 import struct
 import zlib
 from collections.abc import Iterator
@@ -121,6 +122,92 @@ def test_limits_are_checked_before_sending(service: DashboardService, browser: "
         assert not page.locator("#duration").evaluate("each => each.validity.valid")
 
 
+def test_pasted_text_is_not_cut(service: DashboardService, browser: "Browser") -> None:
+    """All of it stays; the form is not sent, and the number of characters is announced as the service counts them."""
+    with signed_in(browser, service, ANN) as page:
+        page.goto("/new")
+        assert page.locator("#prompt-count").inner_text() == "0 of at most 5,000 characters."
+        page.fill("#images", "https://example.org/cat.png")
+        page.fill("#prompt", "\N{CAT FACE}" * 5000)
+        assert page.locator("#prompt").evaluate("each => each.validity.valid")
+        page.fill("#prompt", "")
+        page.locator("#prompt").evaluate("each => each.focus()")
+        page.keyboard.insert_text("x" * 5011)
+        text = "5,011 characters: at most 5,000 are allowed. Remove 11."
+        assert page.locator("#prompt-count").inner_text() == page.locator("#status").inner_text() == text
+        page.click("text=Create the task")
+        assert page.url.endswith("/new")
+        assert page.locator("#prompt").evaluate("each => each.value.length") == 5011
+
+
+def test_limits_over_several_fields_are_checked(service: DashboardService, browser: "Browser") -> None:
+    """That of all subjects together, and that of images beside videos; one region announces what is wrong."""
+    addresses = "\n".join(f"https://example.org/{number}.png" for number in range(5))
+    with signed_in(browser, service, ANN) as page:
+        page.goto("/new?model=viduq2_reference2video")
+        for index in range(3):
+            if index:
+                page.click(f"summary:text('Subject {index + 1}')")
+            page.fill(subject(index, "images"), addresses.partition("/3.png")[0].rpartition("\n")[0])
+        text = "9 are chosen over all: at most 7 are allowed. Remove 2."
+        assert page.locator(subject(0, "images-live")).inner_text() == page.locator("#status").inner_text() == text
+        assert not page.locator(subject(2, "images-files")).evaluate("each => each.validity.valid")
+        assert page.locator("[role=status], [aria-live]").count() == 1
+        page.fill(subject(0, "images"), "")
+        page.fill("#prompt", "a cat")
+        page.fill(subject(0, "id"), "cat")
+        page.fill(subject(2, "voice_id"), "x" * 65)
+        page.click("summary:text('Subject 3')")
+        assert page.locator(subject(2, "voice_id")).is_hidden()
+        page.click("text=Create the task")
+        assert page.locator(subject(2, "voice_id")).is_visible()
+        page.goto("/new")
+        page.fill("#images", addresses)
+        assert page.locator("#images-live").is_hidden()
+        page.fill("#videos", "https://example.org/a.mp4")
+        assert page.locator("#images-live").inner_text() == "5 are chosen: at most 4 are allowed together with videos."
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "plain"])
+def test_task_is_submitted_again_with_edits(
+    service: DashboardService, browser: "Browser", tmp_path: Path, script: bool
+) -> None:
+    """From the page of a task to the new one, which is linked to it and keeps its receiver and its file."""
+    target = {"handler": "webhook", "url": "https://hooks.example/in?token=secret-of-the-receiver"}
+    with signed_in(browser, service, ANN, script=script) as page:
+        page.goto("/new")
+        page.fill("#prompt", "the first try")
+        page.set_input_files("#images-files", png(tmp_path / "cat.png"))
+        page.click("summary:text('Other notify entries')")
+        page.fill("#notify", json.dumps([target]))
+        page.click("text=Create the task")
+        page.wait_for_url("**/tasks/*")
+        first = service.settled({"id": page.url.rpartition("/")[2]})
+        page.reload()
+        page.click("text=Submit again with edits")
+        assert "webhook (hooks.example)" in page.locator("main").inner_text()
+        assert "secret-of-the-receiver" not in page.content()
+        page.fill("#prompt", "the second try")
+        page.click("text=Create the task")
+        page.wait_for_url(lambda url: "/tasks/" in url and first["id"] not in url)
+        second = service.api().get(f"/v1/tasks/{page.url.rpartition('/')[2]}").json()
+    assert (second["resubmission_of"], second["params"]) == (
+        first["id"],
+        first["params"] | {"prompt": "the second try"},
+    )
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "plain"])
+def test_selection_of_the_page_is_shown_with_the_script(
+    service: DashboardService, browser: "Browser", script: bool
+) -> None:
+    """Without it the control would do nothing."""
+    service.submit()
+    with signed_in(browser, service, ANN, script=script) as page:
+        page.goto("/tasks")
+        assert page.locator("#select-all").is_visible() is script
+
+
 def test_form_sent_twice_creates_one_task(service: DashboardService, browser: "Browser") -> None:
     """The same form, sent again by the browser, leads to the task that exists; with other values it asks."""
     with signed_in(browser, service, BOB, script=False) as page:
@@ -186,6 +273,42 @@ def test_form_is_filled_in_from_another_task(service: DashboardService, browser:
         answer = page.goto(f"/new?from={first}")
         assert answer is not None
         assert answer.status == 404
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "plain"])
+def test_subjects_become_a_task(service: DashboardService, browser: "Browser", tmp_path: Path, script: bool) -> None:
+    """Each subject has its name and pictures; a faulty form keeps them, and another task can be filled in with them."""
+    cat, small = png(tmp_path / "cat.png"), png(tmp_path / "small.png", 64)
+    with signed_in(browser, service, ANN, script=script) as page:
+        page.goto("/new?model=viduq2_reference2video")
+        page.fill("#prompt", "@cat meets @dog")
+        page.fill(subject(0, "id"), "cat")
+        page.set_input_files(subject(0, "images-files"), [cat, small])
+        page.click("summary:text('Subject 3')")
+        page.fill(subject(2, "id"), "dog")
+        page.fill(subject(2, "images"), "https://example.org/dog.png")
+        assert not script or axe_findings(page) == []
+        page.click("text=Create the task")
+        assert page.locator(subject(0, "images-fault")).inner_text().startswith("✕ small.png: ")
+        page.locator(".kept", has_text="small.png").locator("input").uncheck()
+        page.click("text=Create the task")
+        page.wait_for_url("**/tasks/*")
+        first = page.url.rpartition("/")[2]
+        page.goto(f"/new?from={first}")
+        assert page.input_value(subject(1, "id")) == "dog"
+        page.click("text=Create the task")
+        page.wait_for_url("**/tasks/*")
+        second = page.url.rpartition("/")[2]
+    found = [service.api().get(f"/v1/tasks/{one}").json()["params"]["subjects"] for one in (first, second)]
+    assert [each["id"] for each in found[0]] == ["cat", "dog"]
+    assert [item["bytes"] for item in found[0][0]["images"]] == [cat.stat().st_size]
+    assert found[0][1]["images"] == ["https://example.org/dog.png"]
+    assert found[1] == found[0]
+
+
+def subject(index: int, key: str) -> str:
+    """Return the selector of what belongs to a subject."""
+    return f"[id='subjects.{index}.{key}']"
 
 
 def test_forged_and_foreign_forms_are_refused(service: DashboardService, browser: "Browser") -> None:

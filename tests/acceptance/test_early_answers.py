@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 import anyio
 import pytest
 
-from tests.acceptance.processes import HOST, Workspace, free_port, wait_for_response
+from tests.acceptance.processes import HOST, Workspace, wait_for_response
 from tests.support import front_proxies
+from tests.support.ports import free_port
 from tests.support.upload_clients import PROGRAMS, Upload, missing, upload
 
 KEY = "key-of-the-client-of-these-tests"
@@ -46,7 +47,7 @@ def _serving(home: Path, front: str) -> Iterator[str]:
     if front != "direct" and FRONTS[front] is None:
         pytest.skip(f"{front.partition(' ')[0]} is not installed")
     port = free_port()
-    with Workspace(home=home) as workspace:
+    with Workspace(home=home, forks=True) as workspace:
         child = workspace.start("serve", "serve", "--port", str(port), env=SETTINGS, url=f"http://{HOST}:{port}")
         anyio.run(wait_for_response, child)
         with _front(front, port) as url:

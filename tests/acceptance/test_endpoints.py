@@ -4,8 +4,9 @@ import json
 
 from service.domain.webhook_secrets import derive_webhook_secret
 from tests.acceptance.environment import serve, service, settings, sqlite, submit_many, upstream
-from tests.acceptance.processes import HOST, Json, Workspace, command, free_port
+from tests.acceptance.processes import HOST, Json, Workspace, command
 from tests.acceptance.receiver import receiving
+from tests.support.ports import free_port
 
 OWN = derive_webhook_secret("of the receiver")
 NEXT = derive_webhook_secret("of the receiver, later")

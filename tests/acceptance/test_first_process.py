@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.environment import settings, sqlite
-from tests.acceptance.processes import BIN, HOST, Child, Workspace, free_port, until, wait_for_response
+from tests.acceptance.processes import BIN, HOST, Child, Workspace, until, wait_for_response
 from tests.acceptance.shutdown_helpers import SHUTDOWN_LIMIT
+from tests.support.ports import free_port
 
 UNSHARE = [shutil.which("unshare") or "unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 

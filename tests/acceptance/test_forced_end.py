@@ -2,13 +2,14 @@
 
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from time import monotonic
 
-import pytest
+import anyio
 
 from tests.acceptance.environment import serve, service, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Child, Workspace, command, free_port, until
+from tests.acceptance.processes import HOST, Child, Workspace, command, until
 from tests.acceptance.shutdown_helpers import (
     SHUTDOWN_LIMIT,
     SLOW_HANDLER,
@@ -18,6 +19,7 @@ from tests.acceptance.shutdown_helpers import (
     rows,
     terminate_and_wait,
 )
+from tests.support.ports import free_port
 
 UNRESPONSIVE_HANDLER = SLOW_HANDLER.replace(
     "await asyncio.sleep(0.05)",
@@ -38,18 +40,31 @@ BLOCKS_ON_CANCELLATION = UNRESPONSIVE_HANDLER.replace("continue", "time.sleep(36
 )
 
 
-@pytest.mark.parametrize(
-    ("handler", "named"),
-    [(UNRESPONSIVE_HANDLER, '"handlers": ["slow"]'), (BLOCKED_THREAD, '"handler": "slow"')],
-    ids=["unresponsive", "blocked thread"],
-)
-async def test_unresponsive_handler_does_not_block_the_exit(workspace: Workspace, handler: str, named: str) -> None:
-    """A handler that ignores cancellation or waits in a thread is logged; its delivery is released."""
-    install_handler(workspace, handler)
-    async with with_running_handler(workspace) as child:
-        await assert_forced_exit(child)
-        assert leases(sqlite(workspace)) == []
-        assert named in child.output()
+NAMED_IN_THE_LOG = {
+    UNRESPONSIVE_HANDLER: '"handlers": ["slow"]',
+    BLOCKED_THREAD: '"handler": "slow"',
+    BLOCKS_ON_CANCELLATION: "",
+}
+
+
+async def test_handlers_do_not_block_the_exit(tmp_path: Path) -> None:
+    """A handler that ignores cancellation or waits in a thread is logged; its delivery is released.
+
+    One that blocks the event loop on cancellation costs the others their grace period only. The three processes wait
+    for their ends at the same time.
+    """
+    async with AsyncExitStack() as stack:
+        started = []
+        for number, handler in enumerate(NAMED_IN_THE_LOG):
+            workspace = stack.enter_context(Workspace(home=tmp_path / f"{number}", forks=True))
+            install_handler(workspace, handler)
+            started.append((workspace, await stack.enter_async_context(with_running_handler(workspace))))
+        async with anyio.create_task_group() as group:
+            for _, child in started:
+                group.start_soon(assert_forced_exit, child)
+        for (workspace, child), (handler, named) in zip(started, NAMED_IN_THE_LOG.items(), strict=True):
+            assert named in child.output()
+            assert leases(sqlite(workspace)) == [] or handler == BLOCKS_ON_CANCELLATION
 
 
 async def test_unresponsive_handler_does_not_block_reconcile_once(workspace: Workspace) -> None:
@@ -64,13 +79,6 @@ async def test_unresponsive_handler_does_not_block_reconcile_once(workspace: Wor
         code, _, output = await command(workspace, "reconcile", "--once", env=env)
         assert (code, '"submitted": 1' in output, "forcing exit" in output) == (1, True, True)
         assert rows(sqlite(workspace), "SELECT attempts, leased_until FROM deliveries") == [(1, None)]
-
-
-async def test_handler_that_blocks_the_event_loop_does_not_block_the_exit(workspace: Workspace) -> None:
-    """A handler that blocks the event loop on cancellation costs the others their grace period only."""
-    install_handler(workspace, BLOCKS_ON_CANCELLATION)
-    async with with_running_handler(workspace) as child:
-        await assert_forced_exit(child)
 
 
 async def test_second_interrupt_exits_immediately(workspace: Workspace) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from service.domain.webhook_secrets import derive_webhook_secret
 from tests.acceptance.environment import SECRET, serve, service, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Json, Workspace, command, free_port
+from tests.acceptance.processes import HOST, Json, Workspace, command
 from tests.acceptance.receiver import ReceivedWebhook, receiving
+from tests.support.ports import free_port
 from tests.support.sample_media import image
 
 

@@ -21,8 +21,9 @@ from tests.acceptance.environment import (
     upstream,
     worker,
 )
-from tests.acceptance.processes import HOST, Child, Json, Workspace, free_port, until
+from tests.acceptance.processes import HOST, Child, Json, Workspace, until
 from tests.acceptance.receiver import Receiver, receiving
+from tests.support.ports import free_port
 
 COUNT = 40
 HANDLERS: dict[str, frozenset[str] | None] = {"log": None, "webhook": None}

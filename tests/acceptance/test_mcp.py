@@ -6,15 +6,19 @@ import anyio
 import pytest
 
 from tests.acceptance.environment import Upstream, serve, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Workspace, free_port
+from tests.acceptance.processes import HOST, Workspace
+from tests.support.ports import free_port
 
-mcp = pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
-httpx2 = pytest.importorskip("httpx2", reason="the extra `mcp` is not installed")
 KEYS = {"shop": "key-of-the-agent-shop", "other": "key-of-another-agent"}
 
 
 def connected(url: str, key: str) -> tuple[Any, Any]:
-    """Return the HTTP client of an agent, and the client over it."""
+    """Return the HTTP client of an agent, and the client over it.
+
+    Every process that collects the tests imports this module, and the library takes longer than all others.
+    """
+    mcp = pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
+    httpx2 = pytest.importorskip("httpx2", reason="the extra `mcp` is not installed")
     from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415 - an extra
 
     http = httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False)

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.acceptance.environment import MODEL, UPSTREAM_KEY, Service, serve, service, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Workspace, command, free_port
+from tests.acceptance.processes import HOST, Workspace, command
+from tests.support.ports import free_port
 
 MB = 1024 * 1024
 MAX_MEMORY = 400 * MB
@@ -22,6 +23,9 @@ SIDE = 1118
 """Width and height of a random image; as PNG it has 3.75 MB."""
 
 AT_ONCE = 8
+PER_CLIENT = 25
+"""Tasks of one client: 375 MB of its 512."""
+
 THROTTLED = {"throttle_create": 1.0, "retry_after": 3.0}
 
 
@@ -40,20 +44,26 @@ def large_body() -> bytes:
     return body.encode()
 
 
-async def post_many(at: Service, body: bytes, count: int) -> None:
-    """Post the body `count` times, AT_ONCE of them concurrently."""
+async def post_many(at: Service, count: int) -> None:
+    """Create `count` tasks, AT_ONCE of them concurrently, as many clients as needed; each has images of its own."""
     slots = anyio.Semaphore(AT_ONCE)
 
-    async def post() -> None:
+    async def post(body: bytes, key: str) -> None:
         async with slots:
-            answer = await at.http.post(
-                "/v1/tasks", content=body, headers={"Content-Type": "application/json"}, timeout=300
-            )
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+            answer = await at.http.post("/v1/tasks", content=body, headers=headers, timeout=300)
             assert answer.status_code == 202, answer.text
 
-    async with anyio.create_task_group() as group:
-        for _ in range(count):
-            group.start_soon(post)
+    for first in range(0, count, PER_CLIENT):
+        body = large_body()
+        async with anyio.create_task_group() as group:
+            for number in range(first, min(first + PER_CLIENT, count)):
+                group.start_soon(post, body, key_of(number // PER_CLIENT))
+
+
+def key_of(client: int) -> str:
+    """Return the API key of a client."""
+    return f"key-of-client-{client}-of-the-memory-test"
 
 
 @pytest.mark.slow
@@ -72,12 +82,15 @@ async def test_queued_inline_media_use_limited_memory(
     url = sqlite(workspace) if kind == "sqlite" else request.getfixturevalue("empty_postgres")
     async with upstream(workspace, "--tiny-videos", "--run-time", "100ms", "--no-echo-inline") as sandbox:
         await sandbox.set_switches(**THROTTLED)
-        env = settings(sandbox.url, f"http://{HOST}:{free_port()}", url, LEASE="30s", HANDLERS="log")
+        clients = [f"client{number}={key_of(number)}" for number in range(count // PER_CLIENT + 1)]
+        more = {"LEASE": "30s", "HANDLERS": "log", "API_KEYS": ",".join([f"ops={UPSTREAM_KEY}:admin", *clients])}
+        env = settings(sandbox.url, f"http://{HOST}:{free_port()}", url, **more)
         assert (await command(workspace, "migrate", env=env))[0] == 0
+        workspace.forks = False  # its memory is measured
         child = await serve(workspace, env)
-        async with service(child) as at:
+        async with service(child, key=UPSTREAM_KEY) as at:
             print(f"after the start: {child.memory() / MB:.0f} MB")  # noqa: T201 - report the figures
-            await post_many(at, large_body(), count)
+            await post_many(at, count)
             queued = child.memory("VmHWM")
             print(f"{count} tasks accepted: peak {queued / MB:.0f} MB, now {child.memory() / MB:.0f} MB")  # noqa: T201
             listing = await at.http.get("/v1/tasks", params={"limit": 200})
@@ -96,6 +109,7 @@ async def test_queued_inline_media_use_limited_memory(
 async def test_unknown_key_uses_no_memory(workspace: Workspace) -> None:
     """A large body with an unknown key is refused before it is read."""
     env = settings(f"http://{HOST}:9", f"http://{HOST}:{free_port()}", sqlite(workspace), API_KEYS=f"me={UPSTREAM_KEY}")
+    workspace.forks = False  # its memory is measured
     child = await serve(workspace, env)
     before = child.memory("VmHWM")
     async with service(child) as at:

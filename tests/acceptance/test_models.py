@@ -6,7 +6,8 @@ import pytest
 
 from service.domain.models.catalog import MODELS
 from tests.acceptance.environment import IMAGE, serve, service, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Workspace, free_port
+from tests.acceptance.processes import HOST, Workspace
+from tests.support.ports import free_port
 from tests.support.sample_media import image, uri
 
 PICTURE = uri("image/png", image("PNG"))

@@ -1,24 +1,31 @@
 """The unmodified Python SDK of OpenAI against a running service with the sandbox."""
 
 import warnings
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from io import BytesIO
+from typing import Any
 
 import anyio
 import pytest
 from anyio.to_thread import run_sync
 
 from tests.acceptance.environment import MODEL, Upstream, serve, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Workspace, free_port
+from tests.acceptance.processes import HOST, Workspace
+from tests.support.ports import free_port
 from tests.support.sample_media import image
 
-openai = pytest.importorskip("openai", reason="the SDK of OpenAI is not installed")
 KEY = "key-of-the-openai-client"
 OTHER_KEY = "key-of-another-client"
 DEPRECATED = "The Sora API is scheduled to permanently shut down"
 """Each call of the SDK warns that OpenAI's own service has ended; the shape lives on."""
+
+
+def imported() -> Any:
+    """Return the SDK, which takes too long to be imported by every process that collects the tests."""
+    return pytest.importorskip("openai", reason="the SDK of OpenAI is not installed")
 
 
 @contextmanager
@@ -45,7 +52,7 @@ def _picture() -> BytesIO:
     return picture
 
 
-def _journey(base_url: str) -> None:
+def _journey(openai: Any, base_url: str) -> None:
     """Create, poll, list, download and delete, as the documentation of the SDK shows it."""
     with only_deprecated(), openai.OpenAI(base_url=base_url, api_key=KEY) as client:
         video = client.videos.create_and_poll(
@@ -75,7 +82,7 @@ def _journey(base_url: str) -> None:
         assert [each.id for each in client.videos.list()] == newest_first[:-1]
 
 
-def _refusals(base_url: str, own_id: str) -> None:
+def _refusals(openai: Any, base_url: str, own_id: str) -> None:
     """Errors have a message, and tasks of another client do not exist."""
     with only_deprecated(), openai.OpenAI(base_url=base_url, api_key=OTHER_KEY) as client:
         assert list(client.videos.list()) == []
@@ -93,12 +100,32 @@ def _refusals(base_url: str, own_id: str) -> None:
         unknown.videos.list()
 
 
+async def _async_journey(openai: Any, base_url: str) -> None:
+    """Create with a reference object, read a raw response and pages, and stream the file, with asyncio."""
+    reference = {"input_reference": {"image_url": f"data:image/png;base64,{b64encode(image('PNG')).decode()}"}}
+    async with openai.AsyncOpenAI(base_url=base_url, api_key=KEY) as client:
+        with only_deprecated():
+            raw = await client.videos.with_raw_response.create(prompt="a dog", model=MODEL, extra_body=reference)
+            assert raw.headers["x-request-id"] == raw.request_id
+            video = await client.videos.poll(raw.parse().id, poll_interval_ms=200)
+            listed = [each.id async for each in client.videos.list(limit=1)]
+            assert (video.status, listed[0], len(set(listed))) == ("completed", video.id, 4)
+            async with client.videos.with_streaming_response.download_content(video.id) as content:
+                assert (await content.read())[4:8] == b"ftyp"
+        models = [(each.id, each.object, each.owned_by) async for each in client.models.list()]
+        assert (MODEL, "model", "vidu") in models
+        with pytest.raises(openai.NotFoundError, match="only videos and models"):
+            await client.images.generate(prompt="a cat")
+
+
 async def test_sdk_makes_a_video(workspace: Workspace) -> None:
     """It creates and polls, lists in pages, downloads, and reads every error."""
+    openai = imported()
     async with running_service(workspace) as (base_url, sandbox):
         with anyio.fail_after(90):
-            await run_sync(partial(_journey, base_url))
+            await run_sync(partial(_journey, openai, base_url))
             with openai.OpenAI(base_url=base_url, api_key=KEY) as client, only_deprecated():
                 [newest, *_] = await run_sync(lambda: list(client.videos.list()))
-            await run_sync(partial(_refusals, base_url, newest.id))
-        assert (await sandbox.ledger())["requests"]["create"] == 4
+            await run_sync(partial(_refusals, openai, base_url, newest.id))
+            await _async_journey(openai, base_url)
+        assert (await sandbox.ledger())["requests"]["create"] == 5

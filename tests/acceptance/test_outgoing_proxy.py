@@ -12,9 +12,10 @@ import pytest
 
 from service.domain.webhook_secrets import derive_webhook_secret
 from tests.acceptance.environment import SECRET, Service, Upstream, serve, service, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Child, Workspace, command, free_port, until
+from tests.acceptance.processes import HOST, Child, Workspace, command, until
 from tests.acceptance.receiver import Receiver, receiving
 from tests.support.forward_proxy import ForwardProxy, forward_proxy, tls_terminator
+from tests.support.ports import free_port
 from tests.support.private_ca import PrivateCa
 from tests.support.sample_media import image
 

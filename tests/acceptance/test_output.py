@@ -9,8 +9,9 @@ import anyio
 import pytest
 
 from tests.acceptance.environment import service, settings, sqlite, upstream
-from tests.acceptance.processes import BIN, HOST, Child, Workspace, free_port, until, wait_for_response
+from tests.acceptance.processes import BIN, HOST, Child, Workspace, until, wait_for_response
 from tests.acceptance.shutdown_helpers import SHUTDOWN_LIMIT, install_handler, terminate_and_wait
+from tests.support.ports import free_port
 from tests.support.stalled_reader import StalledReader
 
 PRINTING_HANDLER = """

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.environment import client, service, settings, upstream
-from tests.acceptance.processes import HOST, Child, Workspace, command, free_port, until, wait_for_response
+from tests.acceptance.processes import HOST, Child, Workspace, command, until, wait_for_response
 from tests.acceptance.shutdown_helpers import terminate_and_wait
+from tests.support.ports import free_port
 
 PROCFILE = Path(__file__).parents[2] / "Procfile"
 KEY = "key-of-the-only-client"

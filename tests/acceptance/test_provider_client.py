@@ -17,7 +17,8 @@ from starlette.routing import Route
 from service.api.server import listen, serving
 from service.domain.webhook_secrets import derive_client_secret
 from tests.acceptance.environment import IMAGE, MODEL, SECRET, serve, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Json, Workspace, free_port, until
+from tests.acceptance.processes import HOST, Json, Workspace, until
+from tests.support.ports import free_port
 from tests.support.provider_client import GatewayError, ProviderClient, provider_client
 
 KEY = "key-of-an-existing-client"

@@ -30,7 +30,6 @@ from tests.acceptance.processes import (
     Child,
     Json,
     Workspace,
-    free_port,
     until,
     wait_for_response,
 )
@@ -42,6 +41,7 @@ from tests.acceptance.shutdown_helpers import (
     status_of,
     terminate_and_wait,
 )
+from tests.support.ports import free_port
 
 TASK_BODY = json.dumps({"model": MODEL, "params": {"prompt": "a cat", "images": [IMAGE]}}).encode()
 
@@ -52,7 +52,7 @@ async def test_shutdown_releases_unfinished_work(workspace: Workspace, database_
     install_slow_handler(workspace)
     async with upstream(workspace, "--tiny-videos", "--run-time", "1s", "--no-callbacks") as sandbox:
         env = settings(
-            sandbox.url, f"http://{HOST}:{free_port()}", database_url, HANDLERS="log,slow", IN_DOUBT_FOR="12s"
+            sandbox.url, f"http://{HOST}:{free_port()}", database_url, HANDLERS="log,slow", IN_DOUBT_FOR="2s"
         )
         await prepare(database_url)
         child = await serve(workspace, env)

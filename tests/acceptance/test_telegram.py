@@ -6,8 +6,9 @@ from typing import Any
 from handlers._telegram_settings import Settings
 from handlers.telegram import SECRET_HEADER
 from tests.acceptance.environment import client, serve, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Workspace, free_port, until
+from tests.acceptance.processes import HOST, Workspace, until
 from tests.support.chat_server import chat_server
+from tests.support.ports import free_port
 from tests.support.sample_media import image
 from tests.support.telegram_api import GROUP, TOKEN, Sent, TelegramApi
 

@@ -15,7 +15,8 @@ from service.api.server import listen, serving
 from service.domain.task import TaskId
 from service.domain.tokens import Tokens
 from tests.acceptance.environment import SECRET, Service, serve, service, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Json, Workspace, free_port, until
+from tests.acceptance.processes import HOST, Json, Workspace, until
+from tests.support.ports import free_port
 
 TIME_DEPENDENT = ("boomerang_oldest_unsettled_task_seconds", "boomerang_oldest_due_row_seconds")
 """Metrics that change with time."""

@@ -20,9 +20,10 @@ from service.storage.database import Database
 from service.storage.local_signals import LocalSignals
 from service.storage.tables import tasks
 from tests.acceptance.environment import SECRET, settings
-from tests.acceptance.processes import HOST, Child, Workspace, free_port, wait_for_response
+from tests.acceptance.processes import HOST, Child, Workspace, wait_for_response
 from tests.benchmarks.baseline_server import completed
 from tests.benchmarks.load import request, write_requests
+from tests.support.ports import free_port
 
 FIRST_ID = 100_000_000_000
 HOUR = timedelta(hours=1)

@@ -36,9 +36,10 @@ from pathlib import Path
 import anyio
 
 from tests.acceptance import environment as acceptance
-from tests.acceptance.processes import HOST, Child, free_port, until, wait_for_response
+from tests.acceptance.processes import HOST, Child, until, wait_for_response
 from tests.benchmarks.environment import SHORT, BenchmarkEnvironment, callbacks, fill, make_task, open_environment
 from tests.benchmarks.traced import Call
+from tests.support.ports import free_port
 
 WARM_UP = 3
 SAMPLES = 7

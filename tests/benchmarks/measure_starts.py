@@ -7,10 +7,11 @@ from statistics import median
 import anyio
 
 from tests.acceptance.environment import settings
-from tests.acceptance.processes import BIN, HOST, Child, free_port, until
+from tests.acceptance.processes import BIN, HOST, Child, until
 from tests.benchmarks.environment import BenchmarkEnvironment, stopping
 from tests.benchmarks.load import request
 from tests.benchmarks.table import Pairs, Row, milliseconds
+from tests.support.ports import free_port
 
 MB = 1024 * 1024
 MAX_MB = 100

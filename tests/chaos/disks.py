@@ -19,7 +19,8 @@ from tests.chaos.requirements import Unavailable, command_or_none
 from tests.chaos.servers import over_postgres
 from tests.support.postgres import postgres_server
 
-MEGABYTES = 8
+MEGABYTES = 48
+"""More than the database with its log, which SQLite copies into the file after 16 MB: the fault has to end."""
 SERVER_MEGABYTES = 320
 """Enough for the files of a PostgreSQL, with its programs if they must be copied."""
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-from tests.acceptance.processes import BIN, HOST, TIMEOUT, Child, Workspace, free_port, until, wait_for_response
+from tests.acceptance.processes import BIN, HOST, TIMEOUT, Child, Workspace, until, wait_for_response
+from tests.support.ports import free_port
 
 BOOMERANG = (str(BIN / "boomerang"),)
 CLOCKED = (sys.executable, "-P", str(Path(__file__).with_name("shifted_clock.py")))

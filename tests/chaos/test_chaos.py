@@ -56,7 +56,7 @@ def _check(row: Row) -> None:
 @pytest.mark.parametrize(("mutation", "part"), [("acknowledge-first", "not recorded"), ("pay-again", "bills")])
 async def test_kills_reveal_a_mutation(mutation: str, part: str, tmp_path: Path) -> None:
     """A service that answers before it commits, or submits again what may have been sent, does not pass."""
-    with Workspace(home=tmp_path / "workspace", quiet=True) as workspace:
+    with Workspace(home=tmp_path / "workspace", quiet=True, forks=True) as workspace:
         audit = await kill_sqlite(workspace, Effort(kills=14, injections=0), (*PYTHON, str(MUTANT), mutation))
     assert any(part in sentence for sentence in audit.wrong)
 

@@ -19,7 +19,7 @@ from service.domain import durations
 from service.domain.errors import BadSetting, InvalidParams, ProviderUnavailable, UnreadableBody
 from service.domain.lenient_json import IncompleteJson, parse_lenient
 from service.domain.media.file_headers import claimed_samples, has_too_many_parts, image_size, is_truncated, sniff
-from service.domain.media.limits import decode, decoded_size, encode, parse_data_uri
+from service.domain.media.limits import InlineMedia, decode, decoded_size, parse_data_uri
 from service.domain.models.catalog import known_models
 from service.domain.models.media_descriptors import restore
 from service.domain.models.validation import validate_params
@@ -32,6 +32,7 @@ from service.sandbox import SwitchError, Switches
 from tests.fuzz.input_reader import InputReader, as_text, result_or_error
 from tests.fuzz.signed_inputs import COMMON_CHARACTERS, MAX_TEXT, check_fact
 from tests.support.no_egress_guard import any_address
+from tests.support.sample_media import with_data_uris
 
 PARSERS: dict[str, values.Parse[Any]] = {
     "duration": durations.duration,
@@ -113,7 +114,7 @@ def data_uri(data: bytes) -> None:
     except ValueError:
         return
     assert len(decoded) == decoded_size(text, uri)
-    again = encode(uri.media_type, decoded)
+    again = InlineMedia(media_type=uri.media_type, data=decoded).data_uri()
     result = parse_data_uri(again)
     assert result is not None
     assert decode(again, result) == decoded
@@ -131,7 +132,7 @@ def parameters(data: bytes) -> None:
             _check_faults(invalid)
         else:
             blobs = {one.place: one for one in validated.blobs}
-            sent = restore(validated.params, blobs)
+            sent = with_data_uris(restore(validated.params, blobs))
             assert isinstance(value, dict)
             assert all(value[name] == sent_value for name, sent_value in sent.items() if name in value)
 

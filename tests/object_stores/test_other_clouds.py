@@ -36,7 +36,8 @@ from service.domain.errors import ArchiveRefused
 from tests.object_stores.test_uploads import LARGE, MB, Provider
 from tests.support.delivery_builders import event, tools
 from tests.support.file_server import VIDEO
-from tests.support.object_stores import FAST_RETRIES, HOST, Bucket, FaultyProxy, faulty_proxy, free_port, running
+from tests.support.object_stores import FAST_RETRIES, HOST, Bucket, FaultyProxy, faulty_proxy, running
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 AZURITE = ROOT / ".venv/openapi-tools/node_modules/.bin/azurite-blob"

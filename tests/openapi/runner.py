@@ -15,8 +15,8 @@ from service.api.server import listen, serving
 from service.runtime.config.settings import Settings, load_settings
 from service.runtime.process import running
 from service.sandbox import Sandbox, Switches
-from tests.acceptance.processes import free_port
 from tests.security.environment import captured
+from tests.support.ports import free_port
 
 HOST = "127.0.0.1"
 ROOT = Path(__file__).parents[2]

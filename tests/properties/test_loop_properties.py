@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from service.domain.errors import NotSent, ProviderUnavailable, Refused, ReplyLost, Throttled, UnreadableBody
 from service.domain.ports.deliveries import DeliverySelection
 from service.domain.task import SETTLED, Fact, Json, Status, Task, TaskId, UpstreamId
+from tests.support.history import history_of
 from tests.support.scripted_provider import DONE, token_of, vtrix_body
 from tests.support.task_loop import DEADLINE, HOUR, MINUTE, TIMEOUT, Environment, Loop, open_environment
 from tests.support.wait_until_idle import ended
@@ -220,7 +221,7 @@ async def assert_final_state(history: History) -> None:
     """Check the rows at the end of the history."""
     upstream = history.environment.upstream
     for task in await history.tasks():
-        events = [row for row in await history.loop.store.queries.history(task.id) if row["kind"] == "event"]
+        events = [row for row in await history_of(history.loop.store.queries, task.id) if row["kind"] == "event"]
         ends = [row["data"] for row in events if row["type"].rpartition(".")[2] in {status.value for status in SETTLED}]
         assert sum(not _guessed(end) for end in ends) <= 1, ends
         assert task.settled or task.status is Status.EXPIRED, task
@@ -245,7 +246,7 @@ async def _assert_deliveries(history: History) -> None:
     rows = (await store.queries.deliveries(DeliverySelection(limit=1000))).deliveries
     delivered = Counter((row.event_id, row.handler) for row in rows)
     happened = [
-        row["id"] for each in history.ids for row in await store.queries.history(each) if row["kind"] == "event"
+        row["id"] for each in history.ids for row in await history_of(store.queries, each) if row["kind"] == "event"
     ]
     assert delivered == Counter({(event_id, "log"): 1 for event_id in happened})
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from service.domain.errors import Fault, InvalidParams
 from service.domain.media.file_headers import image_size, is_truncated, sniff
-from service.domain.media.limits import DataUri, Unreadable, decode, decoded_size, encode, parse_data_uri
+from service.domain.media.limits import DataUri, InlineMedia, Unreadable, decode, decoded_size, parse_data_uri
 from service.domain.models.catalog import MODELS
 from service.domain.models.json_schema import json_schema
 from service.domain.models.media_descriptors import restore
 from service.domain.models.validation import duration_bucket, validate_params
 from service.tasks.media_inspector import MediaInspector
-from tests.support.sample_media import MODEL, image, params, uri, video
+from tests.support.sample_media import MODEL, image, params, uri, video, with_data_uris
 
 NAMES = list(MODELS[MODEL].model_fields)
 OPEN = MediaInspector()
@@ -112,7 +112,7 @@ def test_only_invalid_params_is_raised(model: object, given_params: object) -> N
 def test_restored_parameters_equal_the_given_ones(given_params: dict[str, Any]) -> None:
     """Replacing inline media and restoring them changes nothing; separate values are beside the parameters."""
     result = validate_params(MODEL, given_params, inspect=OPEN)
-    restored = restore(result.params, {each.place: each for each in result.blobs})
+    restored = with_data_uris(restore(result.params, {each.place: each for each in result.blobs}))
     separate = {"payload": result.payload, "meta_data": result.meta_data, "callback_url": result.callback_url}
     assert restored | {name: value for name, value in separate.items() if value is not None} == given_params
     assert len(json.dumps(result.params)) < 10_000
@@ -140,7 +140,7 @@ def test_every_wrong_item_has_its_index(items: list[str]) -> None:
 @given(st.binary(max_size=200))
 def test_data_uri_round_trip(data: bytes) -> None:
     """Encoding and decoding are inverse, and the size is known before decoding."""
-    text = encode("image/png", data)
+    text = InlineMedia(media_type="image/png", data=data).data_uri()
     assert text == "data:image/png;base64," + base64.b64encode(data).decode()
     head = parse_data_uri(text)
     assert head == DataUri(media_type="image/png", body_at=22)
@@ -265,7 +265,7 @@ def test_restored_parameters_of_other_models_equal_the_given_ones(drawn: tuple[s
     """Replacing inline media, also in subjects, and restoring them changes nothing, and the schema accepts them."""
     name, given_params = drawn
     result = validate_params(name, given_params, inspect=OPEN)
-    restored = restore(result.params, {each.place: each for each in result.blobs})
+    restored = with_data_uris(restore(result.params, {each.place: each for each in result.blobs}))
     separate = {"payload": result.payload, "meta_data": result.meta_data, "callback_url": result.callback_url}
     assert restored | {key: value for key, value in separate.items() if value is not None} == given_params
     assert jsonschema_rs.is_valid(json_schema(name), given_params)

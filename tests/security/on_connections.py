@@ -8,10 +8,11 @@ import anyio
 from service.api import request_bodies
 from service.api.server import listen, serving
 from tests.acceptance.environment import service, settings
-from tests.acceptance.processes import BIN, Workspace, free_port, wait_for_response
+from tests.acceptance.processes import BIN, Workspace, wait_for_response
 from tests.security.catalogue import attempt, peak, require
 from tests.security.environment import ALICE, BOB, HOST, FakeProvider, bearer, service_under_test
 from tests.security.raw import exchange, request, statuses
+from tests.support.ports import free_port
 
 JSON = "Content-Type: application/json"
 MB = 1024 * 1024
@@ -51,7 +52,7 @@ async def idle_connections(home: Path) -> str:
     port = free_port()
     async with serving(upstream.app(), listen(HOST, 0), grace=1) as url, AsyncExitStack() as stack:
         env = settings(url, f"http://{HOST}:{port}", f"sqlite:///{home / 'boomerang.db'}", HANDLERS="log")
-        workspace = stack.enter_context(Workspace(home=home, quiet=True))
+        workspace = stack.enter_context(Workspace(home=home, quiet=True, forks=True))
         command = f"ulimit -n {DESCRIPTORS}; exec {BIN / 'boomerang'} serve --port {port}"
         child = workspace.run("serve", ["/bin/sh", "-c", command], env=env, url=f"http://{HOST}:{port}")
         await wait_for_response(child)

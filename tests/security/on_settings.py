@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from service.cli import boomerang
 from service.domain.errors import BadSetting
 from service.runtime.config.settings import load_settings
-from tests.acceptance.processes import Workspace, free_port
+from tests.acceptance.processes import Workspace
 from tests.security.catalogue import add, attempt, peak, require
+from tests.support.ports import free_port
 
 MB = 1024 * 1024
 SECRET = "s3cr3t-never-shown"
@@ -143,7 +144,7 @@ async def public_without_keys(home: Path) -> str:
         "BOOMERANG_LEASE": "1s",
     }
     for address in ({"BOOMERANG_PUBLIC_URL": "https://video.example.org"}, {"RENDER_EXTERNAL_URL": "https://a.test"}):
-        workspace = Workspace(home=home, quiet=True)
+        workspace = Workspace(home=home, quiet=True, forks=True)
         with workspace:
             child = workspace.start("serve", "serve", "--port", str(free_port()), env={**env, **address})
             with anyio.move_on_after(20):

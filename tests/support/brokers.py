@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import BIN, HOST, free_port
+from tests.acceptance.processes import BIN, HOST
+from tests.support.ports import free_port
 
 START_TIMEOUT = 60.0
 CHECK_INTERVAL = 0.05

@@ -23,6 +23,7 @@ from service.domain.task_update import TaskUpdate
 from service.storage import Store
 from tests.support.delivery_builders import tools
 from tests.support.endpoint_builders import EndpointUseCases, endpoint_use_cases
+from tests.support.history import history_of
 from tests.support.loop_options import Options
 from tests.support.scripted_provider import ScriptedProvider
 from tests.support.task_loop import Loop, MovedClock
@@ -71,6 +72,8 @@ class Receivers:
     answer: Answer = lambda _: httpx.Response(204)
     gates: dict[str, asyncio.Event] = field(default_factory=dict)
     """Hosts that answer only once their event is set."""
+    held: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set with each request to such a host."""
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     """Set with each request that is answered."""
 
@@ -78,6 +81,7 @@ class Receivers:
         """Answer one request."""
         await asyncio.sleep(0)
         if gate := self.gates.get(request.url.host):
+            self.held.set()
             await gate.wait()
         self.requests.append(request)
         self.arrived.set()
@@ -199,5 +203,5 @@ class Harness:
 
     async def attempts(self, task_id: str) -> list[Json]:
         """Return the attempts in the history of a task."""
-        rows = await self.store.queries.history(TaskId(task_id), data=False)
+        rows = await history_of(self.store.queries, task_id, data=False)
         return [row for row in rows if row["kind"] == "attempt"]

@@ -34,6 +34,7 @@ class ForwardProxy:
     requests: list[str] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
+    _context: ssl.SSLContext | None = field(default=None, init=False, repr=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
 
     @property
@@ -48,6 +49,8 @@ class ForwardProxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            if self._context:
+                await writer.start_tls(self._context)
             while await self._one(reader, writer):
                 pass
         writer.transport.abort()
@@ -148,13 +151,15 @@ def _length(head: str) -> int:
 @asynccontextmanager
 async def forward_proxy(proxy: ForwardProxy, context: ssl.SSLContext | None = None) -> AsyncIterator[ForwardProxy]:
     """Run `proxy` on a free port inside the block, over TLS if `context` is given."""
-    server = await asyncio.start_server(proxy.serve, HOST, 0, ssl=context)
+    proxy._context = context  # TLS begins in the task of a connection: `close` then ends handshakes, too
+    server = await asyncio.start_server(proxy.serve, HOST, 0)
     proxy.port, proxy.scheme = server.sockets[0].getsockname()[1], "https" if context else "http"
     try:
         yield proxy
     finally:
-        proxy.close()
         server.close()
+        await asyncio.sleep(0)  # the tasks of the last connections begin
+        proxy.close()
         await asyncio.gather(*proxy._tasks, return_exceptions=True)
 
 
@@ -169,14 +174,16 @@ async def tls_terminator(port: int, context: ssl.SSLContext) -> AsyncIterator[in
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         with suppress(OSError, asyncio.CancelledError):
+            await writer.start_tls(context)
             await _both_ways(reader, writer, *await asyncio.open_connection(HOST, port))
         writer.transport.abort()
 
-    server = await asyncio.start_server(serve, HOST, 0, ssl=context)
+    server = await asyncio.start_server(serve, HOST, 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await asyncio.sleep(0)
         for each in tasks:
             each.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

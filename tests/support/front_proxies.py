@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.acceptance.processes import HOST, free_port
+from tests.acceptance.processes import HOST
+from tests.support.ports import free_port
 
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 NGINX = shutil.which("nginx", path=PATH)

@@ -17,6 +17,7 @@ import httpx
 from service.artifacts.bucket_archive import BucketArchive
 from service.artifacts.bucket_options import BucketOptions, open_bucket
 from service.domain.archive_address import BucketAddress
+from tests.support.ports import free_port
 
 HOST = "127.0.0.1"
 START_SECONDS = 60
@@ -28,13 +29,6 @@ FAST_RETRIES = {
     "retry_timeout": timedelta(seconds=20),
     "backoff": {"init_backoff": FAST, "max_backoff": FAST, "base": 2},
 }
-
-
-def free_port() -> int:
-    """Return a port that nobody uses now."""
-    with closing(socket.socket()) as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -18,13 +18,16 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import make_url
 
-from tests.acceptance.processes import free_port, processor_seconds
+from tests.acceptance.processes import processor_seconds
+from tests.support.ports import free_port
 
 SERVER_VARIABLE = "BOOMERANG_TEST_POSTGRES"
 NOBODY_UID = 65534
 SETTINGS = ("max_connections=100", "shared_buffers=32MB", "listen_addresses=127.0.0.1")
 WITHOUT_FSYNC = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
 """Settings for speed: a killed server process still loses no commit, only a power failure may lose some."""
+WITHOUT_AUTOVACUUM = ("autovacuum=off",)
+"""Its ANALYZE at any moment would change the plans that tests look at; those that need it run it themselves."""
 STRATEGY_SINCE = 150_000
 """Version of the server that knows the strategy `file_copy`: a fifth of the work of the default one, without fsync."""
 
@@ -40,7 +43,7 @@ class PostgresServer:
         self._data = self._home / "data"
         self._binaries = _reachable(_installed(), self._home)
         own = (f"port={free_port()}", f"unix_socket_directories={self._home}")
-        self._settings = (*SETTINGS, *own, *(() if durable else WITHOUT_FSYNC))
+        self._settings = (*SETTINGS, *own, *(() if durable else (*WITHOUT_FSYNC, *WITHOUT_AUTOVACUUM)))
         if _root():
             os.chown(self._home, NOBODY_UID, NOBODY_UID)
         if primary_url:

@@ -1,6 +1,7 @@
 """Generated images, videos and audio files for tests that need valid files."""
 
 import base64
+import json
 from fractions import Fraction
 from functools import cache
 from io import BytesIO
@@ -8,6 +9,8 @@ from typing import Any
 
 import av
 from PIL import Image
+
+from service.domain.media.limits import InlineMedia
 
 MODEL = "viduq2_pro_reference"
 
@@ -63,6 +66,12 @@ def sound(form: str = "mp4") -> bytes:
 def uri(media_type: str, data: bytes) -> str:
     """Return a base64 data URI."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def with_data_uris(params: dict[str, Any]) -> dict[str, Any]:
+    """Return restored parameters as the JSON that is sent, with data URIs for inline media."""
+    found: dict[str, Any] = json.loads(json.dumps(params, default=InlineMedia.data_uri))
+    return found
 
 
 def params(**more: Any) -> dict[str, Any]:

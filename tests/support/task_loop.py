@@ -33,6 +33,7 @@ from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter, SubmitterConfig
 from service.tasks.task_service import TaskPolicy, TaskService
 from tests.support.database_copies import database
+from tests.support.history import history_of
 from tests.support.loop_options import Options
 from tests.support.scripted_provider import CountingUnitOfWorkFactory, ScriptedProvider, token_of
 from tests.support.wait_until_idle import ended
@@ -231,7 +232,7 @@ class Loop:
 
     async def happened(self, task_id: str, kind: str = "event") -> list[str]:
         """Return the types of a task's events, oldest first, or the outcomes of its polls."""
-        rows = await self.store.queries.history(TaskId(task_id))
+        rows = await history_of(self.store.queries, task_id)
         return [row.get("type") or row.get("outcome") or "" for row in rows if row["kind"] == kind]
 
     async def callbacks(self) -> dict[str, int]:

@@ -15,8 +15,9 @@ from service.domain.webhook_secrets import derive_webhook_secret
 from tests.acceptance.bookkeeping import read_records
 from tests.acceptance.environment import SECRET, Service, Upstream, service, settings, upstream
 from tests.acceptance.environment import serve as serve_today
-from tests.acceptance.processes import HOST, Child, Json, Workspace, command, free_port, until
+from tests.acceptance.processes import HOST, Child, Json, Workspace, command, until
 from tests.acceptance.receiver import Receiver
+from tests.support.ports import free_port
 from tests.upgrade.balancer import Balancer, balancing
 from tests.upgrade.releases import Release, Runner
 
@@ -25,7 +26,7 @@ HANDLERS: dict[str, frozenset[str] | None] = {
     "webhook": None,
     "archive": frozenset({"task.completed"}),
 }
-LONG_RUN_TIME = "20s"
+LONG_RUN_TIME = "12s"
 """Run time of tasks that are in progress while the new release starts."""
 IN_DOUBT_FOR = "30s"
 """How long a submission may stay in doubt, and once more after a restart, before `idle` times out."""

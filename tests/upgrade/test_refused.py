@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from service.storage.migrate import HEAD
 from tests.acceptance.environment import settings
-from tests.acceptance.processes import HOST, Workspace, command, free_port
+from tests.acceptance.processes import HOST, Workspace, command
+from tests.support.ports import free_port
 from tests.unit.cli.fake_service import run
 from tests.upgrade.rows import engine, rows, schema, upgrade
 
