@@ -113,7 +113,7 @@ async def lock_if_free(connection: AsyncConnection, name: str) -> bool:
 async def allow_whole_tables(connection: AsyncConnection) -> None:
     """Let the statements of this transaction read whole tables without an index, as a count of all rows should."""
     if connection.dialect.name == "postgresql":
-        for method in ("seqscan", "hashjoin", "mergejoin"):
+        for method in ("seqscan", "hashjoin", "mergejoin", "material"):
             await connection.execute(text(f"SET LOCAL enable_{method} = on"))
 
 

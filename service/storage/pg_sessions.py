@@ -32,13 +32,15 @@ LIMITS: Mapping[str, str] = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "enable_material": "off",
     "jit": "off",
 }
 """Settings that the address may overrule.
 
-The `enable_` ones leave one kind of plan: look up each row by an index. The others read a whole table or index, which
-is right only while it is small; but the plan of a prepared statement stays while the table grows, and the statistics of
-a table that grows fast are old. What counts all rows allows the other plans (`dialects.allow_whole_tables`).
+The `enable_` ones leave one kind of plan: look up each row by an index. The others read a whole table or index (a join
+with a materialized one does, too), which is right only while it is small; but the plan of a prepared statement stays
+while the table grows, and the statistics of a table that grows fast are old. What counts all rows allows the other
+plans (`dialects.allow_whole_tables`).
 
 Up to version 17 a step of a kind that is off and has no substitute, such as a sort, costs ten billion more. The server
 would compile each such statement (`jit`), anew at every run: a second for one that takes a millisecond.

@@ -27,6 +27,7 @@ LIMITS = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "enable_material": "off",
     "jit": "off",
 }
 COUNT = text("SELECT count(*) FROM tasks")
