@@ -69,4 +69,4 @@ def lane_values(leased: LeasedDelivery, result: AttemptResult) -> Values:
     """
     ended = result.outcome != "retry"
     due_at = result.finished_at if ended else result.due_at or result.finished_at
-    return {"this_lane": leased.lane, "this_seq": leased.event_seq, "due_at": due_at}
+    return {"this_task": leased.task_id, "this_lane": leased.lane, "this_seq": leased.event_seq, "due_at": due_at}

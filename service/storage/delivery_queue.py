@@ -22,7 +22,7 @@ from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
 from service.storage.delivery_list import delivery_view
-from service.storage.delivery_tables import IS_PENDING, PENDING, attempts, deliveries
+from service.storage.delivery_tables import IS_PENDING, attempts, deliveries, waits_in
 from service.storage.due_deliveries import OLDEST_DUE_DELIVERY, choose_due
 from service.storage.endpoint_deliveries import hold_lane
 from service.storage.endpoint_health import note_attempts
@@ -162,8 +162,7 @@ async def _report_dead_letters(
 
 
 POSTPONE_LANE = update(deliveries).where(
-    IS_PENDING,
-    deliveries.c.lane == bindparam("this_lane"),
+    waits_in(bindparam("this_lane"), bindparam("this_task")),
     deliveries.c.event_seq > bindparam("this_seq"),
     deliveries.c.leased_until.is_(None),
 )
@@ -177,8 +176,8 @@ async def pending_handlers(connection: AsyncConnection) -> list[str]:
 def _lane_has_others() -> Label[bool]:
     """Return the condition that the lane has other pending deliveries: later ones, or an earlier one after a replay."""
     other = deliveries.alias("other")
-    same_lane = (other.c.lane == deliveries.c.lane) & (other.c.id != deliveries.c.id)
-    return first_value(other.c.id, other.c.status == PENDING, same_lane).is_not(None).label("lane_has_others")
+    waits = waits_in(deliveries.c.lane, deliveries.c.task_id, other)
+    return first_value(other.c.id, waits, other.c.id != deliveries.c.id).is_not(None).label("lane_has_others")
 
 
 # Statements that run many times a second, built once.

@@ -6,15 +6,14 @@ one that another transaction has locked counts as busy, and is not waited for. S
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, Select, bindparam, select
 
 from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import UtcDateTime
 from service.storage.deferred import Deferred, defer
-from service.storage.delivery_tables import IS_PENDING, deliveries
-from service.storage.lookups import first_value, listed
+from service.storage.delivery_tables import deliveries, pending_of_task
+from service.storage.lookups import first_part, first_value, listed
 from service.storage.task_rows import Values
 
 TRY_LOCKS = (
@@ -23,12 +22,11 @@ TRY_LOCKS = (
 )
 
 
-def _leased(condition: ColumnElement[bool]) -> Select[Any]:
+def _leased(condition: ColumnElement[bool]) -> Select[str]:
     """Return the query for those of some destinations that have a delivery with such a lease."""
-    wanted = listed("destinations")
-    own = deliveries.c.destination == wanted.c.value
-    found = first_value(deliveries.c.id, IS_PENDING, deliveries.c.destination.is_not(None), own, condition)
-    return select(wanted.c.value).where(found.is_not(None))
+    wanted = listed("destinations").c.value
+    own = (deliveries.c.task_id == first_part(wanted)) & (deliveries.c.destination == wanted)
+    return select(wanted).where(first_value(deliveries.c.id, own, pending_of_task(), condition).is_not(None))
 
 
 LEASED = _leased(deliveries.c.leased_until.is_not(None))

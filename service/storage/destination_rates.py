@@ -18,7 +18,7 @@ from service.domain.delivery_rate import TokenBucket, rate_of
 from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import update_many
 from service.storage.control_tables import rate_buckets
-from service.storage.delivery_tables import FREE_IN_LANE, PENDING, deliveries, is_probe
+from service.storage.delivery_tables import FREE_IN_LANE, deliveries, is_probe, waits_in
 from service.storage.dialects import insert, lock_if_free
 from service.storage.endpoint_tables import endpoints
 from service.storage.lookups import first_value
@@ -45,7 +45,7 @@ EXISTS = select(rate_buckets.c.name).where(NAMED)
 _HEAD = deliveries.alias("head")
 _DUE_OF_HEAD = (
     select(func.max(_HEAD.c.due_at))
-    .where(_HEAD.c.status == PENDING, _HEAD.c.lane == deliveries.c.lane, _HEAD.c.event_seq < deliveries.c.event_seq)
+    .where(waits_in(deliveries.c.lane, deliveries.c.task_id, _HEAD), _HEAD.c.event_seq < deliveries.c.event_seq)
     .scalar_subquery()
 )
 WITH_ITS_HEAD = (
@@ -104,7 +104,7 @@ class DestinationRates:
                 used[name] += 1
                 free.append(row)
             else:
-                late.append({"id": row["id"], "due_at": self._next_free(name), "lane": row["lane"]})
+                late.append(row | {"due_at": self._next_free(name)})
         await self._postpone(late)
         return free, len(late)
 
@@ -161,7 +161,7 @@ class DestinationRates:
         if not late:
             return
         await update_many(self.connection, deliveries, [{"id": row["id"], "due_at": row["due_at"]} for row in late])
-        lanes = [{"this_lane": row["lane"], "now": self.now} for row in late]
+        lanes = [{"this_task": row["task_id"], "this_lane": row["lane"], "now": self.now} for row in late]
         await self.connection.execute(WITH_ITS_HEAD, lanes)
 
 

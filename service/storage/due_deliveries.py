@@ -11,7 +11,7 @@ from service.domain.ports.circuits import Blocks
 from service.domain.ports.queues import HandlerCapacity
 from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import in_list
-from service.storage.delivery_tables import IS_PENDING, PENDING, deliveries
+from service.storage.delivery_tables import IS_PENDING, deliveries, pending_of_task, waits_in
 from service.storage.destination_locks import without_busy
 from service.storage.destination_rates import ENDPOINT_ENDED, ENDPOINT_RATE, DestinationRates
 from service.storage.lookups import first_value
@@ -21,6 +21,7 @@ from service.storage.task_rows import Values
 
 DUE_COLUMNS = (
     deliveries.c.id,
+    deliveries.c.task_id,
     deliveries.c.client,
     deliveries.c.target,
     deliveries.c.destination,
@@ -99,16 +100,15 @@ def _due_heads() -> Select[Any]:
     other = deliveries.alias("other")
     blocked = first_value(
         other.c.id,
-        other.c.status == PENDING,
-        other.c.lane == deliveries.c.lane,
+        waits_in(deliveries.c.lane, deliveries.c.task_id, other),
         (other.c.event_seq < deliveries.c.event_seq) | (other.c.leased_until > bindparam("now")),
     )
     same = deliveries.alias("same")
     busy = first_value(
         same.c.id,
-        same.c.status == PENDING,
-        same.c.destination.is_not(None),
+        same.c.task_id == deliveries.c.task_id,
         same.c.destination == deliveries.c.destination,
+        pending_of_task(same),
         same.c.leased_until > bindparam("now"),
     )
     own = deliveries.c.handler == bindparam("handler_name")

@@ -8,7 +8,7 @@ from service.domain.endpoint import DELETED
 from service.storage.async_engine import AsyncConnection
 from service.storage.attempt_results import LeasedDelivery
 from service.storage.bulk_writes import update_many
-from service.storage.delivery_tables import IS_PENDING, deliveries
+from service.storage.delivery_tables import IS_PENDING, deliveries, waits_in
 from service.storage.endpoint_tables import endpoints
 from service.storage.lookups import distinct_values
 
@@ -19,7 +19,7 @@ HELD = IS_PENDING & deliveries.c.endpoint_id.is_not(None) & deliveries.c.due_at.
 OF_ENDPOINT = deliveries.c.endpoint_id == bindparam("endpoint")
 UNLEASED = deliveries.c.leased_until.is_(None)
 HOLD_REST_OF_LANE = update(deliveries).where(
-    IS_PENDING, deliveries.c.lane == bindparam("this_lane"), deliveries.c.endpoint_id.is_not(None), UNLEASED
+    waits_in(bindparam("this_lane"), bindparam("this_task")), deliveries.c.endpoint_id.is_not(None), UNLEASED
 )
 
 
@@ -33,7 +33,8 @@ async def hold_lane(connection: AsyncConnection, leased: LeasedDelivery, now: da
     due_at = None if paused else now
     await update_many(connection, deliveries, [{"id": leased.id, "leased_until": None, "due_at": due_at}])
     if paused and leased.lane_has_others:  # else the claims would read, again and again, what waits behind it
-        await connection.execute(HOLD_REST_OF_LANE.values(due_at=null()), {"this_lane": leased.lane})
+        this = {"this_task": leased.task_id, "this_lane": leased.lane}
+        await connection.execute(HOLD_REST_OF_LANE.values(due_at=null()), this)
 
 
 async def wake(connection: AsyncConnection, now: datetime) -> int:

@@ -6,9 +6,12 @@ session is that of a connection pooler, or the database is new, the migration cr
 """
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zlib import crc32
+
+from sqlalchemy import Connection
 
 from service.domain.errors import StoreUnavailable
 
@@ -72,10 +75,34 @@ INDEXES_OF_LISTS = (
         name="deliveries_dead_by_client", table="deliveries", columns=("client", *NEWEST), where="status = 'dead'"
     ),
 )
-"""Those of the migration 0017. Their columns are in every earlier schema."""
+"""Those of the migration 0017."""
 
-SINCE = "0017"
+INDEXES_OF_TASKS = (
+    NewIndex(
+        name="deliveries_pending_of_task",
+        table="deliveries",
+        columns=("task_id",),
+        where="status || '' = 'pending'",
+    ),
+)
+"""Those of the migration 0018."""
+
+BUILT = (*INDEXES_OF_LISTS, *INDEXES_OF_TASKS)
+"""All of them. Their columns are in every earlier schema."""
+
+SINCE = "0018"
 """The schema that has them."""
+
+
+def create_missing(connection: Connection, indexes: Iterable[NewIndex]) -> None:
+    """Create the indexes that are not there, in the transaction of a migration."""
+    interrupted: set[str] = set()
+    if connection.dialect.name == "postgresql":
+        interrupted = set(connection.exec_driver_sql(INTERRUPTED).scalars())
+    for index in indexes:
+        if index.name in interrupted:
+            connection.exec_driver_sql(f"DROP INDEX {index.name}")
+        connection.exec_driver_sql(index.statement())
 
 
 async def build_indexes(at: "PostgresAddress") -> None:
@@ -103,7 +130,7 @@ async def _build(session: "Session") -> None:
     await session.execute(WITHOUT_LIMITS)
     while not await _locked(session):  # noqa: ASYNC110 - another process has it, perhaps of another host
         await asyncio.sleep(LOCK_PAUSE)
-    for index in INDEXES_OF_LISTS:
+    for index in BUILT:
         row = await (await session.execute(FOUND, (index.name,))).fetchone()
         if row is not None and not row[0]:
             await session.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}")

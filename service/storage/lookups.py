@@ -12,6 +12,11 @@ from service.storage.column_types import ListParameter
 from service.storage.dialects import prefer_order_of_indexes
 
 
+class _FirstPart(FunctionElement[str]):
+    inherit_cache = True
+    type = Text()
+
+
 class _Listed(FunctionElement[Any]):
     inherit_cache = True
     type = Text()
@@ -51,6 +56,22 @@ def listed(name: str) -> TableValuedAlias:
     """
     wanted = _Listed(bindparam(name, type_=ListParameter()))
     return wanted.table_valued("value", name="value")
+
+
+def first_part(text: ColumnElement[str]) -> ColumnElement[str]:
+    """Return what precedes the first slash: the task of a lane or a destination."""
+    return _FirstPart(text)
+
+
+@compiles(_FirstPart, "sqlite")
+def _first_part_for_sqlite(element: _FirstPart, compiler: SQLCompiler, **options: Any) -> str:
+    text = compiler.process(element.clauses, **options)
+    return f"substr({text}, 1, instr({text} || '/', '/') - 1)"
+
+
+@compiles(_FirstPart, "postgresql")
+def _first_part_for_postgresql(element: _FirstPart, compiler: SQLCompiler, **options: Any) -> str:
+    return f"split_part({compiler.process(element.clauses, **options)}, '/', 1)"
 
 
 @compiles(_Listed, "sqlite")

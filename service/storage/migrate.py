@@ -17,7 +17,7 @@ from service.storage.dialects import advisory_lock, parse_address
 from service.storage.index_builds import SINCE, build_indexes
 from service.storage.local_signals import LocalSignals
 
-HEAD = "0017"
+HEAD = "0018"
 """The schema version that this code needs: the newest file in `migrations/versions`."""
 
 VERSION_TABLE = "alembic_version"

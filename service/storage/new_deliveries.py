@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, case, literal_column, null, select
+from sqlalchemy import ColumnElement, String, case, literal_column, null, select
 
 from service.domain.ports.unit_of_work import DeliveryClaim, DeliveryRow, EventRow, NewClaims, no_claims
 from service.storage.async_engine import AsyncConnection
@@ -13,7 +13,7 @@ from service.storage.column_types import in_list
 from service.storage.deferred import Deferred
 from service.storage.deferred_reads import DeferredRows, defer_query
 from service.storage.delivery_claim_rows import delivery_claim
-from service.storage.delivery_tables import IS_PENDING, deliveries
+from service.storage.delivery_tables import deliveries, waits_in
 from service.storage.destination_locks import busy_destinations
 from service.storage.dialects import advisory_lock
 from service.storage.lookups import first_value
@@ -27,7 +27,9 @@ def _of_event(column: ColumnElement[object]) -> ColumnElement[object]:
     return select(column).where(events.c.id == literal_column("new.event_id")).scalar_subquery()
 
 
-_PENDING_IN_LANE = first_value(deliveries.c.id, IS_PENDING, deliveries.c.lane == literal_column("new.lane"))
+_PENDING_IN_LANE = first_value(
+    deliveries.c.id, waits_in(literal_column("new.lane", String()), literal_column("new.task_id", String()))
+)
 WANTED_UNTIL: ColumnElement[object] = literal_column("new.leased_until")
 CAN_BE_LEASED = WANTED_UNTIL.is_not(None) & _PENDING_IN_LANE.is_(None)
 COMPUTED: Computed = (

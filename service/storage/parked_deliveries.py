@@ -99,7 +99,8 @@ async def _park(connection: AsyncConnection, parked: Sequence[tuple[Values, Bloc
     ]
     await update_many(connection, deliveries, values)
     until = max(block.until for _, block in parked)
-    lanes = [{"this_lane": row["lane"], "now": now, "until": until} for row, _ in parked]
+    names = [{"this_task": row["task_id"], "this_lane": row["lane"]} for row, _ in parked]
+    lanes = [one | {"now": now, "until": until} for one in names]
     await connection.execute(REST_OF_LANE, lanes)  # else claims would read, again and again, what waits behind them
 
 

@@ -14,7 +14,7 @@ from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import update_many
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.database import Database
-from service.storage.delivery_tables import IS_DEAD, IS_PENDING, REQUESTED, deliveries
+from service.storage.delivery_tables import IS_DEAD, IS_PENDING, REQUESTED, deliveries, waits_in
 from service.storage.sealed_secrets import lock_secrets
 from service.storage.tables import coalesced, tasks
 from service.storage.task_rows import Values
@@ -42,8 +42,7 @@ LOCKED, LOCKED_AT_ONCE = ROWS.with_for_update(), ROWS.with_for_update(skip_locke
 EARLIER_OF_LANE = (
     select(deliveries.c.id)
     .where(
-        IS_PENDING,
-        deliveries.c.lane == bindparam("this_lane"),
+        waits_in(bindparam("this_lane"), bindparam("this_task")),
         deliveries.c.event_seq < bindparam("this_seq"),
         deliveries.c.leased_until.is_(None),
         deliveries.c.due_at > bindparam("now", type_=UtcDateTime()),
@@ -68,7 +67,7 @@ class SqlReplays:
             due = dict.fromkeys(delivery_ids, now)
             outcomes, rows = await _replay(write.connection, due, LOCKED, statuses=ANY_STATUS, now=now, manual_at=now)
             lanes = [
-                {"this_lane": row["lane"], "this_seq": row["event_seq"], "now": now}
+                {"this_task": row["task_id"], "this_lane": row["lane"], "this_seq": row["event_seq"], "now": now}
                 for row in rows
                 if outcomes[row["id"]] == "replayed"
             ]

@@ -15,7 +15,7 @@ from service.storage.async_engine import AsyncConnection
 from service.storage.blob_store import delete_unreferenced
 from service.storage.column_types import in_list
 from service.storage.database import Database
-from service.storage.delivery_tables import IS_PENDING, attempts, deliveries, sealed_secrets
+from service.storage.delivery_tables import IS_PENDING, attempts, deliveries, pending_of_task, sealed_secrets
 from service.storage.lookups import first_value
 from service.storage.sealed_secrets import no_longer_needed
 from service.storage.tables import (
@@ -140,7 +140,7 @@ def _by_time(time: Column[Any], before: datetime, old: ColumnElement[bool]) -> P
 
 
 def _inputs(before: datetime) -> list[Prunable]:
-    needed = first_value(deliveries.c.id, deliveries.c.task_id == inputs.c.task_id, IS_PENDING)
+    needed = first_value(deliveries.c.id, deliveries.c.task_id == inputs.c.task_id, pending_of_task())
     ended = _ended_before(inputs.c.task_id, before)
     return [
         Prunable(table=inputs, order=tuple(inputs.primary_key), old=ended & needed.is_(None)),
@@ -161,7 +161,7 @@ async def _delete_references(connection: AsyncConnection, where: ColumnElement[b
 
 
 def _secrets(before: datetime) -> Prunable:
-    waiting = first_value(deliveries.c.id, deliveries.c.task_id == sealed_secrets.c.task_id, IS_PENDING)
+    waiting = first_value(deliveries.c.id, deliveries.c.task_id == sealed_secrets.c.task_id, pending_of_task())
     unneeded = no_longer_needed() | _ended_before(sealed_secrets.c.task_id, before) & waiting.is_(None)
 
     async def remove(connection: AsyncConnection, where: ColumnElement[bool]) -> int:

@@ -11,7 +11,7 @@ from service.storage.column_types import UtcDateTime, in_list
 from service.storage.database import Database
 from service.storage.dialects import insert
 from service.storage.lookups import first_value
-from service.storage.tables import literal_word, tasks, watched_tasks
+from service.storage.tables import literal_word, one_of, tasks, unindexed, watched_tasks
 from service.storage.task_queue import lease_rows
 from service.storage.waiting_clients import LIMIT, NOW
 
@@ -24,8 +24,8 @@ CLAIMED = (
     .where(
         watched_tasks.c.until > NOW,
         watched_tasks.c.polled_at.is_(None) | (watched_tasks.c.polled_at <= BEFORE),
-        tasks.c.status == literal_word(Status.IN_PROGRESS),
-        tasks.c.upstream_id.is_not(None),
+        unindexed(tasks.c.status) == literal_word(Status.IN_PROGRESS),
+        unindexed(tasks.c.upstream_id).is_not(None),
         # a time that is still to come is of before the clock moved back
         (tasks.c.submitted_at <= BEFORE) | (tasks.c.submitted_at > NOW),
         tasks.c.polled_at.is_(None) | (tasks.c.polled_at <= BEFORE) | (tasks.c.polled_at > NOW),
@@ -39,7 +39,7 @@ CLAIMED = (
 _UNFINISHED = first_value(
     tasks.c.id,
     tasks.c.id == watched_tasks.c.task_id,
-    tasks.c.status.in_([literal_word(each) for each in (Status.QUEUED, Status.SUBMITTING, Status.IN_PROGRESS)]),
+    one_of(unindexed(tasks.c.status), frozenset({Status.QUEUED, Status.SUBMITTING, Status.IN_PROGRESS})),
 )
 UNWATCHED = (
     select(watched_tasks.c.task_id)

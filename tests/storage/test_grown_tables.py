@@ -38,7 +38,7 @@ from tests.storage.builders import (
 )
 from tests.storage.emitted import Statement, emitted, steps
 from tests.storage.test_query_plans import _scans
-from tests.support.grown_tables import add_backlog, add_postponed, add_waiting, grow
+from tests.support.grown_tables import LIKE, add_backlog, add_delivered, add_postponed, add_waiting, grow
 
 USES_UNTIL_GENERIC = 12
 """Uses of a statement after which the driver has prepared it and the server may use one plan for all values."""
@@ -47,7 +47,7 @@ ANALYSED = [("sqlite", False), ("postgresql", False), ("postgresql", True)]
 """Databases, and whether their tables were analysed while they were nearly empty."""
 
 BACKLOG = 2000
-DELETED = 1000
+ENDED = 1000
 TASKS = 4
 _numbers = count(1)
 
@@ -156,13 +156,13 @@ async def _erase(store: Store, one: str) -> None:
 
 async def _without_busy(store: Store, one: str) -> None:
     async with store._database.writing() as write:
-        rows = [{"destination": one}]
+        rows = [{"destination": f"{one}/host"}]
         assert await without_busy(write.connection, rows, NOW) == rows
 
 
 async def _postpone_lane(store: Store, one: str) -> None:
     async with store._database.writing() as write:
-        await write.connection.execute(WITH_ITS_HEAD, [{"this_lane": one, "now": NOW}])
+        await write.connection.execute(WITH_ITS_HEAD, [{"this_task": one, "this_lane": f"{one}/handler", "now": NOW}])
 
 
 async def _record_a_callback(store: Store, one: str) -> None:
@@ -176,6 +176,34 @@ async def _record_a_callback(store: Store, one: str) -> None:
     assert len(unread) == 1
 
 
+async def _deliver(store: Store, one: str, event_id: str = "") -> None:
+    event = an_event(event_id or f"e-{one}", task_id=one)
+    async with store.units_of_work.transaction() as transaction:
+        await transaction.append([event], [a_delivery(event, lane=f"{one}/log", destination=f"{one}/host")])
+    (claim,) = await claim_deliveries(store)
+    await store.deliveries.finish([an_attempt(claim)])
+
+
+async def _poll_a_watched_task(store: Store, one: str) -> None:
+    await add_tasks(store, in_progress(TaskId(one), due_at=NOW + HOUR))
+    await store.watched_tasks.watch([TaskId(one)], until=NOW + HOUR)
+    (task,) = await store.watched_tasks.claim(now=NOW + MINUTE, until=NOW + HOUR, limit=9, every=SECOND)
+    async with store.units_of_work.transaction() as transaction:
+        await transaction.lock([task.id])
+        await transaction.save([replace(task, status=Status.COMPLETED, due_at=None)])
+    assert await store.watched_tasks.prune(now=NOW) == 1
+
+
+async def _poll(store: Store, one: str) -> None:
+    await add_tasks(store, in_progress(TaskId(one), due_at=NOW))
+    (task,) = await claim_polls(store)
+    await store.tasks.renew({task.id: task.fence}, until=NOW + LEASE)
+    async with store.units_of_work.transaction() as transaction:
+        await transaction.lock([task.id])
+        await transaction.holders([UpstreamId(f"upstream-{one}")])
+        await transaction.save([replace(task, status=Status.COMPLETED, due_at=None)])
+
+
 async def _names_of_waiting_handlers(store: Store, _one: str) -> None:
     await store.deliveries.pending_handlers()
 
@@ -187,6 +215,9 @@ async def _limit_reached(store: Store, one: str) -> None:
 
 LOOKUPS = {
     "record a callback": _record_a_callback,
+    "deliver": _deliver,
+    "poll": _poll,
+    "poll a watched task": _poll_a_watched_task,
     "handlers with pending deliveries": _names_of_waiting_handlers,
     "claim a submission": _claim_submission,
     "limit reached": _limit_reached,
@@ -197,44 +228,70 @@ LOOKUPS = {
 }
 """Statements that look for rows of one task, lane or destination."""
 
-OF_WHOLE_TABLES = {"erase", "postpone a lane"}
-"""Lookups by indexes of all rows: such plans are bad for a minute, until autovacuum analyses the grown table."""
+JOINED = {"poll a watched task"}
+OF_WHOLE_TABLES = {"deliver", "erase", "postpone a lane", *JOINED}
+"""Lookups by indexes of all rows: plans for an empty table are bad for a minute, until autovacuum analyses it again."""
 
-PLANNED = [(name, False) for name in LOOKUPS] + [(name, True) for name in LOOKUPS if name not in OF_WHOLE_TABLES]
-"""Lookups, and whether their tables were analysed while they were nearly empty."""
-
-
-@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-@pytest.mark.parametrize(("name", "analysed"), PLANNED)
-async def test_lookup_reads_no_backlog(store: Store, name: str, analysed: bool) -> None:
-    """What waits meanwhile, of other tasks, is not read: a plan that was made before would read all of it."""
-    await _assert_no_backlog_is_read(store, LOOKUPS[name], _analysing(store) if analysed else _nothing)
+Prepare = Callable[[Store], Awaitable[None]]
 
 
-@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("name", [name for name in LOOKUPS if name not in OF_WHOLE_TABLES])
-async def test_lookup_reads_no_backlog_where_a_retention_deleted_most_rows(store: Store, name: str) -> None:
-    """A table of many pages with few rows has plans of its own: a whole index seemed worth to be kept for a join."""
-    await grow(store, DELETED)
+async def _empty(_store: Store) -> None:
+    """Leave the tables empty."""
+
+
+async def _history(store: Store) -> None:
+    """Fill the tables with settled work, as they mostly are: nothing waits."""
+    await grow(store, ENDED)
+
+
+async def _deleted(store: Store) -> None:
+    """Leave tables of many pages without rows, as retention does."""
+    await grow(store, ENDED)
     async with store._database.writing() as write:
         for table in ("attempts", "deliveries", "events", "inbox", "tasks"):
             await write.connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608 - our own names
-    await _assert_no_backlog_is_read(store, LOOKUPS[name], _analysing(store))
 
 
-async def _assert_no_backlog_is_read(
-    store: Store, lookup: Callable[[Store, str], Awaitable[None]], pause: Pause
-) -> None:
+PLANNED = [
+    *[(name, _empty, False) for name in LOOKUPS if name not in JOINED],
+    *[(name, _history, True) for name in LOOKUPS],
+    *[(name, state, True) for name in LOOKUPS if name not in OF_WHOLE_TABLES for state in (_empty, _deleted)],
+]
+"""Lookups, the tables before them, and whether these were analysed while nothing waited."""
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(("name", "prepare", "analysed"), PLANNED)
+async def test_lookup_reads_no_backlog(store: Store, name: str, prepare: Prepare, analysed: bool) -> None:
+    """What waits meanwhile, of other tasks, is not read: a plan that was made before would read all of it."""
+    await prepare(store)
     for _ in range(USES_UNTIL_GENERIC):
-        await lookup(store, f"w{next(_numbers)}")
-        await pause()
+        await LOOKUPS[name](store, f"w{next(_numbers)}")
+        await (_analysing(store) if analysed else _nothing)()
     await add_backlog(store, BACKLOG)
-    await lookup(store, f"w{next(_numbers)}")  # the first use drops index entries of an earlier test's rows
+    await LOOKUPS[name](store, f"w{next(_numbers)}")  # the first use drops index entries of an earlier test's rows
     before = await read_rows(store)
     for _ in range(3):
-        await lookup(store, f"w{next(_numbers)}")
+        await LOOKUPS[name](store, f"w{next(_numbers)}")
     after = await read_rows(store)
     assert {one: read - before[one] for one, read in after.items() if read - before[one] >= BACKLOG} == {}
+
+
+DELIVERED = 5000
+"""Deliveries of one task: 100 changes of its progress to 50 endpoints."""
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+async def test_delivery_reads_no_earlier_ones_of_its_task(store: Store) -> None:
+    """However many deliveries of the task have ended, a claim and the end of an attempt read those that wait."""
+    await add_delivered(store, DELIVERED)
+    for number in range(USES_UNTIL_GENERIC):
+        await _deliver(store, LIKE, f"warm-{number}")
+    before = await read_rows(store)
+    for number in range(3):
+        await _deliver(store, LIKE, f"new-{number}")
+    after = await read_rows(store)
+    assert {one: read - before[one] for one, read in after.items() if read - before[one] >= DELIVERED} == {}
 
 
 POSTPONED = 10_000

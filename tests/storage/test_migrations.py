@@ -20,7 +20,7 @@ from service.storage import Store, migrate, open_store
 from service.storage.blob_store import sharing_from
 from service.storage.column_types import EPOCH
 from service.storage.health import SqlHealth
-from service.storage.index_builds import INDEXES_OF_LISTS
+from service.storage.index_builds import BUILT
 from service.storage.migrate import HEAD
 from service.storage.migration_steps import MIGRATIONS
 from service.storage.tables import metadata
@@ -111,7 +111,7 @@ async def test_indexes_are_built_beside_writers(empty_url: str) -> None:
         async with other_session(database) as other:
             await other.run(write)
     await migrating
-    assert await _valid(empty_url) == dict.fromkeys((index.name for index in INDEXES_OF_LISTS), True)
+    assert await _valid(empty_url) == dict.fromkeys((index.name for index in BUILT), True)
 
 
 @pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
@@ -121,17 +121,17 @@ async def test_interrupted_build_is_made_again(empty_url: str, pooled: bool) -> 
     at = engine(empty_url)
     upgrade(at, "0016")
     at.dispose()
-    begun, *_ = INDEXES_OF_LISTS
+    begun, *_ = BUILT
     interrupted = f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{begun.name}'::regclass"  # noqa: S608
     await _run(empty_url, [begun.statement(), interrupted])
     await migrate(f"{empty_url}?pgbouncer=true" if pooled else empty_url)
-    assert await _valid(empty_url) == dict.fromkeys((index.name for index in INDEXES_OF_LISTS), True)
+    assert await _valid(empty_url) == dict.fromkeys((index.name for index in BUILT), True)
 
 
 async def _valid(url: str) -> dict[str, bool]:
     """Return whether each of the new indexes can be read."""
     async with open_store(url) as store, store._database.reading() as connection:
-        names = ", ".join(f"'{index.name}'" for index in INDEXES_OF_LISTS)
+        names = ", ".join(f"'{index.name}'" for index in BUILT)
         source = "pg_index JOIN pg_class ON pg_class.oid = indexrelid"
         query = f"SELECT relname, indisvalid FROM {source} WHERE relname IN ({names})"  # noqa: S608 - our own names
         return {row["relname"]: row["indisvalid"] for row in (await connection.exec_driver_sql(query)).mappings()}

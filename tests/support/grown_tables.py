@@ -109,16 +109,25 @@ def _in_ten_years(store: Store) -> str:
 
 
 async def add_backlog(store: Store, rows: int) -> None:
-    """Add `rows` pending deliveries with destinations, unread callbacks and queued tasks."""
+    """Add `rows` pending deliveries with destinations, unread callbacks, queued tasks and tasks at the provider."""
     await _add_one(store, "nothing")
     queued = {"id": "'queued-' || {n}", "client": "'waiting'", "status": "'queued'", "settled_by": "NULL"}
     queued |= {"upstream_id": "NULL", "due_at": '"created_at"', "deadline_at": _in_ten_years(store)}
     pending = {"id": "'waiting-' || {n}", "event_id": "'event-' || {n}", "lane": "'waiting-' || {n}"}
     pending |= {"status": "'pending'", "due_at": '"created_at"', "finished_at": "NULL"}
     pending |= {"destination": "'host-' || {n}"}
-    unread = {**COPIED[inbox], "verdict": "'unread'"}
-    for table, changed in ((tasks, queued), (deliveries, pending), (inbox, unread)):
+    unread = {"digest": "'unread-' || {n}", "task_id": "'old-' || {n}", "verdict": "'unread'"}
+    running = queued | {"id": "'running-' || {n}", "upstream_id": "'at-provider-' || {n}", "status": "'in_progress'"}
+    running |= {"due_at": _in_ten_years(store)}
+    for table, changed in ((tasks, queued), (tasks, running), (deliveries, pending), (inbox, unread)):
         await _copy(store, _copies(table, changed), {"first": 1, "last": rows})
+
+
+async def add_delivered(store: Store, rows: int) -> None:
+    """Add `rows` deliveries of the settled task that have ended, each in a lane of its own."""
+    await _add_one(store, "nothing")
+    ended = {"id": "'ended-' || {n}", "event_id": "'event-' || {n}", "lane": f"'{LIKE}/' || {{n}}"}
+    await _copy(store, _copies(deliveries, ended), {"first": 1, "last": rows})
 
 
 async def add_postponed(store: Store, rows: int) -> None:
@@ -171,6 +180,9 @@ def _copies(table: Table, changed: Mapping[str, str]) -> str:
 
 
 async def _add_one(store: Store, handler: str, at: datetime = SETTLED_AT) -> None:
+    """Add the row of each table that is copied, once."""
+    if await store.queries.task(LIKE):
+        return
     task = Task(
         id=LIKE,
         client="anna",

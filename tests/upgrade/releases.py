@@ -60,6 +60,7 @@ RELEASES = (
     Release(commit="aa12100f3bf786805fd1c4dc9c779109746e1d64", head="0004", knows_forms=False),
     Release(commit="d02eab2c64434f71b8d7c6592890d9a2e2627027", head="0007", knows_forms=False),
     Release(commit="2d336e7597945179fd333c44e3861ea191dfd084", head="0015"),
+    Release(commit="d9345d7ebb2f8e39ae4ce475e8ff65d54e8d236b", head="0017"),
 )
 """Oldest first. Each new release adds one line here, which is all that the tests of its upgrade need."""
 

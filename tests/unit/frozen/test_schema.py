@@ -12,7 +12,7 @@ def test_tables_columns_and_indexes(vtrix: Json) -> None:
 
 def test_version(vtrix: Json) -> None:
     """The stored schema version."""
-    assert vtrix["rows"]["alembic_version"] == [{"version_num": "0017"}]
+    assert vtrix["rows"]["alembic_version"] == [{"version_num": "0018"}]
 
 
 def lines(sql: str) -> list[str]:

@@ -7,7 +7,7 @@ On PostgreSQL, `index_builds` has built them before, beside running processes.
 
 from alembic import op
 
-from service.storage.index_builds import INDEXES_OF_LISTS, INTERRUPTED
+from service.storage.index_builds import INDEXES_OF_LISTS, create_missing
 
 revision = "0017"
 down_revision = "0016"
@@ -17,12 +17,6 @@ depends_on = None
 
 def upgrade() -> None:
     """Create the indexes that are not there, and drop two that others replace."""
-    interrupted: set[str] = set()
-    if op.get_context().dialect.name == "postgresql":
-        interrupted = set(op.get_bind().exec_driver_sql(INTERRUPTED).scalars())
-    for index in INDEXES_OF_LISTS:
-        if index.name in interrupted:
-            op.drop_index(index.name, index.table)
-        op.execute(index.statement())
+    create_missing(op.get_bind(), INDEXES_OF_LISTS)
     for name in ("tasks_in_flight", "tasks_submitted"):
         op.drop_index(name, "tasks")
