@@ -18,6 +18,22 @@ QUIET_SECONDS = 5.0
 logging.getLogger("psycopg").setLevel(logging.ERROR)  # its warnings repeat errors, and errors quote values
 
 
+class Pipeline(psycopg.AsyncPipeline):
+    """A pipeline whose last message is its Sync; that of psycopg sends a Flush behind it.
+
+    PostgreSQL measures the time that a session is idle in a transaction from its ReadyForQuery, which follows a Sync,
+    to the next message. Behind a Flush it would never end the session of a vanished process, nor release its locks.
+    """
+
+    def _exit_gen(self) -> Any:
+        """Send what is left and a Sync, which also flushes the results, and fetch them."""
+        try:
+            self._enqueue_sync()
+            yield from self._communicate_gen()
+        finally:
+            yield from self._fetch_gen(flush=False)
+
+
 class Session(psycopg.AsyncConnection[Any]):
     """A connection whose transactions begin with a deferred BEGIN; without one its statements commit by themselves.
 
@@ -39,10 +55,14 @@ class Session(psycopg.AsyncConnection[Any]):
         self._deferred.append(statement)
 
     @asynccontextmanager
-    async def after_deferred(self) -> AsyncIterator[None]:
-        """Run the deferred statements before that of the block, in the same round trip where libpq can do so."""
+    async def after_deferred(self, *, many: bool = False) -> AsyncIterator[None]:
+        """Run the deferred statements before that of the block, in the same round trip where libpq can do so.
+
+        With `many`, the block runs a statement for each set of parameters, for which psycopg needs a pipeline.
+        """
         deferred, self._deferred = self._deferred, []
-        if deferred and psycopg.AsyncPipeline.is_supported():
+        if (deferred or many) and psycopg.AsyncPipeline.is_supported():
+            self._pipeline = Pipeline(self)  # psycopg would make its own
             async with self.pipeline():
                 cursors = await self._run(deferred)
                 yield
@@ -114,5 +134,5 @@ class Cursor(psycopg.AsyncCursor[Any]):
     async def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
         """Run a statement for each set of parameters."""
         session: Any = self.connection
-        async with session.after_deferred():
+        async with session.after_deferred(many=True):
             await super().executemany(query, params_seq, **options)

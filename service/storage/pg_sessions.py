@@ -27,7 +27,7 @@ from service.storage.pg_driver import Session
 LIMITS: Mapping[str, str] = {
     "statement_timeout": "60s",
     "lock_timeout": "20s",
-    "idle_in_transaction_session_timeout": "60s",
+    "idle_in_transaction_session_timeout": "10s",
     "random_page_cost": "1.1",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
@@ -36,6 +36,9 @@ LIMITS: Mapping[str, str] = {
     "jit": "off",
 }
 """Settings that the address may overrule.
+
+A session of a process that vanished in the middle of a transaction ends after 10 seconds, less than others wait for its
+locks.
 
 The `enable_` ones leave one kind of plan: look up each row by an index. The others read a whole table or index (a join
 with a materialized one does, too), which is right only while it is small; but the plan of a prepared statement stays

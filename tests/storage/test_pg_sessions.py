@@ -10,8 +10,10 @@ import psycopg
 import pytest
 from sqlalchemy import make_url, text
 
+from service.domain.errors import StoreUnavailable
 from service.storage import Store, pg_sessions
 from service.storage.pg_address import PostgresAddress
+from tests.acceptance.processes import until
 from tests.storage.builders import NOW, a_task, add_tasks, an_entry
 from tests.storage.conftest import EmptyDatabase, Server
 from tests.storage.test_inbox import *  # noqa: F403 - the central cases run with these defaults too
@@ -103,6 +105,30 @@ async def test_slow_statements_and_pauses_are_allowed(store: Store) -> None:
         await asyncio.sleep(0.3)
     await asyncio.sleep(1.1)
     await add_tasks(store, a_task())
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_session_that_is_idle_in_a_transaction_ends(store: Store, database: EmptyDatabase, many: bool) -> None:
+    """The locks of a process that has vanished, or is stopped, are free soon: the server ends its session."""
+    with pytest.raises(StoreUnavailable):
+        await _idle(store, database.url, many=many)
+
+
+async def _idle(store: Store, url: str, *, many: bool) -> None:
+    """Do nothing in a transaction until its session has ended, after its BEGIN or a statement for `many` rows."""
+    ending = "SELECT pg_backend_pid(), set_config('idle_in_transaction_session_timeout', '50ms', true)"
+    query = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+    async with store._database.writing() as write, await psycopg.AsyncConnection.connect(url, autocommit=True) as other:
+        pid = (await write.connection.execute(text(ending))).scalar_one()
+        if many:
+            await write.connection.execute(
+                text("UPDATE tasks SET note = NULL WHERE id = :id"), [{"id": "a"}, {"id": "b"}]
+            )
+
+        async def ended() -> bool:
+            return (await (await other.execute(query, [pid])).fetchone()) == (0,)
+
+        await until(ended, what="the end of the session", seconds=10)
 
 
 async def test_sessions_are_left_as_they_were(store: Store, database: EmptyDatabase, entry: ServerAddress) -> None:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 LIMITS = {
     "statement_timeout": "1min",
     "lock_timeout": "20s",
-    "idle_in_transaction_session_timeout": "1min",
+    "idle_in_transaction_session_timeout": "10s",
     "random_page_cost": "1.1",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
