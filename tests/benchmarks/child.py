@@ -1,7 +1,9 @@
 """The command `boomerang` in a process that is measured: `python -m tests.benchmarks.child [OPTIONS] COMMAND ...`.
 
-`--batch 1` limits each commit to one callback, for comparison; `--profile` writes cProfile's statistics at SIGTERM,
-in processor time of the event loop's thread, or into a file `*.txt` the shares of functions, which are sampled.
+`--batch` sets the maximum of items in one commit of the recorder and the receiver. Its default and the 256 that the
+measures pass are the value of the service itself; only `--batch 1`, for comparison, is not. `--profile` writes
+cProfile's statistics at SIGTERM, in processor time of the event loop's thread, or into a file `*.txt` the shares of
+functions, which are sampled.
 """
 
 import cProfile

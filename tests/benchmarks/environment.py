@@ -129,7 +129,13 @@ class BenchmarkEnvironment:
     async def service(
         self, database: str, *, upstream: str = f"http://{HOST}:9", role: str = "web", batch: int = 256, **more: str
     ) -> Child:
-        """Start the service, and wait until it is ready; `more` are settings without their prefix."""
+        """Start the service, and wait until it is ready; `more` are settings without their prefix.
+
+        Those that are not in `more` are default, but for the addresses, the keys, and what the tests of acceptance set:
+        UPSTREAM_RATE=500/s, POLL_FIRST=1s, POLL_MAX=2s, RETRY_SCHEDULE=0s,1s,2s,3s,5s,5s,5s, and EGRESS_ALLOW and
+        NOTIFY_ALLOW for this machine. LEASE=60s and LOG_FORMAT=json are the defaults of a process without a terminal.
+        `batch` is the maximum of updates, or of callbacks of a burst, in one commit: 256 is that of the service.
+        """
         port = free_port()
         env = settings(upstream, f"http://{HOST}:{port}", database, LEASE="60s", LOG_FORMAT="json", **more)
         profile = ["--profile", str(self.profile)] if self.profile else []
@@ -157,7 +163,7 @@ class BenchmarkEnvironment:
         return file
 
     def write_handler(self) -> None:
-        """Write a handler that does nothing into the directory of handlers."""
+        """Write a handler that does nothing into the directory of handlers; its concurrency of 256 is not default."""
         (self.workspace.home / "handlers").mkdir(exist_ok=True)
         (self.workspace.home / "handlers" / "nothing.py").write_text(HANDLER_SOURCE)
 

@@ -4,6 +4,10 @@ Model: from the callback to the end of its handler, a task takes `d` processor s
 processes, in PostgreSQL and in the load client, which share the machine. A Python process uses at most one core, so
 that n processes do at most n times the work of one; the machine's C cores give at most C e / d, where e is the used
 share of them. The first limit is fitted on one process, d and e on two processes; the rate of four is predicted.
+
+Not default are CONFIRM=never (so no request to a provider), the `concurrency` of the handler (256 instead of 16), the
+addresses and keys, HANDLERS, and what `BenchmarkEnvironment.service` names. The callbacks are sent as soon as the
+processes are ready, while these still import the pages.
 """
 
 import os
@@ -29,6 +33,7 @@ from tests.benchmarks.table import Row, rate
 from tests.support.postgres import PostgresServer, create_database, postgres_server
 
 FLEETS = {1: ("all",), 2: ("web", "worker"), 4: ("web", "web", "worker", "worker")}
+SETTING = "PostgreSQL, CONFIRM=never, handler concurrency 256"
 TOLERANCE = 0.15
 """Error of the prediction up to which the model holds."""
 
@@ -69,7 +74,7 @@ def _row(size: int, measured: FleetRun, predicted: float) -> Row:
     parts = f"processor time of one {measured.service * 1e3:.2f} ms here, {measured.postgres * 1e3:.2f} ms there"
     kind = "predicted" if size == max(FLEETS) else "fitted"
     return Row(
-        measure=f"tasks from callback to handler, PostgreSQL, {size} processes ({', '.join(FLEETS[size])}); {parts}",
+        measure=f"tasks from callback to handler, {SETTING}, {size} processes ({', '.join(FLEETS[size])}); {parts}",
         figure=f"{rate(measured.tasks)}, {rate(measured.acknowledged)} acknowledged",
         floor=f"{rate(predicted)} ({kind})",
         ratio=f"{measured.tasks / predicted:.2f}",

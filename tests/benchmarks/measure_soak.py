@@ -2,8 +2,10 @@
 
 `python -m tests.benchmarks soak [--minutes 30] [--postgres]`. Tasks with URL inputs are submitted at a fixed rate; the
 provider (the baseline server) accepts each, calls back a second later and confirms the outcome; a handler that does
-nothing runs. Not default are the address and key of the provider, the signing key, HANDLERS, UPSTREAM_RATE, LEASE,
-LOG_FORMAT, and POLL_FIRST (a minute). Every sample is printed on standard error.
+nothing runs. CONFIRM has its default, `always`. Not default are UPSTREAM_RATE=10000/s, POLL_FIRST=60s, the
+`concurrency` of the handler (256 instead of 16), the addresses and keys, HANDLERS, and RETRY_SCHEDULE, EGRESS_ALLOW and
+NOTIFY_ALLOW as `BenchmarkEnvironment.service` sets them. POLL_MAX=5m is its default. Every sample is printed on
+standard error.
 """
 
 import statistics

@@ -1,8 +1,9 @@
-"""Submissions from the POST of a task to the provider's reply, as a user runs them: default settings, `--role all`.
+"""Submissions from the POST of a task to the provider's reply, as a user runs them: `--role all`.
 
-Only what the measure needs differs from the defaults: the address and key of a provider, the signing key, HANDLERS
-(none of the tasks has a handler's event but `task.submitted`), UPSTREAM_RATE (10/s would be what is measured), LEASE
-and LOG_FORMAT, whose defaults depend on the terminal. The provider is the baseline server, which accepts everything.
+Not default are UPSTREAM_RATE=10000/s (the default of 10/s would be what is measured), POLL_FIRST=1h (no task is
+polled), HANDLERS=log (the tasks have no event but `task.submitted`), the addresses and keys, and what
+`BenchmarkEnvironment.service` names. There is no PUBLIC_URL, which is the default: nothing is called back. The provider
+is the baseline server, which accepts everything.
 
 The processor time is that of a process that has submitted a tenth of the tasks and is idle: what it imports after
 its start (`service/runtime/late_imports.py`) and its first statements take as long as hundreds of submissions.
