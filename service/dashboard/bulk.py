@@ -4,7 +4,6 @@ A batch lasts a few seconds. The state between two batches is in the form, so th
 a restart loses nothing.
 """
 
-import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -148,12 +147,12 @@ class BulkPage:
         wanted = _read(request, caller, form, self.layout.now())
         if wanted.selects_nothing:
             return self._nothing_selected(request, wanted)
-        until, counts, tasks = time.monotonic() + BATCH_SECONDS, Counter(wanted.counts), self._tasks(wanted)
+        counts, tasks = Counter(wanted.counts), self._tasks(wanted)
         async with self.layout.recording(caller, f"task.{wanted.action.name}_many") as note:
             while (task := await tasks.next()) is not None:
                 if caller.sees(task.client) and not wanted.has_handled(task):
                     counts[await self._act(wanted.action, task, caller)] += 1
-                if time.monotonic() > until:
+                if tasks.is_late:
                     break
             note.detail = f"{counts['done']} {wanted.action.past} of {wanted.count_text} ({wanted.wanted.words})"
         after = replace(wanted, pending=tuple(tasks.pending), cursor=tasks.cursor, counts=counts)
@@ -168,6 +167,7 @@ class BulkPage:
             pending=list(wanted.pending),
             cursor=wanted.cursor,
             has_more=wanted.all_that_match and (wanted.cursor is not None or not wanted.pending),
+            seconds=BATCH_SECONDS,
         )
 
     async def _count(self, wanted: TaskFilter) -> tuple[int, bool]:

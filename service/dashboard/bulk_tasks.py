@@ -1,6 +1,7 @@
 """The tasks that an action on many has not handled yet: some were read, and further ones are after a position."""
 
 from dataclasses import dataclass, field, replace
+from time import monotonic
 
 from service.dashboard.task_filter import next_tasks
 from service.domain.ports.tasks import TaskFilter, TaskQueries
@@ -12,7 +13,8 @@ class BulkTasks:
     """The tasks with the ids `pending`, and with `has_more` those of a filter after `cursor`.
 
     The next page is read before the last pending task is handled, which is that of the cursor: a canceled task has
-    another place in a search than a queued one.
+    another place in a search than a queued one. A batch ends `seconds` after it has begun, also between two pages: few
+    tasks may pass the filter.
     """
 
     queries: TaskQueries
@@ -20,8 +22,18 @@ class BulkTasks:
     pending: list[str]
     cursor: str | None
     has_more: bool
+    seconds: float
+    _until: float = field(init=False)
     _loaded: dict[str, Task] = field(default_factory=dict)
     _seen: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._until = monotonic() + self.seconds
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time of the batch has passed."""
+        return monotonic() > self._until
 
     @property
     def at_end(self) -> bool:
@@ -29,16 +41,21 @@ class BulkTasks:
         return not self.pending and not self.has_more
 
     async def next(self) -> Task | None:
-        """Return the next task, each once; None at the end."""
+        """Return the next task, each once; None at the end, or once the batch ends, after one page or more."""
         while not self.at_end:
-            if self.has_more and len(self.pending) <= 1:
+            if self._needs_page():
                 await self._read_page()
+                if self._needs_page() and self.is_late:
+                    return None
                 continue
             task_id = self.pending.pop(0)
             task = self._loaded.pop(task_id, None) or await self.queries.task(TaskId(task_id))
             if task is not None:
                 return task
         return None
+
+    def _needs_page(self) -> bool:
+        return self.has_more and len(self.pending) <= 1
 
     async def _read_page(self) -> None:
         self._seen.update(self.pending)

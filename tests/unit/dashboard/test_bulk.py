@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from service.api.query_params import row_id_of
+from service.domain.ports.search import TaskWindow
+from service.domain.ports.tasks import TaskFilter
 from service.domain.task import Status, TaskError, TaskId
 from tests.storage.builders import NOW, a_task, add_tasks
 from tests.unit.dashboard.conftest import PagesUnderTest
@@ -85,6 +88,29 @@ async def test_all_that_match_are_acted_on_once(
     assert re.findall(r"<dd>(?:<strong>)?(\d+)", page) == ["7", "0", "0"]
     assert {await status_of(pages, name) for name in names} == {Status.CANCELED}
     assert (batches > 1) is (seconds < 0)
+
+
+async def test_batch_ends_between_pages_without_a_task(pages: PagesUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter that no task passes takes several batches, each of which goes on where the one before has ended."""
+    cursors: list[int] = []
+
+    async def window(wanted: TaskFilter) -> TaskWindow:
+        cursors.append(int(wanted.cursor[1:]) if wanted.cursor else 0)
+        return TaskWindow(tasks=[], after=f"t{cursors[-1] + 1}" if cursors[-1] < 400 else None)
+
+    monkeypatch.setattr(pages.application.store.queries, "window", window)
+    monkeypatch.setattr("service.dashboard.bulk_tasks.monotonic", lambda: len(cursors) * 0.1)
+    page = (await pages.post("/tasks/bulk/run", action="cancel", scope="all", total="9")).text
+    assert "Cancel: in progress" in page
+    assert 30 < cursors[-1] < 50
+    batches = 1
+    while fields := fields_of(page):
+        assert row_id_of("task", fields["cursor"]) == f"t{cursors[-1] + 1}"
+        page = (await pages.post("/tasks/bulk/run", **fields)).text
+        batches += 1
+    assert cursors == [*range(401)]
+    assert batches == 10
+    assert "Cancel: done" in page
 
 
 async def test_task_of_another_client_is_passed_over(pages: PagesUnderTest) -> None:
