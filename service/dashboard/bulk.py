@@ -102,6 +102,17 @@ class BulkRequest:
         """Whether neither tasks were selected nor all that match."""
         return not self.all_that_match and not self.pending
 
+    @property
+    def only_queued(self) -> bool:
+        """Whether no running task matches, so that none may be canceled at the provider, which may charge for it."""
+        statuses = self.matching.statuses
+        return self.all_that_match and bool(statuses) and Status.IN_PROGRESS not in statuses
+
+    def still_matches(self, task: Task) -> bool:
+        """Return whether a task still has a status of the filter that was confirmed."""
+        statuses = self.matching.statuses
+        return not self.all_that_match or not statuses or task.status in statuses
+
     def has_handled(self, task: Task) -> bool:
         """Return whether a task was canceled by an earlier batch: it has another place in a search since."""
         canceled_at = task.settled_at if task.status is Status.CANCELED else None
@@ -151,7 +162,7 @@ class BulkPage:
         async with self.layout.recording(caller, f"task.{wanted.action.name}_many") as note:
             while (task := await tasks.next()) is not None:
                 if caller.sees(task.client) and not wanted.has_handled(task):
-                    counts[await self._act(wanted.action, task, caller)] += 1
+                    counts[await self._act(wanted, task, caller)] += 1
                 if tasks.is_late:
                     break
             note.detail = f"{counts['done']} {wanted.action.past} of {wanted.count_text} ({wanted.wanted.words})"
@@ -176,15 +187,20 @@ class BulkPage:
         chosen = wanted.statuses or {each.status for each in counts}
         return sum(each.count for each in counts if each.status in chosen), any(each.more for each in counts)
 
-    async def _act(self, action: BulkAction, task: Task, caller: Caller) -> str:
+    async def _act(self, wanted: BulkRequest, task: Task, caller: Caller) -> str:
         """Act on one task; return the outcome."""
+        action, service = wanted.action, self.services.task_service
+        if not wanted.still_matches(task):
+            return "not_possible"
         try:
             if action.name == "replay":
                 return await self._replay(task, caller)
             if action.statuses and task.status.value not in action.statuses:
                 return "not_possible"
-            service = self.services.task_service
-            await (service.cancel(task.id) if action.name == "cancel" else service.resubmit(task.id, first=True))
+            if action.name == "cancel":
+                await service.cancel(task.id, only_if_queued=wanted.only_queued)
+            else:
+                await service.resubmit(task.id, first=True)
         except (Conflict, NotFound):
             return "not_possible"
         except BoomerangError:
