@@ -16,14 +16,15 @@ from service.api.app import Services
 from service.api.authentication import Caller
 from service.api.query_params import cursor_of
 from service.dashboard.attention import UNSHOWN
+from service.dashboard.bulk_request import BulkAction, BulkRequest
 from service.dashboard.bulk_tasks import BulkTasks
 from service.dashboard.forms import Form
 from service.dashboard.layout import Layout, Page, redirect
-from service.dashboard.task_filter import NAMES, ListFilter, read_filter
+from service.dashboard.task_filter import NAMES, read_filter
 from service.domain.errors import BoomerangError, Conflict, Fault, InvalidParams, NotFound
 from service.domain.ports.replays import ReplayFilter
 from service.domain.ports.tasks import TaskFilter
-from service.domain.task import Status, Task
+from service.domain.task import Task
 from service.domain.task_view import rfc3339
 
 BATCH_SECONDS = 4.0
@@ -32,17 +33,6 @@ REPLAYED_AT_ONCE = 200
 """Deliveries of a task that one transaction makes due."""
 
 OUTCOMES = ("done", "not_possible", "failed")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BulkAction:
-    """An action on many tasks; `statuses` are those of tasks for which it can be possible."""
-
-    name: str
-    label: str
-    past: str
-    warning: str
-    statuses: tuple[str, ...]
 
 
 ACTIONS = (
@@ -69,61 +59,6 @@ ACTIONS = (
     ),
 )
 BY_NAME = {each.name: each for each in ACTIONS}
-
-
-@dataclass(frozen=True, kw_only=True)
-class BulkRequest:
-    """What was asked for: an action on the selected tasks, or on all that match after a position.
-
-    `pending` are the tasks to act on next: of a selection all that are left, else those that were read before `cursor`.
-    `total` is how many those are; with `more` only the newest tasks were counted, and there may be more. Tasks created
-    at `counted_at` or later are left out: the person who confirms it has not seen them.
-    """
-
-    action: BulkAction
-    all_that_match: bool
-    pending: tuple[str, ...]
-    wanted: ListFilter
-    cursor: str | None
-    total: int
-    counts: Counter[str]
-    counted_at: datetime
-    more: bool = False
-
-    @property
-    def matching(self) -> TaskFilter:
-        """Return the filter of the tasks that were counted."""
-        given = self.wanted.wanted
-        until = self.counted_at if given.until is None else min(given.until, self.counted_at)
-        return replace(given, until=until)
-
-    @property
-    def selects_nothing(self) -> bool:
-        """Whether neither tasks were selected nor all that match."""
-        return not self.all_that_match and not self.pending
-
-    @property
-    def only_queued(self) -> bool:
-        """Whether no running task matches, so that none may be canceled at the provider, which may charge for it."""
-        statuses = self.matching.statuses
-        return self.all_that_match and bool(statuses) and Status.IN_PROGRESS not in statuses
-
-    def still_matches(self, task: Task) -> bool:
-        """Return whether a task still has a status of the filter that was confirmed."""
-        statuses = self.matching.statuses
-        return not self.all_that_match or not statuses or task.status in statuses
-
-    def has_handled(self, task: Task) -> bool:
-        """Return whether a task was canceled by an earlier batch: it has another place in a search since."""
-        canceled_at = task.settled_at if task.status is Status.CANCELED else None
-        return self.all_that_match and canceled_at is not None and canceled_at >= self.counted_at
-
-    @property
-    def count_text(self) -> str:
-        """Return how many tasks there are, for a person."""
-        if self.more and not self.total:
-            return "all tasks that match"
-        return f"{self.total}{' or more' if self.more else ''} task{'' if self.total == 1 and not self.more else 's'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +96,7 @@ class BulkPage:
         counts, tasks = Counter(wanted.counts), self._tasks(wanted)
         async with self.layout.recording(caller, f"task.{wanted.action.name}_many") as note:
             while (task := await tasks.next()) is not None:
-                if caller.sees(task.client) and not wanted.has_handled(task):
+                if caller.sees(task.client):
                     counts[await self._act(wanted, task, caller)] += 1
                 if tasks.is_late:
                     break
@@ -179,6 +114,7 @@ class BulkPage:
             cursor=wanted.cursor,
             has_more=wanted.all_that_match and (wanted.cursor is not None or not wanted.pending),
             seconds=BATCH_SECONDS,
+            is_repeated=wanted.may_be_repeated,
         )
 
     async def _count(self, wanted: TaskFilter) -> tuple[int, bool]:
@@ -225,7 +161,8 @@ class BulkPage:
         return self.layout.done(request, wanted.wanted.address(), text, level="problem")
 
     def _page(self, wanted: BulkRequest, *, title: str, state: str) -> Page:
-        handled = sum(wanted.counts.values())
+        difference = 0 if state != "finished" or wanted.more else wanted.total - wanted.handled
+        changed = {"missing": max(difference, 0), "additional": max(-difference, 0)}
         fields = [("action", wanted.action.name), *wanted.wanted.pairs(), ("total", str(wanted.total))]
         fields.append(("counted_at", rfc3339(wanted.counted_at) or ""))
         fields += [("scope", "all")] if wanted.all_that_match else []
@@ -239,15 +176,17 @@ class BulkPage:
             "state": state,
             "total": wanted.total,
             "count_text": wanted.count_text,
-            "handled": handled,
+            "handled": wanted.handled,
             "more": wanted.more,
             "counts": wanted.counts,
             "fields": fields,
             "all_that_match": wanted.all_that_match,
             "words": wanted.wanted.words if wanted.all_that_match else "the selection",
             "back": wanted.wanted.address(),
+            **changed,
         }
-        data = {"action": wanted.action.name, "state": state, "total": wanted.total, "counts": dict(wanted.counts)}
+        counts = dict(wanted.counts)
+        data = {"action": wanted.action.name, "state": state, "total": wanted.total, "counts": counts, **changed}
         return Page(template="bulk.html", title=title, values=values, data=data)
 
 

@@ -1,5 +1,6 @@
 """The tasks that an action on many has not handled yet: some were read, and further ones are after a position."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from time import monotonic
 
@@ -13,7 +14,8 @@ class BulkTasks:
     """The tasks with the ids `pending`, and with `has_more` those of a filter after `cursor`.
 
     The next page is read before the last pending task is handled, which is that of the cursor: a canceled task has
-    another place in a search than a queued one. A batch ends `seconds` after it has begun, also between two pages: few
+    another place in a search than a queued one. Of the tasks of a page those that are `is_repeated` are left out: an
+    earlier batch has handled them. A batch ends `seconds` after it has begun, also between two pages: few
     tasks may pass the filter.
     """
 
@@ -23,12 +25,14 @@ class BulkTasks:
     cursor: str | None
     has_more: bool
     seconds: float
+    is_repeated: Callable[[Task], bool]
     _until: float = field(init=False)
     _loaded: dict[str, Task] = field(default_factory=dict)
-    _seen: set[str] = field(default_factory=set)
+    _seen: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self._until = monotonic() + self.seconds
+        self._seen = set(self.pending)
 
     @property
     def is_late(self) -> bool:
@@ -58,10 +62,11 @@ class BulkTasks:
         return self.has_more and len(self.pending) <= 1
 
     async def _read_page(self) -> None:
-        self._seen.update(self.pending)
         tasks, self.cursor = await next_tasks(self.queries, replace(self.wanted, cursor=self.cursor))
         self.has_more = self.cursor is not None
-        new: dict[str, Task] = {task.id: task for task in tasks if task.id not in self._seen}
+        new: dict[str, Task] = {
+            task.id: task for task in tasks if task.id not in self._seen and not self.is_repeated(task)
+        }
         self.pending += new
         self._loaded |= new
         self._seen |= set(new)
