@@ -26,8 +26,8 @@ class TaskService(Protocol):
         Raises InvalidParams, Conflict (a known idempotency key with another body) or StoreUnavailable.
         """
 
-    async def cancel(self, task_id: TaskId) -> Task:
-        """Cancel a task; raises Conflict with the reason, or UpstreamError."""
+    async def cancel(self, task_id: TaskId, *, only_if_queued: bool = False) -> Task:
+        """Cancel a task, with `only_if_queued` no running one; raises Conflict with the reason, or UpstreamError."""
 
     async def resubmit(self, task_id: TaskId, *, first: bool = False) -> Task:
         """Create a new task from an in-doubt or failed one and return it, or the one of an earlier resubmission.

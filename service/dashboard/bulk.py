@@ -4,7 +4,6 @@ A batch lasts a few seconds. The state between two batches is in the form, so th
 a restart loses nothing.
 """
 
-import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,14 +16,15 @@ from service.api.app import Services
 from service.api.authentication import Caller
 from service.api.query_params import cursor_of
 from service.dashboard.attention import UNSHOWN
+from service.dashboard.bulk_request import BulkAction, BulkRequest
 from service.dashboard.bulk_tasks import BulkTasks
 from service.dashboard.forms import Form
 from service.dashboard.layout import Layout, Page, redirect
-from service.dashboard.task_filter import NAMES, ListFilter, read_filter
+from service.dashboard.task_filter import NAMES, read_filter
 from service.domain.errors import BoomerangError, Conflict, Fault, InvalidParams, NotFound
 from service.domain.ports.replays import ReplayFilter
 from service.domain.ports.tasks import TaskFilter
-from service.domain.task import Status, Task
+from service.domain.task import Task
 from service.domain.task_view import rfc3339
 
 BATCH_SECONDS = 4.0
@@ -33,17 +33,6 @@ REPLAYED_AT_ONCE = 200
 """Deliveries of a task that one transaction makes due."""
 
 OUTCOMES = ("done", "not_possible", "failed")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BulkAction:
-    """An action on many tasks; `statuses` are those of tasks for which it can be possible."""
-
-    name: str
-    label: str
-    past: str
-    warning: str
-    statuses: tuple[str, ...]
 
 
 ACTIONS = (
@@ -70,50 +59,6 @@ ACTIONS = (
     ),
 )
 BY_NAME = {each.name: each for each in ACTIONS}
-
-
-@dataclass(frozen=True, kw_only=True)
-class BulkRequest:
-    """What was asked for: an action on the selected tasks, or on all that match after a position.
-
-    `pending` are the tasks to act on next: of a selection all that are left, else those that were read before `cursor`.
-    `total` is how many those are; with `more` only the newest tasks were counted, and there may be more. Tasks created
-    at `counted_at` or later are left out: the person who confirms it has not seen them.
-    """
-
-    action: BulkAction
-    all_that_match: bool
-    pending: tuple[str, ...]
-    wanted: ListFilter
-    cursor: str | None
-    total: int
-    counts: Counter[str]
-    counted_at: datetime
-    more: bool = False
-
-    @property
-    def matching(self) -> TaskFilter:
-        """Return the filter of the tasks that were counted."""
-        given = self.wanted.wanted
-        until = self.counted_at if given.until is None else min(given.until, self.counted_at)
-        return replace(given, until=until)
-
-    @property
-    def selects_nothing(self) -> bool:
-        """Whether neither tasks were selected nor all that match."""
-        return not self.all_that_match and not self.pending
-
-    def has_handled(self, task: Task) -> bool:
-        """Return whether a task was canceled by an earlier batch: it has another place in a search since."""
-        canceled_at = task.settled_at if task.status is Status.CANCELED else None
-        return self.all_that_match and canceled_at is not None and canceled_at >= self.counted_at
-
-    @property
-    def count_text(self) -> str:
-        """Return how many tasks there are, for a person."""
-        if self.more and not self.total:
-            return "all tasks that match"
-        return f"{self.total}{' or more' if self.more else ''} task{'' if self.total == 1 and not self.more else 's'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,12 +93,12 @@ class BulkPage:
         wanted = _read(request, caller, form, self.layout.now())
         if wanted.selects_nothing:
             return self._nothing_selected(request, wanted)
-        until, counts, tasks = time.monotonic() + BATCH_SECONDS, Counter(wanted.counts), self._tasks(wanted)
+        counts, tasks = Counter(wanted.counts), self._tasks(wanted)
         async with self.layout.recording(caller, f"task.{wanted.action.name}_many") as note:
             while (task := await tasks.next()) is not None:
-                if caller.sees(task.client) and not wanted.has_handled(task):
-                    counts[await self._act(wanted.action, task, caller)] += 1
-                if time.monotonic() > until:
+                if caller.sees(task.client):
+                    counts[await self._act(wanted, task, caller)] += 1
+                if tasks.is_late:
                     break
             note.detail = f"{counts['done']} {wanted.action.past} of {wanted.count_text} ({wanted.wanted.words})"
         after = replace(wanted, pending=tuple(tasks.pending), cursor=tasks.cursor, counts=counts)
@@ -168,6 +113,8 @@ class BulkPage:
             pending=list(wanted.pending),
             cursor=wanted.cursor,
             has_more=wanted.all_that_match and (wanted.cursor is not None or not wanted.pending),
+            seconds=BATCH_SECONDS,
+            is_repeated=wanted.may_be_repeated,
         )
 
     async def _count(self, wanted: TaskFilter) -> tuple[int, bool]:
@@ -176,15 +123,20 @@ class BulkPage:
         chosen = wanted.statuses or {each.status for each in counts}
         return sum(each.count for each in counts if each.status in chosen), any(each.more for each in counts)
 
-    async def _act(self, action: BulkAction, task: Task, caller: Caller) -> str:
+    async def _act(self, wanted: BulkRequest, task: Task, caller: Caller) -> str:
         """Act on one task; return the outcome."""
+        action, service = wanted.action, self.services.task_service
+        if not wanted.still_matches(task):
+            return "not_possible"
         try:
             if action.name == "replay":
                 return await self._replay(task, caller)
             if action.statuses and task.status.value not in action.statuses:
                 return "not_possible"
-            service = self.services.task_service
-            await (service.cancel(task.id) if action.name == "cancel" else service.resubmit(task.id, first=True))
+            if action.name == "cancel":
+                await service.cancel(task.id, only_if_queued=wanted.only_queued)
+            else:
+                await service.resubmit(task.id, first=True)
         except (Conflict, NotFound):
             return "not_possible"
         except BoomerangError:
@@ -209,7 +161,8 @@ class BulkPage:
         return self.layout.done(request, wanted.wanted.address(), text, level="problem")
 
     def _page(self, wanted: BulkRequest, *, title: str, state: str) -> Page:
-        handled = sum(wanted.counts.values())
+        difference = 0 if state != "finished" or wanted.more else wanted.total - wanted.handled
+        changed = {"missing": max(difference, 0), "additional": max(-difference, 0)}
         fields = [("action", wanted.action.name), *wanted.wanted.pairs(), ("total", str(wanted.total))]
         fields.append(("counted_at", rfc3339(wanted.counted_at) or ""))
         fields += [("scope", "all")] if wanted.all_that_match else []
@@ -223,15 +176,17 @@ class BulkPage:
             "state": state,
             "total": wanted.total,
             "count_text": wanted.count_text,
-            "handled": handled,
+            "handled": wanted.handled,
             "more": wanted.more,
             "counts": wanted.counts,
             "fields": fields,
             "all_that_match": wanted.all_that_match,
             "words": wanted.wanted.words if wanted.all_that_match else "the selection",
             "back": wanted.wanted.address(),
+            **changed,
         }
-        data = {"action": wanted.action.name, "state": state, "total": wanted.total, "counts": dict(wanted.counts)}
+        counts = dict(wanted.counts)
+        data = {"action": wanted.action.name, "state": state, "total": wanted.total, "counts": counts, **changed}
         return Page(template="bulk.html", title=title, values=values, data=data)
 
 

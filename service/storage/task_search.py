@@ -38,19 +38,30 @@ SAMPLE = 100
 MAX_COUNT = 1000
 """Counts end here."""
 
+NO_EVENT = "no-event-"
+"""Beginning of the position after a task that was listed before all with events, since it had none; no id has it."""
+
 PLACE = (tasks.c.created_at, tasks.c.id, tasks.c.deadline_at)
 """The deadline is read because the index of all tasks lacks it: SQLite then takes that of the queued ones."""
 
 
 async def read_window(connection: AsyncConnection, wanted: TaskFilter) -> TaskWindow:
     """Return the next tasks that pass the filter, at most its limit, and where to continue if that is not the end."""
+    wanted, listed_first = _cursor_read(wanted)
     if wanted.exact is not None and wanted.cursor is None and (found := await _by_id(connection, wanted)):
         return TaskWindow(tasks=found)
     if _has_no_word(wanted):
         return TaskWindow(tasks=[])
     if numbers := await rarest_first(connection, wanted.terms.numbers()):
-        return await _by_words(connection, wanted, numbers)
+        return await _by_words(connection, wanted, numbers, listed_first=listed_first)
     return await _listed(connection, wanted)
+
+
+def _cursor_read(wanted: TaskFilter) -> tuple[TaskFilter, bool]:
+    """Return the filter after the task of its cursor, and whether that one was listed without an event."""
+    cursor = wanted.cursor or ""
+    without_event = cursor.startswith(NO_EVENT)
+    return (replace(wanted, cursor=cursor.removeprefix(NO_EVENT)) if without_event else wanted), without_event
 
 
 def _has_no_word(wanted: TaskFilter) -> bool:
@@ -86,16 +97,26 @@ async def _listed(connection: AsyncConnection, wanted: TaskFilter) -> TaskWindow
     return TaskWindow(tasks=found, after=last.id if last is not None and len(found) < wanted.limit else None)
 
 
-async def _by_words(connection: AsyncConnection, wanted: TaskFilter, numbers: Sequence[int]) -> TaskWindow:
+async def _by_words(
+    connection: AsyncConnection, wanted: TaskFilter, numbers: Sequence[int], *, listed_first: bool
+) -> TaskWindow:
+    """Return the tasks with these words: those without an event first.
+
+    With `listed_first` the task of the cursor was one of those. It may have an event by now, but the older ones without
+    an event are not listed yet, nor is any task with an event. One that got its event meanwhile may be listed again.
+    """
     newest = await _first_numbers(connection, wanted.cursor)
     if wanted.cursor is not None and not newest:
         return TaskWindow(tasks=[])
-    before = newest[0] if newest else None
-    found = [*(await read_without_words(connection, wanted, before)).tasks]
+    before = newest[0] if newest and not listed_first else None
+    without = await read_without_words(connection, wanted, before)
+    found = [task for task in without.tasks if task.id != wanted.cursor]
     if len(found) >= wanted.limit:
-        return TaskWindow(tasks=found[: wanted.limit])
+        last = found[wanted.limit - 1].id
+        after = f"{NO_EVENT}{last}" if wanted.limit <= without.without_event else None
+        return TaskWindow(tasks=found[: wanted.limit], after=after)
     window = await _numbers_with(connection, numbers, before)
-    known = {task.id for task in found}
+    known = {*(task.id for task in found), TaskId(wanted.cursor or "")}
     for part in (window[:FIRST_PART], window[FIRST_PART:]):
         further = replace(wanted, limit=wanted.limit - len(found))
         found += await _matching(connection, further, part, numbers[1:], known)

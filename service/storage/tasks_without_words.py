@@ -34,20 +34,25 @@ PLACE_IN_NO_INDEX = (coalesced(tasks.c.created_at), unindexed(tasks.c.id))
 
 @dataclass(frozen=True, kw_only=True)
 class WithoutWords:
-    """The tasks that match, in the order of the search; of the statuses in `more` there may be more."""
+    """The tasks that match, in the order of the search; of the statuses in `more` there may be more.
+
+    The first ones, `without_event` in number, have no event yet.
+    """
 
     tasks: Sequence[Task]
+    without_event: int
     more: frozenset[str]
 
 
 async def read_without_words(connection: AsyncConnection, wanted: TaskFilter, before: int | None) -> WithoutWords:
     """Return the tasks without words that match, after the cursor: its first event has the number `before`.
 
-    Tasks without an event are first, the newest one first; the others are in the order of their first events. A filter
-    by handler finds none. They are read in the order in which a task passes through them, so that none is missed.
+    Without `before` all are returned that have an event. Those without one are first, the newest one first; the others
+    are in the order of their first events. A filter by handler finds none. They are read in the order in which a task
+    passes through them, so that none is missed.
     """
     if wanted.terms.handler is not None:
-        return WithoutWords(tasks=[], more=frozenset())
+        return WithoutWords(tasks=[], without_event=0, more=frozenset())
     found: list[Task] = []
     more: set[str] = set()
     if before is None:
@@ -59,7 +64,8 @@ async def read_without_words(connection: AsyncConnection, wanted: TaskFilter, be
         found.sort(key=lambda task: (task.created_at, task.id), reverse=True)
     unread, all_read = await _with_unread_event(connection, wanted, before)
     unique = {task.id: task for task in (*found, *unread)}
-    return WithoutWords(tasks=[*unique.values()], more=frozenset(more if all_read else Status))
+    more = more if all_read else {*Status}
+    return WithoutWords(tasks=[*unique.values()], without_event=len(found), more=frozenset(more))
 
 
 def _queued(wanted: TaskFilter) -> Select[Any]:

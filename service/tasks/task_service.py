@@ -166,8 +166,8 @@ class TaskService:
         async with self._turns.hold(1, client=new.client):
             return await anyio.to_thread.run_sync(validate, limiter=self._threads)
 
-    async def cancel(self, task_id: TaskId) -> Task:
-        """Cancel a queued task, or ask the provider to cancel it; return it.
+    async def cancel(self, task_id: TaskId, *, only_if_queued: bool = False) -> Task:
+        """Cancel a queued task, or ask the provider to cancel it unless `only_if_queued`; return it.
 
         Raises NotFound, Conflict with the reason, or UpstreamError if the provider gave no clear answer.
         """
@@ -177,6 +177,8 @@ class TaskService:
             raise NotFound("there is no such task")
         if result.events:
             return task
+        if only_if_queued:
+            raise Conflict(f"the task is {task.status}, no longer queued")
         if task.upstream_id is None or task.status is not Status.IN_PROGRESS:
             raise Conflict(_why_not_canceled(task))
         await self.provider.cancel(task.upstream_id)

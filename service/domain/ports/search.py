@@ -11,7 +11,8 @@ from service.domain.task import Task
 class TaskWindow:
     """Tasks that one bounded read has found.
 
-    `after` is the id of a task to continue after; None at the end, or if the limit of the read was reached.
+    `after` is the cursor to continue with. None at the end, and if the limit of the read was reached: then the id of
+    the last task is the cursor. A search returns it with tasks without an event too, whose place may change.
     """
 
     tasks: Sequence[Task]

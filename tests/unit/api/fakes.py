@@ -203,7 +203,7 @@ class FakeApplication:
         self.accepted.append(new)
         return self.add(a_task(client=new.client)), self.created
 
-    async def cancel(self, task_id: TaskId) -> Task:
+    async def cancel(self, task_id: TaskId, *, only_if_queued: bool = False) -> Task:  # noqa: ARG002 - as in the port
         """Cancel a task."""
         self._maybe_fail()
         return self.add(replace(self.tasks_by_id[task_id], status=Status.CANCELED))

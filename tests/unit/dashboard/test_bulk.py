@@ -6,8 +6,13 @@ from typing import Any
 
 import pytest
 
-from service.domain.task import Status, TaskError, TaskId
-from tests.storage.builders import NOW, a_task, add_tasks
+from service.api.query_params import row_id_of
+from service.domain.ports.search import TaskWindow
+from service.domain.ports.tasks import TaskFilter
+from service.domain.task import Fact, Source, Status, Task, TaskError, TaskId, UpstreamId
+from service.domain.task_update import TaskUpdate
+from service.tasks.task_service import TaskService
+from tests.storage.builders import NOW, SECOND, a_task, add_tasks, in_progress
 from tests.unit.dashboard.conftest import PagesUnderTest
 
 FIELD = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
@@ -19,6 +24,28 @@ def fields_of(page: str) -> dict[str, Any]:
     found = [(name, value) for name, value in FIELD.findall(page) if name != "form_token"]
     pending = [value for name, value in found if name == "pending"]
     return dict(found) | ({"pending": pending} if pending else {})
+
+
+def outcomes(page: str) -> list[str]:
+    """Return how many were done, not possible, and failed."""
+    return re.findall(r"<dd>(?:<strong>)?(\d+)", page)
+
+
+async def report(pages: PagesUnderTest, name: str, fact: Fact) -> None:
+    """Record what the provider says about a task."""
+    await pages.application.recorder.add(TaskUpdate(task_id=TaskId(name), fact=fact, source=Source.SUBMIT))
+
+
+@pytest.fixture
+def canceled_at_provider(pages: PagesUnderTest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the ids of the tasks that the provider has to cancel, which it does."""
+    calls: list[str] = []
+
+    async def cancel(upstream_id: str) -> None:
+        calls.append(upstream_id)
+
+    monkeypatch.setattr(pages.application.task_service.provider, "cancel", cancel)
+    return calls
 
 
 async def status_of(pages: PagesUnderTest, name: str) -> Status | None:
@@ -82,9 +109,81 @@ async def test_all_that_match_are_acted_on_once(
         batches += 1
         await pages.store.search_index.advance()
     assert "7 of 7" in page
-    assert re.findall(r"<dd>(?:<strong>)?(\d+)", page) == ["7", "0", "0"]
+    assert outcomes(page) == ["7", "0", "0"]
     assert {await status_of(pages, name) for name in names} == {Status.CANCELED}
     assert (batches > 1) is (seconds < 0)
+
+
+@pytest.mark.parametrize("query", [{"status": "queued"}, {"status": "queued,submitting"}], ids=str)
+async def test_task_that_was_submitted_meanwhile_is_not_canceled(
+    pages: PagesUnderTest, monkeypatch: pytest.MonkeyPatch, canceled_at_provider: list[str], query: dict[str, str]
+) -> None:
+    """Of queued tasks that cost nothing none is canceled once the provider has it, whenever it was submitted."""
+    monkeypatch.setattr("service.dashboard.bulk.BATCH_SECONDS", -1.0)
+    await add_tasks(pages.store, *(a_task(f"t{number}", created_at=NOW + number * SECOND) for number in range(3)))
+    page = (await pages.post("/tasks/bulk", action="cancel", scope="all", **query)).text
+    page = (await pages.post("/tasks/bulk/run", **fields_of(page))).text
+    assert fields_of(page)["pending"] == ["t1", "t0"]
+    await report(pages, "t1", Fact(status=Status.IN_PROGRESS, upstream_id=UpstreamId("up1")))  # between two batches
+    page = (await pages.post("/tasks/bulk/run", **fields_of(page))).text
+    cancel = TaskService.cancel
+
+    async def cancel_too_late(service: TaskService, task_id: TaskId, **given: bool) -> Task:
+        await report(pages, task_id, Fact(status=Status.IN_PROGRESS, upstream_id=UpstreamId("up0")))
+        return await cancel(service, task_id, **given)
+
+    monkeypatch.setattr(TaskService, "cancel", cancel_too_late)  # after the task was read
+    page = (await pages.post("/tasks/bulk/run", **fields_of(page))).text
+    assert outcomes(page) == ["1", "2", "0"]
+    assert canceled_at_provider == []
+    assert [await status_of(pages, name) for name in ("t1", "t0")] == [Status.IN_PROGRESS] * 2
+
+
+@pytest.mark.parametrize("query", [{"status": "queued,in_progress"}, {}], ids=str)
+async def test_running_task_that_was_confirmed_is_canceled(
+    pages: PagesUnderTest, canceled_at_provider: list[str], query: dict[str, str]
+) -> None:
+    """A filter that running tasks pass is for them too: the provider is calls to cancel those."""
+    await add_tasks(pages.store, in_progress("t1"), a_task("t2"))
+    page = (await pages.post("/tasks/bulk", action="cancel", scope="all", **query)).text
+    assert outcomes((await pages.post("/tasks/bulk/run", **fields_of(page))).text) == ["2", "0", "0"]
+    assert canceled_at_provider == ["u1"]
+
+
+async def test_task_with_another_status_is_not_submitted_again(
+    pages: PagesUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that ended otherwise after it was read is left alone: the provider would charge for it."""
+    monkeypatch.setattr("service.dashboard.bulk.BATCH_SECONDS", -1.0)
+    await add_tasks(pages.store, *(a_task(f"t{number}", status=Status.EXPIRED, guessed=True) for number in range(2)))
+    page = (await pages.post("/tasks/bulk", action="resubmit", scope="all", status="expired")).text
+    page = (await pages.post("/tasks/bulk/run", **fields_of(page))).text
+    [left] = fields_of(page)["pending"]
+    await report(pages, left, Fact(status=Status.FAILED, error=FAILED))
+    assert outcomes((await pages.post("/tasks/bulk/run", **fields_of(page))).text) == ["1", "1", "0"]
+
+
+async def test_batch_ends_between_pages_without_a_task(pages: PagesUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter that no task passes takes several batches, each of which goes on where the one before has ended."""
+    cursors: list[int] = []
+
+    async def window(wanted: TaskFilter) -> TaskWindow:
+        cursors.append(int(wanted.cursor[1:]) if wanted.cursor else 0)
+        return TaskWindow(tasks=[], after=f"t{cursors[-1] + 1}" if cursors[-1] < 400 else None)
+
+    monkeypatch.setattr(pages.application.store.queries, "window", window)
+    monkeypatch.setattr("service.dashboard.bulk_tasks.monotonic", lambda: len(cursors) * 0.1)
+    page = (await pages.post("/tasks/bulk/run", action="cancel", scope="all", total="9")).text
+    assert "Cancel: in progress" in page
+    assert 30 < cursors[-1] < 50
+    batches = 1
+    while fields := fields_of(page):
+        assert row_id_of("task", fields["cursor"]) == f"t{cursors[-1] + 1}"
+        page = (await pages.post("/tasks/bulk/run", **fields)).text
+        batches += 1
+    assert cursors == [*range(401)]
+    assert batches == 10
+    assert "Cancel: done" in page
 
 
 async def test_task_of_another_client_is_passed_over(pages: PagesUnderTest) -> None:
@@ -92,7 +191,7 @@ async def test_task_of_another_client_is_passed_over(pages: PagesUnderTest) -> N
     await add_tasks(pages.store, a_task("mine", client="ann"), a_task("other", client="bob"))
     for fields in ({"task": "other"}, {"scope": "all", "pending": "other"}):
         done = await pages.post("/tasks/bulk/run", "ann", action="cancel", total="1", **fields)
-        assert re.findall(r"<dd>(?:<strong>)?(\d+)", done.text) == ["0", "0", "0"]
+        assert outcomes(done.text) == ["0", "0", "0"]
     done = await pages.post("/tasks/bulk/run", "ann", action="cancel", scope="all", task="other", total="1")
     assert "1 of 1" in done.text
     assert (await status_of(pages, "mine"), await status_of(pages, "other")) == (Status.CANCELED, Status.QUEUED)
@@ -110,8 +209,8 @@ async def test_nothing_selected_is_nothing_done(pages: PagesUnderTest, path: str
 async def test_repeated_resubmission_is_not_possible(pages: PagesUnderTest) -> None:
     """A task is submitted again once: the second time makes no task, and says so."""
     await add_tasks(pages.store, *(a_task(name, status=Status.FAILED, error=FAILED) for name in ("t1", "t2")))
-    for outcomes in (("2", "0", "0"), ("0", "2", "0")):
+    for expected in (["2", "0", "0"], ["0", "2", "0"]):
         done = await pages.post("/tasks/bulk/run", action="resubmit", task=["t1", "t2"], total="2")
-        assert tuple(re.findall(r"<dd>(?:<strong>)?(\d+)", done.text)) == outcomes
+        assert outcomes(done.text) == expected
     again = (await pages.get("/tasks?status=queued&format=json")).json()["data"]
     assert sorted(task["resubmission_of"] for task in again) == ["t1", "t2"]

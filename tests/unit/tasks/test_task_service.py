@@ -161,6 +161,18 @@ async def test_conflict_names_why_a_task_cannot_be_canceled(tmp_path: Path, brin
         assert loop.upstream.canceled == []
 
 
+@pytest.mark.parametrize("status", ["in_progress", "completed"])
+async def test_task_that_is_no_longer_queued_is_not_canceled(tmp_path: Path, status: str) -> None:
+    """Where only a queued task may be canceled, the provider is not asked to cancel one that was submitted."""
+    async with open_loop(tmp_path) as loop:
+        task_id = await _completed(loop) if status == "completed" else (await loop.submitted()).id
+        with pytest.raises(Conflict, match=f"is {status}, no longer queued"):
+            await loop.task_service.cancel(task_id, only_if_queued=True)
+        assert loop.upstream.canceled == []
+        queued = await loop.accept()
+        assert (await loop.task_service.cancel(queued.id, only_if_queued=True)).status is Status.CANCELED
+
+
 async def test_cancel_of_an_unknown_task(tmp_path: Path) -> None:
     """There is no such task."""
     async with open_loop(tmp_path) as loop:
