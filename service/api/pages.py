@@ -100,12 +100,14 @@ async def page_response(
     cursor: str | None,
     pause: Callable[[int], Awaitable[None]],
     rest: Callable[[], str | None] = lambda: None,
+    position_after: Callable[[str], str] = str,
 ) -> Response:
-    """Return a page of at most `limit` rows and MAX_PAGE_BYTES, after the row with the id `cursor`.
+    """Return a page of at most `limit` rows and MAX_PAGE_BYTES, after the position `cursor`.
 
-    `rest` returns the id to continue after when `read` has returned fewer rows than it could; None at the end.
+    `position_after` returns the position after the row with an id: the id itself, unless its place may change.
+    `rest` returns the position to continue after when `read` has returned fewer rows than it could; None at the end.
 
-    `read` returns at most a number of rows after the row with an id. It is called for few rows at a time, with a
+    `read` returns at most a number of rows after a position. It is called for few rows at a time, with a
     `pause` between, so that neither reading nor encoding them holds up other requests.
     """
     page, last, wanted = PageBody(), cursor, min(limit + 1, FIRST_ROWS)
@@ -114,7 +116,7 @@ async def page_response(
         for row in rows:
             if len(page.rows) == limit or not page.add(render(row)):
                 return page.response(cursor_of(kind, last or ""))
-            last = row.id
+            last = position_after(row.id)
         if len(rows) < wanted:
             left = rest()
             return page.response(left and cursor_of(kind, left))

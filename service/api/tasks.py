@@ -104,7 +104,14 @@ class TaskApi:
         render = task_json if metadata else _without_metadata
         async with self.turns.turn(caller_of(request).name) as pause:
             return await page_response(
-                "task", reader.read, render, limit=limit, cursor=cursor, pause=pause, rest=reader.rest
+                "task",
+                reader.read,
+                render,
+                limit=limit,
+                cursor=cursor,
+                pause=pause,
+                rest=reader.rest,
+                position_after=reader.position_after,
             )
 
     async def count_tasks(self, request: Request) -> Response:

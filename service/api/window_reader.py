@@ -1,7 +1,7 @@
 """Reads the rows of one page of a list in bounded windows, of which a page may need several."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from service.api.ports import WaitingNotes
@@ -18,7 +18,7 @@ The first page is quick at a million tasks too; whoever continues it searches fu
 
 R = TypeVar("R")
 ReadWindow = Callable[[int, str | None], Awaitable[tuple[Sequence[R], str | None]]]
-"""Reads one window: at most a number of rows after the row with an id; returns the id to continue after, too."""
+"""Reads one window: at most a number of rows after a position; returns the position to continue after, too."""
 
 
 @dataclass(kw_only=True)
@@ -27,11 +27,14 @@ class WindowReader(Generic[R]):
 
     read_window: ReadWindow[R]
     is_first_page: bool
+    cursors: dict[str, str] = field(default_factory=dict)
+    """The positions after rows, of those whose position is not their id."""
+
     _windows: int = 0
     _rest: str | None = None
 
     async def read(self, count: int, after: str | None) -> list[R]:
-        """Return at most `count` rows after the row with the id `after`."""
+        """Return at most `count` rows after the position `after`."""
         found: list[R] = []
         position, max_windows = after, FIRST_WINDOWS if self.is_first_page else MAX_WINDOWS
         while len(found) < count:
@@ -43,8 +46,12 @@ class WindowReader(Generic[R]):
                 break
         return found
 
+    def position_after(self, row_id: str) -> str:
+        """Return the position after a row that was read."""
+        return self.cursors.get(row_id, row_id)
+
     def rest(self) -> str | None:
-        """Return the id to continue after if the last read ended before it had enough, None at the end."""
+        """Return the position to continue after if the last read ended before it had enough, None at the end."""
         return self._rest
 
 
@@ -53,9 +60,11 @@ def task_reader(queries: TaskQueries, notes: WaitingNotes, wanted: TaskFilter) -
 
     async def read_window(limit: int, after: str | None) -> tuple[Sequence[Task], str | None]:
         window = await queries.window(replace(wanted, limit=limit, cursor=after))
+        reader.cursors |= {str(task_id): cursor for task_id, cursor in window.cursors.items()}
         return await notes.noted(window.tasks), window.after
 
-    return WindowReader(read_window=read_window, is_first_page=wanted.cursor is None)
+    reader = WindowReader(read_window=read_window, is_first_page=wanted.cursor is None)
+    return reader
 
 
 def delivery_reader(queries: TaskQueries, wanted: DeliverySelection) -> WindowReader[DeliveryView]:

@@ -42,7 +42,7 @@ class TaskListPage:
         found = await reader.read(ROWS + 1, cursor)
         counts = await self.services.queries.status_counts(replace(wanted, statuses=frozenset()))
         tasks = found[:ROWS]
-        position = tasks[-1].id if len(found) > ROWS else reader.rest()
+        position = reader.position_after(tasks[-1].id) if len(found) > ROWS else reader.rest()
         more = cursor_of("task", position) if position else None
         values = {
             "tasks": tasks,

@@ -111,21 +111,20 @@ async def _by_words(
     before = newest[0] if newest and not listed_first else None
     without = await read_without_words(connection, wanted, before)
     found = [task for task in without.tasks if task.id != wanted.cursor]
+    cursors = {task.id: f"{NO_EVENT}{task.id}" for task in found[: without.without_event]}
     if len(found) >= wanted.limit:
-        last = found[wanted.limit - 1].id
-        after = f"{NO_EVENT}{last}" if wanted.limit <= without.without_event else None
-        return TaskWindow(tasks=found[: wanted.limit], after=after)
+        return TaskWindow(tasks=found[: wanted.limit], after=cursors.get(found[wanted.limit - 1].id), cursors=cursors)
     window = await _numbers_with(connection, numbers, before)
     known = {*(task.id for task in found), TaskId(wanted.cursor or "")}
     for part in (window[:FIRST_PART], window[FIRST_PART:]):
         further = replace(wanted, limit=wanted.limit - len(found))
         found += await _matching(connection, further, part, numbers[1:], known)
         if len(found) == wanted.limit:
-            return TaskWindow(tasks=found)
+            return TaskWindow(tasks=found, cursors=cursors)
     if len(window) < WORDS_WINDOW:
-        return TaskWindow(tasks=found)
+        return TaskWindow(tasks=found, cursors=cursors)
     [last] = (await _task_ids(connection, window[-1:])).values()
-    return TaskWindow(tasks=found, after=last)
+    return TaskWindow(tasks=found, after=last, cursors=cursors)
 
 
 async def _matching(

@@ -44,7 +44,8 @@ async def add_waiting(store: Store) -> dict[TaskId, Task]:
 async def next_page(store: Store, cursor: str | None, limit: int) -> tuple[Sequence[Task], str | None]:
     """Return a page, and where to continue; None at the end."""
     window = await store.queries.window(replace(WANTED, limit=limit, cursor=cursor))
-    return window.tasks, window.after or (window.tasks[-1].id if len(window.tasks) == limit else None)
+    last = window.tasks[-1].id if len(window.tasks) == limit else None
+    return window.tasks, window.after or (last and window.cursors.get(last, last))
 
 
 @pytest.mark.parametrize("words_are_read", [False, True], ids=["unread", "read"])

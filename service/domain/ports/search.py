@@ -1,22 +1,24 @@
 """Finding tasks by their words, and by filters that few tasks pass."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from service.domain.task import Task
+from service.domain.task import Task, TaskId
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskWindow:
     """Tasks that one bounded read has found.
 
-    `after` is the cursor to continue with. None at the end, and if the limit of the read was reached: then the id of
-    the last task is the cursor. A search returns it with tasks without an event too, whose place may change.
+    The cursor after a task is its id, unless `cursors` has another one: in a search the place of a task that has no
+    event yet may change. `after` is the cursor to continue with. None at the end, and if the limit of the read was
+    reached after a task whose cursor is its id.
     """
 
     tasks: Sequence[Task]
     after: str | None = None
+    cursors: Mapping[TaskId, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
