@@ -4,11 +4,15 @@ A slow statement and a vanished server look alike to the connection that waits. 
 connection asks the server. Without an answer the database counts as away: whatever waits for it fails at once, and so
 does every new operation, until a later probe is answered. With an answer, slow operations continue; only those end
 whose connection the server does not know, or from which it waits for a statement itself.
+
+The server may not notice that a connection is lost, and keep its transaction with all locks. So it is told to end the
+sessions of lost connections as soon as it answers.
 """
 
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -49,6 +53,12 @@ BACKENDS = """
     FROM pg_stat_activity WHERE pid = ANY(%s)
 """
 
+END_SESSIONS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN unnest(%s::integer[], %s::float8[]) AS lost(pid, age)
+    USING (pid) WHERE usename = current_user AND clock_timestamp() - backend_start > make_interval(secs => age - 1)
+"""
+"""The number of a session that has ended may be that of a new one, which is younger."""
+
 log = structlog.get_logger("boomerang.storage")
 
 
@@ -60,7 +70,9 @@ class AnswerWatch:
         self._away = False
         self._answers = 0
         self._due: dict[asyncio.Timeout, float] = {}
-        self._connections: WeakKeyDictionary[psycopg.AsyncConnection, bool] = WeakKeyDictionary()
+        self._connections: WeakKeyDictionary[psycopg.AsyncConnection, float | None] = WeakKeyDictionary()
+        """When each was made, None for one whose session is shared."""
+        self._lost_sessions: dict[int, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._check: asyncio.Task[None] | None = None
         event.listen(engine.sync_engine, "connect", self._connected)
@@ -92,7 +104,7 @@ class AnswerWatch:
                 await self._check
 
     def _connected(self, connection: Any, record: Any) -> None:
-        self._connections[connection.driver_connection] = SHARED not in record.info
+        self._connections[connection.driver_connection] = None if SHARED in record.info else time.monotonic()
 
     def _probe_if_slow(self) -> None:
         loop = asyncio.get_running_loop()
@@ -126,7 +138,8 @@ class AnswerWatch:
             log.info("the database answers again")
         if lost:
             log.warning("connections to the database were lost without notice", count=len(lost))
-            shut_down(lost)
+            self._shut_down(lost)
+        await self._end_lost_sessions()
         now = asyncio.get_running_loop().time()
         self._due.update({operation: now + PROBE_AGAIN for operation, due in self._due.items() if due <= now})
 
@@ -140,7 +153,7 @@ class AnswerWatch:
         except (psycopg.Error, OSError) as error:  # without a server, what waits for an older connection waits in vain
             return [] if is_refusal(error) else waiting
         busy, still = {pid for pid, is_busy in rows if is_busy}, self._waiting()
-        own = [each for each in waiting if each in still and self._connections[each]]
+        own = [each for each in waiting if each in still and self._connections[each] is not None]
         return [each for each in own if each.info.backend_pid not in busy]
 
     def _waiting(self) -> list[psycopg.AsyncConnection]:
@@ -150,12 +163,30 @@ class AnswerWatch:
 
     async def _fail_all(self) -> None:
         """End every operation: its connection is shut down, and what has none yet is interrupted."""
-        shut_down([*self._connections])
+        self._shut_down([*self._connections])
         await asyncio.sleep(END_GRACE)
         now = asyncio.get_running_loop().time()
         for operation in self._due:
             with suppress(RuntimeError):  # it is ending already
                 operation.reschedule(now)
+
+    def _shut_down(self, connections: Iterable[psycopg.AsyncConnection]) -> None:
+        """Shut connections down, and note their sessions, which the server may keep."""
+        for connection in connections:
+            if not connection.closed and (opened_at := self._connections[connection]) is not None:
+                self._lost_sessions[connection.info.backend_pid] = opened_at
+        shut_down(connections)
+
+    async def _end_lost_sessions(self) -> None:
+        """Let the server end the sessions of lost connections that it has kept."""
+        if not self._lost_sessions:
+            return
+        now, pids = time.monotonic(), [*self._lost_sessions]
+        ages = [now - self._lost_sessions[pid] for pid in pids]
+        with suppress(TimeoutError, psycopg.Error, OSError):  # those that stay end by themselves
+            if ended := await fetch_within(PROBE_TIMEOUT, self._at, END_SESSIONS, [pids, ages]):
+                log.info("the database has ended the sessions of lost connections", count=len(ended))
+        self._lost_sessions.clear()
 
 
 async def fetch_within(seconds: float, at: PostgresAddress, query: str, values: list[Any]) -> list[Any]:

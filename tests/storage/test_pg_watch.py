@@ -1,6 +1,7 @@
 """A database that vanishes without closing its connections, or leads to another server for a while."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 
@@ -93,6 +94,41 @@ async def test_lost_flows_are_replaced_while_new_ones_work(url: str) -> None:
         proxy.abandon()
         await admit_when_possible(store, "e")
         assert await admit(store, "f") == ["new"]
+
+
+@pytest.mark.usefixtures("short_waits")
+async def test_locks_of_lost_connections_are_released(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server, which cannot notice the loss, is told to end the session, and does not keep its locks."""
+    monkeypatch.setattr(pg_watch, "PROBE_AGAIN", 0.3)
+    locked = asyncio.Event()
+    async with behind_proxy(url) as (store, proxy):
+
+        async def hold() -> None:
+            async with store._database.writing() as write:
+                await write.connection.execute(text("SELECT pg_advisory_xact_lock(7)"))
+                locked.set()
+                await asyncio.sleep(0.1)
+                await write.connection.execute(text("SELECT 1"))
+
+        holding = asyncio.create_task(hold())
+        await locked.wait()
+        proxy.abandon()
+        with pytest.raises(StoreUnavailable):
+            await holding
+        async with asyncio.timeout(5), open_store(url) as other, other._database.writing() as write:
+            await write.connection.execute(text("SELECT pg_advisory_xact_lock(7)"))
+
+
+@pytest.mark.usefixtures("short_waits")
+async def test_session_with_the_number_of_a_lost_one_is_left_alone(url: str) -> None:
+    """The number of a session that has ended may be given to another one."""
+    async with open_store(url) as store, store._database.writing() as write:
+        pid = (await write.connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        watch = store._database._watch
+        assert watch is not None
+        watch._lost_sessions[pid] = time.monotonic() - 3600
+        await watch._end_lost_sessions()
+        assert (await write.connection.execute(text("SELECT 1"))).scalar_one() == 1
 
 
 @pytest.mark.usefixtures("short_waits")
