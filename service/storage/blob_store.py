@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, delete, select, union_all
+from sqlalchemy import ColumnElement, bindparam, delete, select, union_all
 from sqlalchemy import insert as plain_insert
 
 from service.concurrency.batcher import Batcher
@@ -22,7 +22,7 @@ from service.storage.bulk_writes import insert_many
 from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.dialects import insert
-from service.storage.lookups import first_value
+from service.storage.lookups import first_value, in_found
 from service.storage.process_tables import rollouts
 from service.storage.tables import input_data, input_references, inputs
 
@@ -41,6 +41,16 @@ _KNOWN_DATA = (
     .order_by(input_data.c.sha256)  # one order everywhere: no deadlock
 )
 _UNREFERENCED = first_value(input_references.c.task_id, input_references.c.sha256 == input_data.c.sha256).is_(None)
+
+
+def _data_of(references: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return the condition that such references name the data.
+
+    A join alone lets PostgreSQL look up each row of the data, if these were nearly empty, among the references.
+    """
+    return in_found(input_data.c.sha256, select(input_references.c.sha256).where(references))
+
+
 _COLUMNS = ("place", "media_type", "sha256")
 _LOAD = union_all(
     select(inputs.c.task_id, *[inputs.c[name] for name in _COLUMNS], inputs.c.data).where(
@@ -48,13 +58,13 @@ _LOAD = union_all(
     ),
     select(input_references.c.task_id, *[input_references.c[name] for name in _COLUMNS], input_data.c.data)
     .join_from(input_references, input_data, input_references.c.sha256 == input_data.c.sha256)
-    .where(in_list(input_references.c.task_id, "ids")),
+    .where(in_list(input_references.c.task_id, "ids"), _data_of(in_list(input_references.c.task_id, "ids"))),
 )
 _STORED = union_all(
     select(inputs.c.place).where(inputs.c.task_id == bindparam("id")),
     select(input_references.c.place)
     .join_from(input_references, input_data, input_references.c.sha256 == input_data.c.sha256)
-    .where(input_references.c.task_id == bindparam("id")),
+    .where(input_references.c.task_id == bindparam("id"), _data_of(input_references.c.task_id == bindparam("id"))),
 )
 CLOSE_TIMEOUT = 1.0
 MAX_REMEMBERED = 10_000

@@ -23,6 +23,9 @@ from service.storage.tables import input_data, inputs
 CACHE_SIZE = 512
 """Entries of each cache: an engine has its own dialect, which an unbounded cache would keep alive."""
 
+UPDATED_AT_ONCE = 100
+"""Rows of one update on PostgreSQL, which looks for each among the values of all."""
+
 BLOB_TABLES = frozenset({inputs, input_data})
 
 NEVER = false()
@@ -69,8 +72,11 @@ async def update_many(connection: AsyncConnection, table: Table, rows: Rows) -> 
     (key,) = table.primary_key.columns.keys()
     names = (*[name for name in rows[0] if name != key], key)
     if connection.dialect.name == "postgresql":
-        values = _as_json(connection.dialect, table, names, rows)
-        _defer(connection, _update_records(table, names, connection.dialect), (values,))
+        statement = _update_records(table, names, connection.dialect)
+        values = _as_tuples(connection.dialect, table, names, rows)
+        for first in range(0, len(values), UPDATED_AT_ONCE):
+            part = values[first : first + UPDATED_AT_ONCE]
+            _defer(connection, statement, (_records_json(names, part), [row[-1] for row in part]))
     else:
         _defer(connection, _update_one(table, names), _as_tuples(connection.dialect, table, names, rows))
 
@@ -126,8 +132,13 @@ def _as_tuples(dialect: Dialect, table: Table, names: tuple[str, ...], rows: Row
 
 
 def _as_json(dialect: Dialect, table: Table, names: tuple[str, ...], rows: Rows) -> str:
-    """Return the values as one JSON text; times are in it as RFC 3339."""
-    return to_json([dict(zip(names, row, strict=True)) for row in _as_tuples(dialect, table, names, rows)]).decode()
+    """Return the values as one JSON text."""
+    return _records_json(names, _as_tuples(dialect, table, names, rows))
+
+
+def _records_json(names: tuple[str, ...], values: list[tuple[Any, ...]]) -> str:
+    """Return one JSON object for each tuple; times are in it as RFC 3339."""
+    return to_json([dict(zip(names, row, strict=True)) for row in values]).decode()
 
 
 def _hexadecimal(values: list[bytes | None]) -> list[str | None]:
@@ -210,9 +221,15 @@ def _update_one(table: Table, names: tuple[str, ...]) -> str:
 
 @lru_cache(CACHE_SIZE)
 def _update_records(table: Table, names: tuple[str, ...], dialect: Dialect) -> str:
+    """Return an update of the rows with the keys of the second parameter.
+
+    It is no join: PostgreSQL would look up each row of a table that was nearly empty among the new values.
+    """
     *changed, key = _quoted(names, dialect)
-    values, records = ", ".join(f"{name} = new.{name}" for name in changed), _records(table, names, dialect)
-    return f"UPDATE {table.name} AS old SET {values} FROM {records} WHERE old.{key} = new.{key}"  # noqa: S608
+    values = ", ".join(f"new.{name}" for name in changed)
+    new = f"SELECT {values} FROM {_records(table, names, dialect)} WHERE new.{key} = old.{key} LIMIT 1"  # noqa: S608
+    keys = f"%s::{table.c[names[-1]].type.compile(dialect)}[]"
+    return f"UPDATE {table.name} AS old SET ({', '.join(changed)}) = ({new}) WHERE old.{key} = ANY({keys})"  # noqa: S608
 
 
 def _records(table: Table, names: Sequence[str], dialect: Dialect) -> str:

@@ -9,7 +9,16 @@ from service.domain.prices import MAX_PLAUSIBLE_FACTOR, dearest, price_of
 from service.domain.task import Status
 from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import UtcDateTime
-from service.storage.tables import BUCKET_IN_GROUPS, CLIENT_IN_GROUPS, QUEUED, RESUBMITTED, literal_word, one_of, tasks
+from service.storage.tables import (
+    BUCKET_IN_GROUPS,
+    CLIENT_IN_GROUPS,
+    QUEUED,
+    RESUBMITTED,
+    coalesced,
+    literal_word,
+    one_of,
+    tasks,
+)
 
 MAX_COST_SAMPLES = 100
 """The price of a bucket comes from its newest known costs only, since prices change."""
@@ -29,7 +38,10 @@ UNPRICED = (
 )
 """Submissions that count as their price: their cost is not known, not plausible, or zero before the end."""
 
-PLAUSIBLE = TODAY & (tasks.c.cost > 0) & ~IMPLAUSIBLE
+COST = coalesced(tasks.c.cost)
+"""The cost in conditions of a day: PostgreSQL would read the costs of all days, in an index of them."""
+
+PLAUSIBLE = TODAY & (COST > 0) & (COST <= MAX_PLAUSIBLE)
 # Most rows of a day have a cost: without the client an index holds all that their sum needs.
 REPORTED = select(func.coalesce(func.sum(tasks.c.cost), 0.0)).where(PLAUSIBLE)
 REPORTED_BY_CLIENT = select(CLIENT_IN_GROUPS, func.sum(tasks.c.cost)).where(PLAUSIBLE).group_by(CLIENT_IN_GROUPS)
@@ -45,7 +57,7 @@ RESUBMITTED_BY_CLIENT = (
 )
 REPORTED_COSTS = (
     select(CLIENT_IN_GROUPS, func.sum(tasks.c.cost))
-    .where(tasks.c.submitted_at >= MIDNIGHT, tasks.c.cost.is_not(None))
+    .where(tasks.c.submitted_at >= MIDNIGHT, COST.is_not(None))
     .group_by(CLIENT_IN_GROUPS)
 )
 NEWEST_COSTS = (

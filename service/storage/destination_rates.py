@@ -21,7 +21,7 @@ from service.storage.control_tables import rate_buckets
 from service.storage.delivery_tables import FREE_IN_LANE, deliveries, is_probe, waits_in
 from service.storage.dialects import insert, lock_if_free
 from service.storage.endpoint_tables import endpoints
-from service.storage.lookups import first_value
+from service.storage.lookups import first_value, in_found
 from service.storage.rate_buckets import current_bucket
 from service.storage.task_rows import Values
 
@@ -50,7 +50,7 @@ _DUE_OF_HEAD = (
 )
 WITH_ITS_HEAD = (
     update(deliveries)
-    .where(deliveries.c.id.in_(FREE_IN_LANE))
+    .where(in_found(deliveries.c.id, FREE_IN_LANE))
     .values(due_at=func.coalesce(_DUE_OF_HEAD, deliveries.c.due_at))
 )
 """Makes what waits behind the postponed head of a lane due with it: else each claim would read it, again and again.

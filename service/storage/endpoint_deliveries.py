@@ -9,8 +9,9 @@ from service.storage.async_engine import AsyncConnection
 from service.storage.attempt_results import LeasedDelivery
 from service.storage.bulk_writes import update_many
 from service.storage.delivery_tables import IS_PENDING, deliveries, waits_in
+from service.storage.dialects import prefer_order_of_indexes
 from service.storage.endpoint_tables import endpoints
-from service.storage.lookups import distinct_values
+from service.storage.lookups import distinct_values, in_found
 
 AT_ONCE = 1_000
 """Deliveries that are made due, or dropped, in one transaction."""
@@ -47,7 +48,8 @@ async def wake(connection: AsyncConnection, now: datetime) -> int:
     if not free:
         return 0
     chosen = select(deliveries.c.id).where(HELD, deliveries.c.endpoint_id.in_(free)).limit(AT_ONCE)
-    statement = update(deliveries).where(deliveries.c.id.in_(chosen.with_for_update(skip_locked=True)), HELD)
+    chosen = chosen.order_by(deliveries.c.endpoint_id, deliveries.c.due_at).with_for_update(skip_locked=True)
+    statement = update(deliveries).where(in_found(deliveries.c.id, chosen))
     return int((await connection.execute(statement.values(due_at=now))).rowcount)
 
 
@@ -56,8 +58,10 @@ async def drop(connection: AsyncConnection, endpoint_id: str, now: datetime) -> 
 
     What is leased or locked now ends with its next attempt.
     """
-    chosen = select(deliveries.c.id).where(IS_PENDING, OF_ENDPOINT, UNLEASED).limit(AT_ONCE)
-    statement = update(deliveries).where(deliveries.c.id.in_(chosen.with_for_update(skip_locked=True)))
+    prefer_order_of_indexes(connection)
+    chosen = select(deliveries.c.id).where(IS_PENDING, OF_ENDPOINT, UNLEASED)
+    chosen = chosen.order_by(deliveries.c.due_at).limit(AT_ONCE).with_for_update(skip_locked=True)
+    statement = update(deliveries).where(in_found(deliveries.c.id, chosen))
     values = {
         "status": "dead",
         "due_at": None,

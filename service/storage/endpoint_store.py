@@ -22,6 +22,7 @@ from service.storage.destination_rates import bucket_name
 from service.storage.dialects import advisory_lock
 from service.storage.endpoint_deliveries import AT_ONCE, drop, wake
 from service.storage.endpoint_tables import endpoints
+from service.storage.lookups import in_found
 from service.storage.missed_events import insert_missed, missed_events
 from service.storage.tables import tasks
 from service.storage.task_rows import Values
@@ -45,7 +46,9 @@ _ENABLED = select(
     endpoints.c.id, endpoints.c.client, endpoints.c.url, endpoints.c.events, endpoints.c.paused, endpoints.c.rate
 ).where(endpoints.c.disabled_at.is_(None))
 ENABLED = _ENABLED.where(in_list(endpoints.c.client, "clients"))
-ENABLED_OF_TASKS = _ENABLED.where(endpoints.c.client.in_(select(tasks.c.client).where(in_list(tasks.c.id, "ids"))))
+ENABLED_OF_TASKS = _ENABLED.where(
+    in_found(endpoints.c.client, select(tasks.c.client).where(in_list(tasks.c.id, "ids")))
+)
 
 
 class SqlEndpoints:

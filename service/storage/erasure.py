@@ -13,6 +13,7 @@ from service.storage.blob_store import delete_unreferenced
 from service.storage.bulk_writes import update_many
 from service.storage.database import Database
 from service.storage.delivery_tables import attempts, deliveries, sealed_secrets
+from service.storage.lookups import in_found
 from service.storage.search_index import delete_words
 from service.storage.tables import (
     UNREAD_OF_TASK,
@@ -22,6 +23,7 @@ from service.storage.tables import (
     inputs,
     task_waits,
     tasks,
+    unindexed,
     watched_tasks,
 )
 from service.storage.task_rows import TASK_COLUMNS, changed_task_values, task_from_row
@@ -81,7 +83,7 @@ async def _end_deliveries(connection: AsyncConnection, task_id: TaskId, now: dat
         select(deliveries.c.id, deliveries.c.status, deliveries.c.handler, deliveries.c.target)
         .add_columns(deliveries.c.last_error, deliveries.c.leased_until)
         .where(deliveries.c.task_id == task_id)
-        .order_by(deliveries.c.id)
+        .order_by(unindexed(deliveries.c.id))  # else an index of all deliveries has the order
         .with_for_update()
     )
     rows: Sequence[RowMapping] = (await connection.execute(of_task)).mappings().all()
@@ -105,7 +107,7 @@ async def _end_deliveries(connection: AsyncConnection, task_id: TaskId, now: dat
         if row["status"] == "pending"
     ]
     await update_many(connection, deliveries, pending)
-    own = attempts.c.delivery_id.in_(select(deliveries.c.id).where(deliveries.c.task_id == task_id))
+    own = in_found(attempts.c.delivery_id, select(deliveries.c.id).where(deliveries.c.task_id == task_id))
     await connection.execute(update(attempts).where(own, attempts.c.error.is_not(None)).values(error=ERASED))
     await connection.execute(update(attempts).where(own, attempts.c.answer_body.is_not(None)).values(answer_body=None))
 
@@ -130,6 +132,6 @@ async def _erase_callbacks(connection: AsyncConnection, task_id: TaskId) -> None
     What the worker of the inbox has locked is left to it: it waits for the task, and then erases what it has read.
     """
     free = select(inbox.c.digest).where(inbox.c.task_id == task_id).with_for_update(skip_locked=True)
-    unread, others = inbox.c.digest.in_(free.where(UNREAD_OF_TASK)), inbox.c.digest.in_(free)
+    unread, others = in_found(inbox.c.digest, free.where(UNREAD_OF_TASK)), in_found(inbox.c.digest, free)
     await connection.execute(delete(inbox).where(unread))
     await connection.execute(update(inbox).where(others).values(body=b"", headers={}))

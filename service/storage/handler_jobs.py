@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping, and_, bindparam, delete, or_, select, update
 from service.domain.ports.handler_store import JobClaim, NewJob
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.database import Database
-from service.storage.dialects import advisory_lock, insert
+from service.storage.dialects import advisory_lock, insert, prefer_order_of_indexes
 from service.storage.handler_tables import IS_WAITING, handler_jobs
 
 TOPIC = "handler_jobs"
@@ -70,6 +70,7 @@ class SqlHandlerJobs:
         """Lease due jobs `until`, the longest due first, of those named `handler/name` in `jobs`."""
         given = {"jobs": list(jobs), "now": now, "limit": limit}
         async with self._database.reading() as connection:  # most of the time nothing is due
+            prefer_order_of_indexes(connection)
             if (await connection.execute(DUE, given)).first() is None:
                 return []
         leased = {
@@ -79,6 +80,7 @@ class SqlHandlerJobs:
         }
         statement = update(handler_jobs).values(leased).where(in_list(handler_jobs.c.id, "ids"))
         async with self._database.writing() as write:
+            prefer_order_of_indexes(write.connection)
             ids = (await write.connection.execute(CLAIMED, given)).scalars().all()
             if not ids:
                 return []
@@ -88,6 +90,7 @@ class SqlHandlerJobs:
     async def next_due(self, jobs: Collection[str]) -> datetime | None:
         """Return when the next waiting job is due, None if there is none."""
         async with self._database.reading() as connection:
+            prefer_order_of_indexes(connection)
             found: datetime | None = (await connection.execute(NEXT, {"jobs": list(jobs)})).scalar_one_or_none()
             return found
 

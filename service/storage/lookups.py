@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, TableValuedAlias, Text, bindparam, literal_column, select
+from sqlalchemy import ColumnElement, ScalarSelect, Select, TableValuedAlias, Text, bindparam, literal_column, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import NullType
 
 from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import ListParameter
@@ -20,6 +21,19 @@ class _FirstPart(FunctionElement[str]):
 class _Listed(FunctionElement[Any]):
     inherit_cache = True
     type = Text()
+
+
+class _InFound(FunctionElement[Any]):
+    inherit_cache = True
+    type = NullType()  # for a Boolean, SQLAlchemy compares with 1 on SQLite, which then uses no index
+
+
+def in_found(column: ColumnElement[Any], query: Select[Any]) -> ColumnElement[bool]:
+    """Return the condition that `column` is in the result of `query`, which does not depend on the row.
+
+    PostgreSQL turns IN into a join: its plan, made while the table was nearly empty, would read all of its rows.
+    """
+    return _InFound(column, query.scalar_subquery())
 
 
 def first_value(column: ColumnElement[str], *conditions: ColumnElement[bool]) -> ScalarSelect[str]:
@@ -61,6 +75,18 @@ def listed(name: str) -> TableValuedAlias:
 def first_part(text: ColumnElement[str]) -> ColumnElement[str]:
     """Return what precedes the first slash: the task of a lane or a destination."""
     return _FirstPart(text)
+
+
+@compiles(_InFound, "sqlite")
+def _in_found_for_sqlite(element: _InFound, compiler: SQLCompiler, **options: Any) -> str:
+    column, query = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} IN {query}"
+
+
+@compiles(_InFound, "postgresql")
+def _in_found_for_postgresql(element: _InFound, compiler: SQLCompiler, **options: Any) -> str:
+    column, query = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} = ANY(ARRAY{query})"
 
 
 @compiles(_FirstPart, "sqlite")

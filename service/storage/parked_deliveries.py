@@ -17,6 +17,8 @@ from service.storage.column_types import UtcDateTime, in_list
 from service.storage.control_tables import circuits
 from service.storage.delivery_tables import FREE_IN_LANE, IS_PENDING, PROBE, deliveries, is_probe
 from service.storage.destination_rates import makes_no_request
+from service.storage.dialects import prefer_order_of_indexes
+from service.storage.lookups import in_found
 from service.storage.task_rows import Values
 
 PARKED_AT_ONCE = 200
@@ -29,7 +31,9 @@ WOKEN_AT_ONCE = 1_000
 """Deliveries that are made due in one transaction."""
 
 REST_OF_LANE = (
-    update(deliveries).where(deliveries.c.id.in_(FREE_IN_LANE)).values(due_at=bindparam("until", type_=UtcDateTime()))
+    update(deliveries)
+    .where(in_found(deliveries.c.id, FREE_IN_LANE))
+    .values(due_at=bindparam("until", type_=UtcDateTime()))
 )
 WAITING = IS_PENDING & deliveries.c.circuit.is_not(None) & deliveries.c.due_at.is_not(None)
 FIRST_WAITING = (
@@ -40,7 +44,12 @@ FIRST_WAITING = (
     .with_for_update(skip_locked=True)
 )
 SHARED = select(circuits).where(in_list(circuits.c.key, "keys")).with_for_update(read=True, skip_locked=True)
-ANY_WAITING = select(deliveries.c.id).where(IS_PENDING, in_list(deliveries.c.circuit, "circuits")).limit(1)
+ANY_WAITING = (
+    select(deliveries.c.id)
+    .where(IS_PENDING, in_list(deliveries.c.circuit, "circuits"))
+    .order_by(deliveries.c.circuit)
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +126,7 @@ async def count_waiting_time(connection: AsyncConnection, rows: Sequence[Values]
 
 async def begin_probe(connection: AsyncConnection, key: str, now: datetime) -> bool | None:
     """Make the delivery due that has waited longest; return whether there was one, None if one is just running."""
+    prefer_order_of_indexes(connection)
     rows = (await connection.execute(FIRST_WAITING, {"key": key})).mappings()
     if chosen := [dict(row) for row in rows]:
         await count_waiting_time(connection, chosen, now)
@@ -128,6 +138,7 @@ async def begin_probe(connection: AsyncConnection, key: str, now: datetime) -> b
 
 async def wake(connection: AsyncConnection, key: str, *, now: datetime) -> int:
     """Make deliveries due that wait for a circuit, which blocks none now, at most WOKEN_AT_ONCE; return how many."""
+    prefer_order_of_indexes(connection)
     chosen = (
         select(deliveries.c.id)
         .where(
@@ -135,9 +146,10 @@ async def wake(connection: AsyncConnection, key: str, *, now: datetime) -> int:
             deliveries.c.circuit == key,
             deliveries.c.leased_until.is_(None),
         )
+        .order_by(deliveries.c.due_at)
         .limit(WOKEN_AT_ONCE)
         .with_for_update(skip_locked=True)
     )
-    statement = update(deliveries).where(deliveries.c.id.in_(chosen))
+    statement = update(deliveries).where(in_found(deliveries.c.id, chosen))
     values = {"due_at": now, "circuit": null(), "waiting_since": null()}
     return int((await connection.execute(statement.values(values))).rowcount)

@@ -14,13 +14,15 @@ from service.storage.async_engine import AsyncConnection
 from service.storage.bulk_writes import update_many
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.database import Database
-from service.storage.delivery_tables import IS_DEAD, IS_PENDING, REQUESTED, deliveries, waits_in
+from service.storage.delivery_tables import DEAD, IS_DEAD, IS_PENDING, REQUESTED, deliveries, pending_of_task, waits_in
+from service.storage.lookups import in_found
 from service.storage.sealed_secrets import lock_secrets
-from service.storage.tables import coalesced, tasks
+from service.storage.tables import coalesced, tasks, unindexed
 from service.storage.task_rows import Values
 
 ANY_STATUS = frozenset({"pending", "delivered", "dead"})
 CONDITIONS = {"dead": IS_DEAD, "pending": IS_PENDING}
+CONDITIONS_OF_TASK = {"dead": unindexed(deliveries.c.status) == DEAD, "pending": pending_of_task()}
 ERASED_TASKS = select(tasks.c.id).where(in_list(tasks.c.id, "tasks"), tasks.c.erased_at.is_not(None))
 """Read after the deliveries are locked: the statement that waits for their locks sees the tasks as they were before."""
 
@@ -50,7 +52,9 @@ EARLIER_OF_LANE = (
     .with_for_update(skip_locked=True)
 )
 ADVANCE_LANE = (
-    update(deliveries).where(deliveries.c.id.in_(EARLIER_OF_LANE)).values(due_at=bindparam("now", type_=UtcDateTime()))
+    update(deliveries)
+    .where(in_found(deliveries.c.id, EARLIER_OF_LANE))
+    .values(due_at=bindparam("now", type_=UtcDateTime()))
 )
 """Skips a delivery that an attempt of its lane postpones at this moment: that attempt may wait for this transaction."""
 
@@ -112,7 +116,8 @@ class SqlReplays:
 def _matching(wanted: ReplayFilter, after: str | None) -> Select[Any]:
     columns = [deliveries.c.id, deliveries.c.handler, deliveries.c.status]
     query = select(*columns, *([deliveries.c.target] if wanted.receiver is not None else []))
-    query = query.where(or_(*(CONDITIONS[status] for status in sorted(wanted.statuses))))
+    conditions = CONDITIONS if wanted.task_id is None else CONDITIONS_OF_TASK
+    query = query.where(or_(*(conditions[status] for status in sorted(wanted.statuses))))
     for column, value in ((deliveries.c.handler, wanted.handler), (deliveries.c.client, wanted.client)):
         query = query if value is None else query.where(column == value)
     if wanted.requested:

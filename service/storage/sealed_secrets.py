@@ -12,7 +12,7 @@ from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.delivery_tables import DELIVERED, deliveries, sealed_secrets
 from service.storage.lookups import first_value
-from service.storage.tables import IS_COMPLETED, tasks
+from service.storage.tables import IS_COMPLETED, tasks, unindexed
 
 
 class SqlSealedSecrets:
@@ -80,9 +80,10 @@ def no_longer_needed() -> ColumnElement[bool]:
     return completed.is_not(None) & others.is_(None)
 
 
-LOCK = select(sealed_secrets.c.id).order_by(sealed_secrets.c.id).with_for_update()
-LOCK_BY_ID = LOCK.where(in_list(sealed_secrets.c.id, "ids"))
-LOCK_OF_TASKS = LOCK.where(in_list(sealed_secrets.c.task_id, "task_ids"))
+LOCK = select(sealed_secrets.c.id).with_for_update()
+LOCK_BY_ID = LOCK.where(in_list(sealed_secrets.c.id, "ids")).order_by(sealed_secrets.c.id)
+# Ordered by its key, PostgreSQL would read all of a table that was nearly empty.
+LOCK_OF_TASKS = LOCK.where(in_list(sealed_secrets.c.task_id, "task_ids")).order_by(unindexed(sealed_secrets.c.id))
 DELETE = delete(sealed_secrets).where(in_list(sealed_secrets.c.task_id, "task_ids"), no_longer_needed())
 
 

@@ -146,6 +146,7 @@ class SqlTaskQueue:
         abandoned = tasks.c.leased_until.is_(None) | (tasks.c.leased_until <= now)
         query = select(*TASK_COLUMNS).where(SUBMITTING, abandoned)
         async with self._database.reading() as connection:
+            prefer_order_of_indexes(connection)
             rows = await connection.execute(query.order_by(tasks.c.leased_until).limit(MAX_SWEPT))
             return [*map(task_from_row, rows.all())]
 

@@ -10,8 +10,8 @@ from service.storage.async_engine import AsyncConnection
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.database import Database
 from service.storage.dialects import insert
-from service.storage.lookups import first_value
-from service.storage.tables import literal_word, one_of, tasks, unindexed, watched_tasks
+from service.storage.lookups import first_value, in_found
+from service.storage.tables import coalesced, literal_word, one_of, tasks, unindexed, watched_tasks
 from service.storage.task_queue import lease_rows
 from service.storage.waiting_clients import LIMIT, NOW
 
@@ -22,12 +22,13 @@ CLAIMED = (
     select(tasks.c.id)
     .join_from(watched_tasks, tasks, tasks.c.id == watched_tasks.c.task_id)
     .where(
+        in_found(tasks.c.id, select(watched_tasks.c.task_id).where(watched_tasks.c.until > NOW)),
         watched_tasks.c.until > NOW,
         watched_tasks.c.polled_at.is_(None) | (watched_tasks.c.polled_at <= BEFORE),
         unindexed(tasks.c.status) == literal_word(Status.IN_PROGRESS),
         unindexed(tasks.c.upstream_id).is_not(None),
         # a time that is still to come is of before the clock moved back
-        (tasks.c.submitted_at <= BEFORE) | (tasks.c.submitted_at > NOW),
+        (coalesced(tasks.c.submitted_at) <= BEFORE) | (coalesced(tasks.c.submitted_at) > NOW),
         tasks.c.polled_at.is_(None) | (tasks.c.polled_at <= BEFORE) | (tasks.c.polled_at > NOW),
         tasks.c.due_at > NOW,  # else it is polled anyway
         tasks.c.leased_until.is_(None) | (tasks.c.leased_until <= NOW),
@@ -77,7 +78,7 @@ class SqlWatchedTasks:
 
     async def prune(self, *, now: datetime) -> int:
         """Delete the rows of tasks that nobody watches any more, or that have ended; return how many."""
-        statement = delete(watched_tasks).where(watched_tasks.c.task_id.in_(UNWATCHED))
+        statement = delete(watched_tasks).where(in_found(watched_tasks.c.task_id, UNWATCHED))
         async with self._database.writing() as write:
             return (await write.connection.execute(statement, {"now": now})).rowcount
 

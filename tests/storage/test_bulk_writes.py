@@ -65,7 +65,7 @@ async def test_same_columns_of_many_tasks_are_saved_together(store: Store) -> No
     assert [await store.queries.task(TaskId(f"t{number}")) for number in range(5)] == changed
 
 
-@pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 75])
+@pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 75, 201])
 async def test_each_row_is_written_once(store: Store, count: int) -> None:
     """Rows that share a statement are not lost, duplicated or mixed up, whatever their number."""
     entries = [

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Table, text
+from sqlalchemy import Table, bindparam, text, update
 
 from service.domain.ports.queues import AttemptResult, HandlerCapacity
 from service.domain.ports.unit_of_work import DeliveryRow, EventRow, InboxEntry, RunTime
@@ -14,6 +14,7 @@ from service.domain.task import EventType, Source, Status, Task, TaskId, Upstrea
 from service.storage import Store
 from service.storage.column_types import UtcDateTime
 from service.storage.delivery_tables import attempts, deliveries
+from service.storage.endpoint_tables import endpoints
 from service.storage.tables import events, inbox, run_times, tasks
 
 LIKE = TaskId("0000-settled")
@@ -96,7 +97,7 @@ async def add_waiting(store: Store, rows: int) -> None:
     """Add `rows` tasks at the provider and deliveries in lanes of their own, all pending and due in ten years."""
     waiting = {"id": "'waiting-' || {n}", "due_at": _in_ten_years(store), "finished_at": "NULL"}
     task = {"upstream_id": "'at-provider-' || {n}", "status": "'in_progress'", "settled_by": "NULL"}
-    lane = {"lane": "'waiting-' || {n}", "event_id": "'event-' || {n}"}
+    lane = {"task_id": "'waiting-' || {n}", "lane": "'waiting-' || {n}", "event_id": "'event-' || {n}"}
     delivery = lane | {"handler": "'waiting'", "status": "'pending'"}
     for table, changed in ((tasks, waiting | task), (deliveries, waiting | delivery)):
         for first in range(1, rows + 1, AT_ONCE):
@@ -106,6 +107,40 @@ async def add_waiting(store: Store, rows: int) -> None:
 def _in_ten_years(store: Store) -> str:
     length = "INTERVAL '3650 days'" if store._database.address.postgres else str(3650 * 86_400 * 1_000_000)
     return f'"created_at" + {length}'
+
+
+DETAILS = {
+    "inputs": "'old-' || {n}, 'payload', 'application/json', '', 0, :empty",
+    "input_references": "'old-' || {n}, 'images.0', 'image/png', 'hash-' || {n}, 0",
+    "input_data": "'hash-' || {n}, 0, :empty",
+    "polls": "n + 1000000000, 'old-' || {n}, :at, 'processing'",
+    "task_waits": "'old-' || {n}, 'queue', 1, :at, :at, NULL",
+    "refused_callbacks": "'old-' || {n}, 'token', 1, 1, :at, :at",
+    "sealed_secrets": "'secret-' || {n}, 'gone-' || {n}, ''",
+    "rate_buckets": "'endpoint/' || {n}, :at",
+    "handler_jobs": "'job-' || {n}, 'other', 'later', {n}, '{{}}', :later, NULL, 0, 1, 0, :at, NULL, NULL",
+    "endpoints (id, client, url, events, description, paused, header_names, sealed, key_id, created_at, updated_at, "
+    "consecutive_failures, recent)": (
+        "'other-' || {n}, 'of-' || {n}, '', '[]', '', FALSE, '[]', '', '', :at, :at, 0, ''"
+    ),
+}
+"""The columns of rows of other tables, as SQL with the number `n`."""
+
+
+async def add_details(store: Store, rows: int) -> None:
+    """Add `rows` inputs, polls, waits, refused callbacks, secrets, endpoints, their rates, and jobs of handlers.
+
+    The jobs are due in ten years. All belong to other tasks, handlers and clients than those of tests.
+    """
+    times = {"at": SETTLED_AT, "later": SETTLED_AT + timedelta(days=3650)}
+    async with store._database.writing() as write:
+        for table, values in DETAILS.items():
+            chosen = values.format(n="CAST(n AS TEXT)")
+            statement = text(f"INSERT INTO {table} {SERIES} SELECT {chosen} FROM series")  # noqa: S608 - our own names
+            used = {name: at for name, at in times.items() if f":{name}" in values}
+            bound = [bindparam(name, at, type_=UtcDateTime()) for name, at in used.items()]
+            given = {"first": 1, "last": rows} | ({"empty": b""} if ":empty" in values else {})
+            await write.connection.execute(statement.bindparams(*bound), given)
 
 
 async def add_backlog(store: Store, rows: int) -> None:
@@ -121,6 +156,22 @@ async def add_backlog(store: Store, rows: int) -> None:
     running |= {"due_at": _in_ten_years(store)}
     for table, changed in ((tasks, queued), (tasks, running), (deliveries, pending), (inbox, unread)):
         await _copy(store, _copies(table, changed), {"first": 1, "last": rows})
+
+
+async def add_parked(store: Store, rows: int) -> None:
+    """Add `rows` deliveries that wait for a circuit, others of a paused endpoint, dead letters, and details."""
+    await _add_one(store, "nothing")
+    pending = {"status": "'pending'", "finished_at": "NULL"}
+    blocked = {"circuit": "'circuit-' || {n}", "due_at": _in_ten_years(store)}
+    held = {"endpoint_id": "'paused'", "due_at": "NULL"}
+    dead = {"status": "'dead'", "due_at": "NULL"}
+    for name, changed in (("blocked", blocked), ("held", held), ("dead", dead)):
+        named = dict.fromkeys(("id", "event_id", "task_id", "lane"), f"'{name}-' || {{n}}")
+        await _copy(store, _copies(deliveries, {**pending, **named, **changed}), {"first": 1, "last": rows})
+    await add_details(store, rows)
+    paused = update(endpoints).values(id="paused", paused=True).where(endpoints.c.id == "other-1")
+    async with store._database.writing() as write:
+        await write.connection.execute(paused)
 
 
 async def add_delivered(store: Store, rows: int) -> None:
