@@ -24,7 +24,7 @@ from service.storage.database import Database
 from service.storage.dialects import insert
 from service.storage.lookups import first_value, in_found
 from service.storage.process_tables import rollouts
-from service.storage.tables import input_data, input_references, inputs
+from service.storage.tables import input_data, input_references, inputs, unindexed
 
 PAYLOAD = "payload"
 META_DATA = "meta_data"
@@ -46,7 +46,8 @@ _UNREFERENCED = first_value(input_references.c.task_id, input_references.c.sha25
 def _data_of(references: ColumnElement[bool]) -> ColumnElement[bool]:
     """Return the condition that such references name the data.
 
-    A join alone lets PostgreSQL look up each row of the data, if these were nearly empty, among the references.
+    A join alone lets PostgreSQL look up each row of the data, if these were nearly empty, among the references. The
+    join compares an expression, since the index of references by the data would have its order.
     """
     return in_found(input_data.c.sha256, select(input_references.c.sha256).where(references))
 
@@ -57,13 +58,13 @@ _LOAD = union_all(
         in_list(inputs.c.task_id, "ids")
     ),
     select(input_references.c.task_id, *[input_references.c[name] for name in _COLUMNS], input_data.c.data)
-    .join_from(input_references, input_data, input_references.c.sha256 == input_data.c.sha256)
+    .join_from(input_references, input_data, unindexed(input_references.c.sha256) == input_data.c.sha256)
     .where(in_list(input_references.c.task_id, "ids"), _data_of(in_list(input_references.c.task_id, "ids"))),
 )
 _STORED = union_all(
     select(inputs.c.place).where(inputs.c.task_id == bindparam("id")),
     select(input_references.c.place)
-    .join_from(input_references, input_data, input_references.c.sha256 == input_data.c.sha256)
+    .join_from(input_references, input_data, unindexed(input_references.c.sha256) == input_data.c.sha256)
     .where(input_references.c.task_id == bindparam("id"), _data_of(input_references.c.task_id == bindparam("id"))),
 )
 CLOSE_TIMEOUT = 1.0
