@@ -5,8 +5,8 @@ connection asks the server. Without an answer the database counts as away: whate
 does every new operation, until a later probe is answered. With an answer, slow operations continue; only those end
 whose connection the server does not know, or from which it waits for a statement itself.
 
-The server may not notice that a connection is lost, and keep its transaction with all locks. So it is told to end the
-sessions of lost connections as soon as it answers.
+The server may not notice that a connection is lost, and keep its transaction with all locks. So the sessions of lost
+connections are terminated as soon as it answers.
 """
 
 import asyncio

@@ -98,7 +98,7 @@ async def test_lost_flows_are_replaced_while_new_ones_work(url: str) -> None:
 
 @pytest.mark.usefixtures("short_waits")
 async def test_locks_of_lost_connections_are_released(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server, which cannot notice the loss, is told to end the session, and does not keep its locks."""
+    """The server cannot notice the loss: its session is terminated, and does not keep its locks."""
     monkeypatch.setattr(pg_watch, "PROBE_AGAIN", 0.3)
     locked = asyncio.Event()
     async with behind_proxy(url) as (store, proxy):
