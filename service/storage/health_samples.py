@@ -71,9 +71,10 @@ class SqlHealthSamples:
         """
         if len(self._days) > MAX_KEPT:
             self._days.clear()
-        found, until = dict[date, float](), time.monotonic() + SECONDS
+        found: dict[date, float] = {}
         async with self._database.reading() as connection:
             await allow_whole_tables(connection)
+            until = time.monotonic() + SECONDS  # from here: the wait for a connection must not leave out the newest day
             for day in sorted(days, reverse=True):
                 if time.monotonic() < until:
                     found[day] = await self._spent(connection, day, now, client)

@@ -1,10 +1,14 @@
 """What only pages read: samples of health, prices, last attempts; on both databases."""
 
 from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
 
 from service.domain.ports.health_samples import SAMPLE
 from service.domain.task import Source, Status, TaskId
-from service.storage import Store
+from service.storage import Store, health_samples
+from service.storage.async_engine import AsyncConnection
 from tests.storage.builders import (
     NOW,
     SECOND,
@@ -59,6 +63,19 @@ async def test_spend_of_days(store: Store) -> None:
     later = await store.health_samples.spend(days, NOW + timedelta(hours=2), client=None)
     assert later == {yesterday: 3.0, today: 1.5}
     assert await store.health_samples.spend(days, NOW, client="bert") == {yesterday: 2.0, today: 0.0}
+
+
+async def test_slow_connection_leaves_out_no_day(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time for the days begins when the connection is there."""
+    late = 0.0
+    monkeypatch.setattr(health_samples, "time", SimpleNamespace(monotonic=lambda: late))
+
+    async def connected_late(_connection: AsyncConnection) -> None:
+        nonlocal late
+        late = 2 * health_samples.SECONDS
+
+    monkeypatch.setattr(health_samples, "allow_whole_tables", connected_late)
+    assert await store.health_samples.spend([NOW.date()], NOW, client=None) == {NOW.date(): 0.0}
 
 
 async def test_last_attempts_of_deliveries(store: Store) -> None:
