@@ -55,9 +55,10 @@ BACKENDS = """
 
 END_SESSIONS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN unnest(%s::integer[], %s::float8[]) AS lost(pid, age)
-    USING (pid) WHERE usename = current_user AND clock_timestamp() - backend_start > make_interval(secs => age - 1)
+    USING (pid) WHERE usename = current_user
+    AND extract(epoch FROM clock_timestamp() - backend_start) BETWEEN age - 1 AND age + 60
 """
-"""The number of a session that has ended may be that of a new one, which is younger."""
+"""Another session may have the same number: a newer one, or one of the server that the address leads to now."""
 
 log = structlog.get_logger("boomerang.storage")
 

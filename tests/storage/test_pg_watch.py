@@ -120,13 +120,14 @@ async def test_locks_of_lost_connections_are_released(url: str, monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("short_waits")
-async def test_session_with_the_number_of_a_lost_one_is_left_alone(url: str) -> None:
-    """The number of a session that has ended may be given to another one."""
+@pytest.mark.parametrize("age", [3600.0, -3600.0], ids=["newer", "older"])
+async def test_session_with_the_number_of_a_lost_one_is_left_alone(url: str, age: float) -> None:
+    """The number of a lost session may be that of a newer one, or of an older one on another server."""
     async with open_store(url) as store, store._database.writing() as write:
         pid = (await write.connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
         watch = store._database._watch
         assert watch is not None
-        watch._lost_sessions[pid] = time.monotonic() - 3600
+        watch._lost_sessions[pid] = time.monotonic() - age
         await watch._end_lost_sessions()
         assert (await write.connection.execute(text("SELECT 1"))).scalar_one() == 1
 

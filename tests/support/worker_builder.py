@@ -25,22 +25,27 @@ from tests.support.endpoint_builders import endpoint_use_cases
 from tests.support.task_loop import LEASE, Loop
 
 
+def build_dispatcher(loop: Loop, slots: HandlerSlots | None = None) -> Dispatcher:
+    """Return a dispatcher over the deliveries of `loop`, with its slots or others, that attempts each delivery once."""
+    return Dispatcher(
+        queue=loop.store.deliveries,
+        slots=slots or loop.slots,
+        tools=lambda _claim, _handler: tools(),
+        clock=loop.clock,
+        schedule=(timedelta(),),
+        jitter=lambda: 0.0,
+    )
+
+
 def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Worker:
     """Return a worker over `loop` with `only` one handler; the default handler appends event types to `seen`."""
 
     async def note_type(event: object, _tools: object) -> None:
         seen.append(getattr(event, "type", ""))
 
-    dispatcher = Dispatcher(
-        queue=loop.store.deliveries,
-        slots=HandlerSlots(
-            [only or handler("log", note_type)], lease=LEASE, notify=lambda: loop.store.signals.notify("dispatch")
-        ),
-        tools=lambda _claim, _handler: tools(),
-        clock=loop.clock,
-        schedule=(timedelta(),),
-        jitter=lambda: 0.0,
-    )
+    one = only or handler("log", note_type)
+    slots = HandlerSlots([one], lease=LEASE, notify=lambda: loop.store.signals.notify("dispatch"))
+    dispatcher = build_dispatcher(loop, slots)
     watched = loop.store.watched_tasks
     endpoints = endpoint_use_cases(loop.store, loop.clock)
     return Worker(

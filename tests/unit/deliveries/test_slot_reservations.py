@@ -14,9 +14,10 @@ from service.deliveries.handler_api import Event, Tools
 from service.domain.task import Fact, Source, Status
 from service.domain.task_update import TaskUpdate
 from service.storage.unit_of_work import SqlUnitOfWork
-from tests.support.delivery_builders import TIMEOUT, handler, tools
+from tests.support.delivery_builders import TIMEOUT, handler
 from tests.support.task_loop import LEASE, SECOND, Loop, open_loop
 from tests.support.wait_until_idle import ended
+from tests.support.worker_builder import build_dispatcher
 
 
 class RecordingHandler:
@@ -40,14 +41,7 @@ async def _dispatching(
 ) -> AsyncIterator[tuple[Loop, Dispatcher, RecordingHandler]]:
     recording = RecordingHandler()
     async with open_loop(home, handlers=(name,), local_handlers=(handler(name, recording, concurrency=slots),)) as loop:
-        dispatcher = Dispatcher(
-            queue=loop.store.deliveries,
-            slots=loop.slots,
-            tools=lambda _claim, _handler: tools(),
-            clock=loop.clock,
-            schedule=(timedelta(),),
-            jitter=lambda: 0.0,
-        )
+        dispatcher = build_dispatcher(loop)
         if opened:
             dispatcher.open()
         yield loop, dispatcher, recording

@@ -1,7 +1,6 @@
 """Between two batches of a burst: the deliveries of the second are leased at insert if the handlers are fast."""
 
 import asyncio
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,11 @@ from service.deliveries.handler_api import Event, Handler, Tools
 from service.deliveries.handler_slots import HandlerSlots, SlotReservations
 from service.deliveries.lease_ahead import RUN_WITHIN, LeaseAhead
 from service.storage.delivery_queue import SqlDeliveryQueue
-from tests.support.delivery_builders import LEASE, NOW, TIMEOUT, handler, tools
+from tests.support.delivery_builders import LEASE, NOW, TIMEOUT, handler
 from tests.support.scripted_provider import vtrix_body
 from tests.support.task_loop import Loop, open_loop
 from tests.support.wait_until_idle import ended
-from tests.support.worker_builder import build_worker
+from tests.support.worker_builder import build_dispatcher, build_worker
 
 RUNS = 200
 """Runs after which an unknown run time counts no more."""
@@ -129,14 +128,7 @@ async def test_deliveries_of_the_next_batch_are_leased_at_insert(
     ends = handler("log", end_in_time, concurrency=2)
     async with open_loop(tmp_path, confirm=False, handlers=("log",), local_handlers=(ends,)) as loop:
         await _burst(loop, 4)
-        dispatcher = Dispatcher(
-            queue=loop.store.deliveries,
-            slots=loop.slots,
-            tools=lambda _claim, _handler: tools(),
-            clock=loop.clock,
-            schedule=(timedelta(),),
-            jitter=lambda: 0.0,
-        )
+        dispatcher = build_dispatcher(loop)
         monkeypatch.setattr(LeaseAhead, "of", lambda *_: 1)
         while await dispatcher.run_once():  # those of the submissions
             await ended(dispatcher)
